@@ -1,0 +1,1 @@
+"""dsdeploy: one command from a bare GPU server to a served, verified DeepSeek."""
