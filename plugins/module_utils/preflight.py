@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host must offer before anything is changed on it: a free port, free disk, commands.
+
+Pure functions over text and numbers; the module `preflight` reads them off the host.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, NamedTuple, Optional
+
+GIB = 1 << 30
+LISTEN = "0A"  # the state column of /proc/net/tcp: TCP_LISTEN, include/net/tcp_states.h
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, and what to do about it."""
+
+    msg: str
+    hint: str
+
+
+def listening_inodes(proc_net_tcp: str, port: int) -> List[str]:
+    """Socket inodes that listen on a port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
+    inodes = []
+    for line in proc_net_tcp.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) > 9 and columns[3] == LISTEN and int(columns[1].rsplit(":", 1)[1], 16) == port:
+            inodes.append(columns[9])
+    return inodes
+
+
+def parse_environ(raw: bytes) -> Dict[str, str]:
+    """The variables in the NUL-separated bytes of /proc/PID/environ."""
+    pairs = (item.partition(b"=") for item in raw.split(b"\0") if item)
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, _equals, value in pairs}
+
+
+def port_problem(port: int, owner: Optional[dict], service: str, variable: str) -> Optional[Problem]:
+    """What is wrong with a port that somebody listens on.
+
+    :param owner: None when nobody listens; else `{pid, command, service}`, `service` being the value of
+        DSDEPLOY_SERVICE in the owner's environment, by which a service of ours is known.
+    :param service: name of the service that wants the port.
+    :param variable: name of the variable that sets the port, for the hint.
+    """
+    if owner is None or (service and owner.get("service") == service):
+        return None
+    if owner.get("service"):
+        return Problem(
+            "port %d is taken by the service %s" % (port, owner["service"]),
+            "Stop it (dsdeploy down --engine ...) or choose another port in %s." % variable,
+        )
+    who = "%s (pid %s)" % (owner["command"], owner["pid"]) if owner.get("pid") else "a process this user cannot see"
+    return Problem("port %d is taken by %s" % (port, who), "Stop it, or choose another port in %s." % variable)
+
+
+def gib(size: int) -> str:
+    """Bytes as GiB with one decimal, or MiB below one tenth of a GiB."""
+    return "%.1f GiB" % (size / GIB) if size >= GIB // 10 else "%.1f MiB" % (size / (1 << 20))
+
+
+def disk_problems(wants: List[dict]) -> List[Problem]:
+    """What does not fit, summed by mount point: two directories on one disk share its space.
+
+    :param wants: `[{what, path, need_bytes, mount, free_bytes}]`.
+    """
+    problems = []
+    for mount in sorted({want["mount"] for want in wants}):
+        here = [want for want in wants if want["mount"] == mount]
+        need, free = sum(want["need_bytes"] for want in here), min(want["free_bytes"] for want in here)
+        if need > free:
+            parts = ", ".join("%s %s" % (want["what"], gib(want["need_bytes"])) for want in here if want["need_bytes"])
+            problems.append(
+                Problem(
+                    "not enough disk space on %s: %s needed (%s), %s free" % (mount, gib(need), parts, gib(free)),
+                    "Free %s there, or move %s to a larger disk (dsdeploy_data_dir, dsdeploy_install_dir)."
+                    % (gib(need - free), " and ".join(sorted({want["path"] for want in here}))),
+                )
+            )
+    return problems
+
+
+def loopback_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Optional[Problem]:
+    """An engine that listens beyond loopback needs both an API key and TLS."""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return None
+    missing = [what for what, there in (("an API key", has_key), ("TLS", has_tls)) if not there]
+    if not missing:
+        return None
+    what = " and ".join(missing) + (" is" if len(missing) == 1 else " are")
+    return Problem(
+        "%s_host is %s, which others can reach, but %s not set" % (prefix, host, what),
+        "Keep {0}_host at 127.0.0.1 and reach it through an SSH tunnel, or set {0}_api_key, {0}_ssl_certfile and "
+        "{0}_ssl_keyfile.".format(prefix),
+    )
+
+
+def missing_command(name: str) -> Problem:
+    """What is wrong when a command is not there."""
+    hints = {"nvcc": "Install the CUDA toolkit, or set the install method to one that runs on the CPU (it is far slower)."}
+    return Problem("%s is not on this host" % name, hints.get(name, "Install it."))

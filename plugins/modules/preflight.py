@@ -1,0 +1,261 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at a host before anything is changed on it, and name everything that is wrong at once."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Name everything that stands in the way of a deployment, at once
+version_added: 1.0.0
+description:
+  - Looks whether a port is free, whether directories have the space they will need, and which commands exist.
+  - Fails with all the problems it found in one message. Nothing on the host is changed.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  idempotent:
+    support: full
+options:
+  host:
+    description: Address that the service will listen on. Beyond loopback, an API key and TLS are required.
+    type: str
+    default: 127.0.0.1
+  port:
+    description: Port that the service will listen on.
+    type: int
+  service:
+    description: Name of the service that wants the port. A port that this service itself holds is fine.
+    type: str
+    default: ""
+  prefix:
+    description: Prefix of the role's variables, for messages that name one.
+    type: str
+    required: true
+  has_api_key:
+    description: Whether an API key is set.
+    type: bool
+    default: false
+  has_tls:
+    description: Whether a certificate and its key are set.
+    type: bool
+    default: false
+  disk:
+    description: Space that will be needed. What lies on the same file system is added up.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      what:
+        description: What needs the space.
+        type: str
+        required: true
+      path:
+        description: Directory. It need not exist yet; its nearest existing parent is looked at.
+        type: path
+        required: true
+      need_bytes:
+        description: Space needed, in bytes.
+        type: int
+        required: true
+  commands:
+    description: Commands to look for on C(PATH) and in the usual places of CUDA. A missing one is no failure.
+    type: list
+    elements: str
+    default: []
+  require_commands:
+    description: Commands of those in O(commands) without which the deployment cannot go on.
+    type: list
+    elements: str
+    default: []
+  require:
+    description: Conditions of the role's own.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      that:
+        description: Whether the condition holds.
+        type: bool
+        required: true
+      msg:
+        description: What is wrong when it does not.
+        type: str
+        required: true
+      hint:
+        description: What to do about it.
+        type: str
+        required: true
+  warn:
+    description: Warnings to give. Empty ones are left out.
+    type: list
+    elements: str
+    default: []
+author:
+  - The dsdeploy developers
+"""
+
+EXAMPLES = r"""
+- name: Look at the host before anything is changed
+  dsdeploy.llm.preflight:
+    prefix: llama_cpp
+    port: 8080
+    service: dsdeploy-llama-cpp
+    disk:
+      - what: engine
+        path: /opt/dsdeploy
+        need_bytes: 300000000
+    commands: [nvcc]
+"""
+
+RETURN = r"""
+commands:
+  description: Path of each command asked for; null for one that is not there.
+  type: dict
+  returned: always
+  sample: {nvcc: /usr/local/cuda/bin/nvcc}
+disk:
+  description: The wanted space with the mount point and the free bytes found.
+  type: list
+  elements: dict
+  returned: always
+port_owner:
+  description: Who listens on the port; null when nobody does.
+  type: dict
+  returned: always
+  contains:
+    pid:
+      description: Process id; null when it cannot be seen.
+      type: int
+    command:
+      description: Name of the program.
+      type: str
+    service:
+      description: Name of the dsdeploy service it belongs to; empty when it is none.
+      type: str
+problems:
+  description: Everything found wrong.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import preflight
+
+CUDA_BIN = ["/usr/local/cuda/bin"]
+SERVICE_VARIABLE = "DSDEPLOY_SERVICE"  # set by role service in the environment of all it starts
+
+
+def read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except OSError:
+        return b""
+
+
+def port_owner(port: int) -> dict | None:
+    """Who listens on a TCP port of this network namespace: `{pid, command, service}`, or None."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        inodes.update(preflight.listening_inodes(read(table).decode(), port))
+    if not inodes:
+        return None
+    links = {"socket:[%s]" % inode for inode in inodes}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            held = {os.readlink("/proc/%s/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%s/fd" % pid)}
+        except OSError:
+            continue
+        if held & links:
+            environ = preflight.parse_environ(read("/proc/%s/environ" % pid))
+            command = read("/proc/%s/comm" % pid).decode(errors="replace").strip()
+            return {"pid": int(pid), "command": command, "service": environ.get(SERVICE_VARIABLE, "")}
+    return {"pid": None, "command": "", "service": ""}
+
+
+def space(path: str) -> dict:
+    """Mount point and free bytes (as for root-less writers) of a path or its nearest existing parent."""
+    there = os.path.realpath(path)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    stat = os.statvfs(there)
+    while not os.path.ismount(there):
+        there = os.path.dirname(there)
+    return {"mount": there, "free_bytes": stat.f_bavail * stat.f_frsize}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "host": {"type": "str", "default": "127.0.0.1"},
+            "port": {"type": "int"},
+            "service": {"type": "str", "default": ""},
+            "prefix": {"type": "str", "required": True},
+            "has_api_key": {"type": "bool", "default": False, "no_log": False},
+            "has_tls": {"type": "bool", "default": False},
+            "disk": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "what": {"type": "str", "required": True},
+                    "path": {"type": "path", "required": True},
+                    "need_bytes": {"type": "int", "required": True},
+                },
+            },
+            "commands": {"type": "list", "elements": "str", "default": []},
+            "require_commands": {"type": "list", "elements": "str", "default": []},
+            "require": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "that": {"type": "bool", "required": True},
+                    "msg": {"type": "str", "required": True},
+                    "hint": {"type": "str", "required": True},
+                },
+            },
+            "warn": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    owner = port_owner(p["port"]) if p["port"] else None
+    disk = [dict(want, **space(want["path"])) for want in p["disk"]]
+    found = [preflight.loopback_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
+    if p["port"]:
+        found.append(preflight.port_problem(p["port"], owner, p["service"], p["prefix"] + "_port"))
+    problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
+    commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
+    problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]
+    problems += [preflight.Problem(rule["msg"], rule["hint"]) for rule in p["require"] if not rule["that"]]
+    for warning in filter(None, p["warn"]):
+        module.warn(warning)
+    result = {
+        "changed": False,
+        "commands": commands,
+        "disk": disk,
+        "port_owner": owner,
+        "problems": [problem._asdict() for problem in problems],
+    }
+    if problems:
+        module.fail_json(
+            msg="; ".join(problem.msg for problem in problems),
+            hint=" ".join(problem.hint for problem in problems),
+            error_kind="preflight",
+            **result,
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

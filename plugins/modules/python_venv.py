@@ -1,0 +1,163 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Python virtual environment with exactly the given requirements."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: python_venv
+short_description: A Python virtual environment with exactly the given, hashed requirements
+version_added: 1.0.0
+description:
+  - Makes a virtual environment and installs the given requirements into it with C(pip).
+  - An environment counts as made only once its stamp is written, last of all. One that was interrupted half-way,
+    or made for other requirements or another Python, is made anew.
+  - Unlike M(ansible.builtin.pip) it needs no Python packages on the target beyond the C(venv) standard library module.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  path:
+    description: Directory of the environment. What stands there is replaced when it does not match.
+    type: path
+    required: true
+  requirements:
+    description:
+      - Lines of a requirements file.
+      - Every requirement needs its hash; C(pip) runs with C(--require-hashes).
+    type: list
+    elements: str
+    required: true
+  python:
+    description: The interpreter to make it with. The default is the one that runs this module.
+    type: path
+  index_url:
+    description: Package index. When empty, C(pip)'s own configuration on the target decides.
+    type: str
+    default: ""
+author:
+  - The dsdeploy developers
+"""
+
+EXAMPLES = r"""
+- name: An environment with one pinned package
+  dsdeploy.llm.python_venv:
+    path: /opt/dsdeploy/supervisor
+    requirements:
+      - supervisor==4.3.0 --hash=sha256:0bcb763fddafba410f35cbde226aa7f8514b9fb82eb05a0c85f6588d1c13f8db
+"""
+
+RETURN = r"""
+path:
+  description: Directory of the environment.
+  type: str
+  returned: always
+python:
+  description: The environment's interpreter.
+  type: str
+  returned: always
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+
+STAMP = ".dsdeploy-venv.json"
+
+
+def wanted_stamp(requirements: list[str], version: str) -> dict:
+    """What identifies a finished environment: its requirements and the Python (`3.11`) it was made with."""
+    digest = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
+    return {"python": version, "requirements": requirements, "sha256": digest}
+
+
+def read_stamp(path: str) -> dict | None:
+    try:
+        with open(os.path.join(path, STAMP), encoding="utf-8") as stamp:
+            found = json.load(stamp)
+    except (OSError, ValueError):
+        return None
+    return found if os.access(os.path.join(path, "bin", "python"), os.X_OK) else None
+
+
+def python_version(module: AnsibleModule, python: str) -> str:
+    rc, out, err = module.run_command([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    if rc:
+        module.fail_json(msg="%s does not run: %s" % (python, (err or out).strip()), hint="Set a Python that is there.")
+    return out.strip()
+
+
+def make(module: AnsibleModule, path: str, python: str, requirements: list[str], stamp: dict) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    # An index in the environment or a PYTHONHOME of the caller must not leak into the environment that is made.
+    environ = {"PYTHONHOME": "", "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    rc, out, err = module.run_command([python, "-m", "venv", path], environ_update=environ)
+    if rc:
+        hint = "Install the venv module of this Python; on Debian and Ubuntu: apt-get install python3-venv."
+        shutil.rmtree(path, ignore_errors=True)
+        module.fail_json(msg="cannot make the virtual environment %s: %s" % (path, (err or out).strip()), hint=hint)
+    listing = os.path.join(path, "requirements.txt")
+    with open(listing, "w", encoding="utf-8") as handle:
+        handle.write("\n".join(requirements) + "\n")
+    command = [os.path.join(path, "bin", "python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--requirement", listing]
+    if module.params["index_url"]:
+        command += ["--index-url", module.params["index_url"]]
+    rc, out, err = module.run_command(command, environ_update=environ)
+    if rc:
+        said = [line for line in (err or out).splitlines() if line.strip()]
+        reason = next((line for line in said if line.startswith("ERROR:")), said[-1] if said else "no output")
+        module.fail_json(
+            msg="pip could not install %s: %s" % (", ".join(r.split(" ")[0] for r in requirements), reason),
+            hint="Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index.",
+            log_tail=said[-15:],
+            rc=rc,
+        )
+    temporary = os.path.join(path, STAMP + ".new")
+    with open(temporary, "w", encoding="utf-8") as handle:
+        json.dump(stamp, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, os.path.join(path, STAMP))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "requirements": {"type": "list", "elements": "str", "required": True},
+            "python": {"type": "path"},
+            "index_url": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    path, requirements = module.params["path"], module.params["requirements"]
+    python = module.params["python"] or sys.executable
+    stamp = wanted_stamp(requirements, python_version(module, python))
+    before = read_stamp(path)
+    changed = before != stamp
+    if changed and not module.check_mode:
+        make(module, path, python, requirements, stamp)
+    diff = {
+        "before_header": path,
+        "after_header": path,
+        "before": "".join(line + "\n" for line in (before or {}).get("requirements", [])),
+        "after": "".join(line + "\n" for line in requirements),
+    }
+    module.exit_json(changed=changed, path=path, python=os.path.join(path, "bin", "python"), diff=diff)
+
+
+if __name__ == "__main__":
+    main()
