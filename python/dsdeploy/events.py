@@ -30,14 +30,15 @@ class Start(Event):
 
 @dataclass(frozen=True)
 class Stage(Event):
-    """A stage (`<role>: <room>`) began or ended. `status`: started or finished; `seconds` and `changed` (tasks that
-    changed something, over all hosts) only when finished."""
+    """A stage (`<role>: <room>`) began or ended. `status`: started or finished; only when finished `seconds`, and over
+    all hosts how many tasks `changed` something and how many `failed` (ignored and rescued ones too)."""
 
     name: ClassVar[str] = "stage"
     stage: str
     status: str
     seconds: float | None = None
     changed: int | None = None
+    failed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,9 @@ def describe(
     """The failure that `result` (a module's or action's result as in ansible-runner's events) tells of."""
     failed = _failed_items(result)
     first = failed[0][1]
+    if unreachable and "censored" in first:
+        first = {"msg": "no connection to the host (what ssh said is withheld: no_log)"}
+        failed = [("", first)]
     msg = "; ".join(_message(action, item) if not label else f"{label}: {_message(action, item)}"
                     for label, item in failed[:_ITEMS_SHOWN])  # fmt: skip
     if len(failed) > _ITEMS_SHOWN:
@@ -61,7 +64,7 @@ def describe(
     kind = "unreachable" if unreachable else str(first.get("error_kind") or "")
     if action.endswith("validate_argument_spec"):
         kind = "usage"
-    tail = _tail(first)
+    tail = next((tail for _label, item in failed if (tail := _tail(item))), [])
     return Failure(
         host=host,
         stage=stage,
@@ -146,6 +149,8 @@ def _generic_hint(msg: str, tail: list[str], result: Mapping[str, Any], kind: st
             return hint
     if kind == "unreachable":
         return _UNREACHABLE_HINT
+    if kind == "verify":
+        return "Look at what the engine says: dsdeploy logs."
     if kind == "usage":
         return "Correct the variable in the inventory or on the command line (-e), then run the same command again."
     if "censored" in result:

@@ -55,7 +55,7 @@ class Tracker:
         self._verbose = verbose
         self._began = now
         self._stage_began = now
-        self._stage_changed = 0
+        self._stage_changed = self._stage_failed = 0
         self._stage_told = False
         self._stats: dict[str, dict[str, int]] | None = None
         self._said: deque[str] = deque(maxlen=40)
@@ -93,11 +93,13 @@ class Tracker:
     def _enter(self, stage: str, now: float) -> Iterator[events.Event]:
         if stage != self.stage:
             yield from self._leave(now)
-            self.stage, self._stage_began, self._stage_changed, self._stage_told = stage, now, 0, False
+            self.stage, self._stage_began = stage, now
+            self._stage_changed = self._stage_failed = 0
 
     def _leave(self, now: float) -> Iterator[events.Event]:
         if self._stage_told:
-            yield events.Stage(self.stage, "finished", round(now - self._stage_began, 1), self._stage_changed)
+            seconds = round(now - self._stage_began, 1)
+            yield events.Stage(self.stage, "finished", seconds, self._stage_changed, self._stage_failed)
         self._stage_told = False
 
     def _tell_stage(self) -> Iterator[events.Event]:
@@ -140,6 +142,7 @@ class Tracker:
             yield from self._tell_stage()
         if kind in ("runner_on_failed", "runner_on_unreachable"):
             yield from self._tell_stage()
+            self._stage_failed += 1
             unreachable = kind == "runner_on_unreachable"
             failure = failures.describe(name, stage, task, _action(data), result, unreachable)
             if data.get("ignore_errors") and not unreachable:
@@ -295,6 +298,8 @@ def _stage(data: Mapping[str, Any]) -> str:
 
 def _task(data: Mapping[str, Any]) -> str:
     """The task's name without the `<room> | ` that the stage already says."""
+    if _action(data) == "validate_argument_spec":
+        return "Check the role's variables"
     return plain_text(str(data.get("task") or "").rpartition(" | ")[2])
 
 

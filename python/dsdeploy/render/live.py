@@ -14,6 +14,9 @@ from dsdeploy.render import text
 from dsdeploy.render.plain import PlainRenderer
 from dsdeploy.tracker import Host, Tracker
 
+# Seconds between two drawings; events come in bursts.
+REFRESH = 0.1
+
 
 class LiveRenderer(PlainRenderer):
     """The plain lines without those that the view itself shows, above the view."""
@@ -24,6 +27,8 @@ class LiveRenderer(PlainRenderer):
         # Refreshed by tick() alone: no second thread reads what the tracker writes.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._spinner = Spinner("dots")
+        self._idle = Spinner("dots")
+        self._drawn = 0.0
         self._live.start()
 
     def event(self, event: events.Event) -> None:
@@ -34,7 +39,9 @@ class LiveRenderer(PlainRenderer):
 
     def tick(self, tracker: Tracker, now: float) -> None:
         super().tick(tracker, now)
-        self._live.update(self._view(tracker, now), refresh=True)
+        if now - self._drawn >= REFRESH:
+            self._drawn = now
+            self._live.update(self._view(tracker, now), refresh=True)
 
     def note(self, text: str) -> None:
         # Text, not markup: what a host says may hold brackets.
@@ -49,9 +56,8 @@ class LiveRenderer(PlainRenderer):
             if host.running:
                 table.add_row(self._spinner, *_row(name, host, now))
         if not table.rows:
-            self._spinner.update(text=Text(f" {tracker.stage or 'starting Ansible'}"))
-            return self._spinner
-        self._spinner.update(text="")
+            self._idle.update(text=Text(f" {tracker.stage or 'starting Ansible'}"))
+            return self._idle
         bars = [_bar(host.progress) for host in tracker.hosts.values() if host.progress]
         return Group(table, *bars)
 

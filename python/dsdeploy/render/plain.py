@@ -33,8 +33,9 @@ class PlainRenderer:
                     self.note(f"{event.stage} ...")
             case events.Stage():
                 if self._verb in ("up", "down") or self._verbose:
-                    changed = f", {event.changed} changed" if event.changed else ""
-                    self.note(f"{event.stage}: done in {text.duration(event.seconds or 0)}{changed}")
+                    counts = [(event.changed, "changed"), (event.failed, "failed")]
+                    told = "".join(f", {count} {what}" for count, what in counts if count)
+                    self.note(f"{event.stage}: {text.duration(event.seconds or 0)}{told}")
             case events.Task(status="changed"):
                 self.note(f"  {event.host}: changed: {event.task}")
             case events.Task():

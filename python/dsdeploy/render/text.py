@@ -49,8 +49,11 @@ def progress(event: events.Progress) -> str:
 def failure(event: events.Failure) -> Iterator[str]:
     """Host and task, the message, the log's end, and last the next thing to do."""
     where = ": ".join(part for part in (event.host, event.stage, event.task) if part)
-    yield f"FAILED  {where}" if where else "FAILED"
-    yield f"  {plain_text(event.msg)}"
+    if where:
+        yield f"FAILED  {where}"
+        yield f"  {plain_text(event.msg)}"
+    else:
+        yield f"FAILED  {plain_text(event.msg)}"
     if event.log_tail:
         yield "  the log ends with:"
         yield from (f"  | {plain_text(line)}" for line in event.log_tail)
@@ -109,7 +112,8 @@ def _ended(summary: events.Summary, host: events.HostSummary) -> str:
     if summary.exit_code == 130:
         return "stopped"
     if summary.verb == "up":
-        return "deployed and verified" if any(answer["verified"] for answer in host.answers) else "deployed"
+        verified = any(answer["verified"] for answer in host.answers)
+        return "deployed and verified" if verified else "deployed, answers" if host.answers else "deployed"
     return "down"
 
 
