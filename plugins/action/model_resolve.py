@@ -1,0 +1,29 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import CatalogError, resolve
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec=dict(
+                name=dict(type="str", required=True),
+                engine=dict(type="str", default=""),
+                catalog=dict(type="dict", required=True),
+                extra=dict(type="dict", default={}),
+            )
+        )
+        try:
+            model = resolve(args["catalog"], args["extra"], args["name"], args["engine"] or None)
+        except CatalogError as error:
+            return dict(result, failed=True, msg="\n".join(error.problems), hint=error.hint, error_kind="usage")
+        return dict(result, changed=False, model=model)

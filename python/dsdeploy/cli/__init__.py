@@ -1,0 +1,78 @@
+"""The command `dsdeploy`. Verbs, and what they need, are imported when they are used: `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from dsdeploy.errors import MEANING, DsdeployError, ExitCode
+
+VERBS = {
+    "up": "dsdeploy.cli.up:up",
+    "status": "dsdeploy.cli.status:status",
+    "ask": "dsdeploy.cli.ask:ask",
+    "logs": "dsdeploy.cli.logs:logs",
+    "down": "dsdeploy.cli.down:down",
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, _colon, name = VERBS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    from dsdeploy import collection
+
+    found = collection.find()
+    python = ".".join(map(str, sys.version_info[:3]))
+    click.echo(f"dsdeploy {found.version} (ansible-core {version('ansible-core')}, Python {python}, {found.root})")
+    ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExit status:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANING.items()),
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Print the versions and where the collection lies.")  # fmt: skip
+def cli() -> None:
+    """From a bare GPU server to a served, verified DeepSeek.
+
+    Without -i every verb works on this machine (the embedded inventory "local").
+    """
+
+
+def main() -> None:
+    """Entry point of the command; ends the process with the exit codes of dsdeploy.errors."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = cli.main(prog_name="dsdeploy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = int(ExitCode.USAGE)
+    except DsdeployError as error:
+        click.echo(f"dsdeploy: {error.message}", err=True)
+        code = int(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped before anything was done", err=True)
+        code = int(ExitCode.INTERRUPTED)
+    sys.exit(code or 0)

@@ -1,0 +1,27 @@
+"""`dsdeploy ask`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dsdeploy.cli._options import common_options
+
+if TYPE_CHECKING:
+    from dsdeploy.invocation import Options
+
+
+@click.command(short_help="Ask the served model a question.")
+@click.argument("question", required=False)
+@click.option("--expect", metavar="TEXT", help="Fail with 3 unless the answer holds this text.")
+@click.option("--reasoning", is_flag=True, help="Print the model's reasoning before its answer.")
+@common_options
+def ask(options: Options, question: str | None, expect: str | None, reasoning: bool) -> int:
+    """Ask the served model QUESTION (default: the question that `up` verifies with).
+
+    Only the answer goes to stdout.
+    """
+    from dsdeploy.session import execute
+
+    return execute("ask", options, {"dsdeploy_question": question, "dsdeploy_expect": expect}, reasoning)

@@ -1,0 +1,190 @@
+"""What happens during a run, as the renderers get it and as `--json` prints it.
+
+With `--json` every line on stdout is one JSON object, `{"event": <name>, …}` with the fields of the class below that
+carries the name. The last line is always the `summary`. Fields may be added, never renamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    name: ClassVar[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"event": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Start(Event):
+    """The run begins. `inventory`: the sources as Ansible gets them; `check`: nothing will be changed."""
+
+    name: ClassVar[str] = "start"
+    verb: str
+    inventory: list[str]
+    check: bool
+
+
+@dataclass(frozen=True)
+class Stage(Event):
+    """A stage (`<role>: <room>`) began or ended. `status`: started or finished; only when finished `seconds`, and over
+    all hosts how many tasks `changed` something and how many `failed` (ignored and rescued ones too)."""
+
+    name: ClassVar[str] = "stage"
+    stage: str
+    status: str
+    seconds: float | None = None
+    changed: int | None = None
+    failed: int | None = None
+
+
+@dataclass(frozen=True)
+class Task(Event):
+    """A task that changed something or went wrong. `status`: changed, failed, unreachable or ignored. A failed task
+    can still be rescued by the playbook: what failed in the end stands in `failure` events."""
+
+    name: ClassVar[str] = "task"
+    host: str
+    stage: str
+    task: str
+    status: str
+    msg: str = ""
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """How far a long task is: `done` of `total` (null when unknown) in `unit`, `rate` in unit/s, `eta_s` in s."""
+
+    name: ClassVar[str] = "progress"
+    host: str
+    task: str
+    what: str
+    done: float
+    total: float | None
+    unit: str
+    rate: float | None
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class Warn(Event):
+    """A warning of one of dsdeploy's own modules."""
+
+    name: ClassVar[str] = "warning"
+    host: str
+    task: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Diff(Event):
+    """With `--diff`: what a task changed or would change."""
+
+    name: ClassVar[str] = "diff"
+    task: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Log(Event):
+    """With `-v`: Ansible's own output."""
+
+    name: ClassVar[str] = "log"
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer(Event):
+    """What the served model answered (`chat_probe`). `ttft_s`: time to the first token in s; `verified`: the answer
+    holds what was expected, null when nothing was."""
+
+    name: ClassVar[str] = "answer"
+    host: str
+    answer: str
+    reasoning: str
+    tokens_per_s: float | None
+    ttft_s: float | None
+    verified: bool | None
+
+
+@dataclass(frozen=True)
+class Deployment(Event):
+    """One deployment recorded on a host (`deployment_facts`). `active`: its service runs; `ready`: it answers."""
+
+    name: ClassVar[str] = "deployment"
+    host: str
+    engine: str
+    version: str
+    model: str
+    endpoint: str
+    api: str
+    service: dict[str, Any]
+    state: dict[str, Any]
+    ready: bool
+
+    @property
+    def active(self) -> bool:
+        return bool(self.state.get("active"))
+
+
+@dataclass(frozen=True)
+class ServiceLog(Event):
+    """The last lines of a service's log (`service_log`), oldest first."""
+
+    name: ClassVar[str] = "service_log"
+    host: str
+    lines: list[str]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure(Event):
+    """Why a host failed: `msg` is the engine's or module's own message, `hint` the next thing to do, `log_tail` the
+    last lines of the log that belongs to it. `kind`: usage, preflight, verify, unreachable or "" (any other).
+    `host` is "" when the run failed before it came to a host."""
+
+    name: ClassVar[str] = "failure"
+    host: str
+    stage: str
+    task: str
+    msg: str
+    hint: str = ""
+    kind: str = ""
+    log_tail: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HostSummary:
+    """How a host ended. `status`: ok, failed or unreachable. The counts are Ansible's; `changed_tasks` names them as
+    far as they are not withheld (no_log)."""
+
+    status: str
+    ok: int
+    changed: int
+    failed: int
+    skipped: int
+    rescued: int
+    ignored: int
+    changed_tasks: list[str]
+    deployments: list[dict[str, Any]]
+    answers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Summary(Event):
+    """The last line: `ok` is true exactly when `exit_code` is 0; `ansible_rc` is ansible-playbook's own exit status,
+    null when it did not run; `positions` says where each host was when the run was stopped."""
+
+    name: ClassVar[str] = "summary"
+    verb: str
+    ok: bool
+    exit_code: int
+    seconds: float
+    ansible_rc: int | None
+    hosts: dict[str, HostSummary]
+    failures: list[Failure]
+    positions: dict[str, str]
+    check: bool = False

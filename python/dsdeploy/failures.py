@@ -1,0 +1,158 @@
+"""From a failed result of Ansible to one readable failure: what happened, and the next thing to do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dsdeploy.errors import ExitCode
+from dsdeploy.events import Failure
+
+TAIL_LINES = 20
+_ITEMS_SHOWN = 3
+_WITHHELD = "it failed, and its output is withheld because it can hold secrets (no_log)"
+
+# Texts of Ansible, SSH, sudo and Python (ansible-core 2.17 to 2.21), and what to do about each; the first that
+# matches counts.
+_HINTS = (
+    (r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED",
+     "Connect once with ssh and accept the host's key, or correct known_hosts if the host was set up anew."),
+    (r"Permission denied \(",
+     "Check the user (--user), its key (--private-key) and the host's authorized_keys; for a password use --ask-pass."),
+    (r"sshpass",
+     "Install sshpass on this machine, or use a key (--private-key)."),
+    (r"Could not resolve hostname|Name or service not known.*ssh",
+     "Check the host's name or ansible_host in the inventory."),
+    (r"(?i)(missing|incorrect) (sudo|become) password|sudo: a (terminal|password) is required|"
+     r"Timeout.*waiting for (privilege escalation|become)",
+     "Give the sudo password with --ask-become-pass, or let the user run sudo without one."),
+    (r"is not in the sudoers file|may not run sudo|is not allowed to (run|execute)",
+     "Allow that user sudo on the host, or connect as another one (--user root)."),
+    (r"sudo: (command )?not found|sudo: No such file",
+     "Install sudo on the host, or connect as root (--user root)."),
+    (r"(?i)no space left on device|not enough free space|ENOSPC|Disk quota exceeded",
+     "Free space on the file system named above, then run the same command again."),
+    (r"module interpreter .* was not found|python[0-9.]*: (command )?not found|set the interpreter|"
+     r"No python interpreters found",
+     "Install python3 on the host, or set ansible_python_interpreter for it in the inventory."),
+    (r"Could not get lock|Unable to acquire the dpkg",
+     "Another package installation runs on the host: wait until it is done, then run the same command again."),
+    (r"Temporary failure in name resolution|Temporary failure resolving|NewConnectionError|Network is unreachable",
+     "The host does not reach the address: check its network and DNS, or set the mirrors in the inventory."),
+    (r"(?i)permission denied",
+     "The user lacks the rights: connect as root (--user root) or use --become."),
+)  # fmt: skip
+
+_UNREACHABLE_HINT = "Check that the host is up and that ssh reaches it from here (address, port, user, key)."
+
+
+def describe(
+    host: str, stage: str, task: str, action: str, result: Mapping[str, Any], unreachable: bool = False
+) -> Failure:
+    """The failure that `result` (a module's or action's result as in ansible-runner's events) tells of."""
+    failed = _failed_items(result)
+    first = failed[0][1]
+    if unreachable and "censored" in first:
+        first = {"msg": "no connection to the host (what ssh said is withheld: no_log)"}
+        failed = [("", first)]
+    msg = "; ".join(_message(action, item) if not label else f"{label}: {_message(action, item)}"
+                    for label, item in failed[:_ITEMS_SHOWN])  # fmt: skip
+    if len(failed) > _ITEMS_SHOWN:
+        msg += f"; and {len(failed) - _ITEMS_SHOWN} more"
+    kind = "unreachable" if unreachable else str(first.get("error_kind") or "")
+    if action.endswith("validate_argument_spec"):
+        kind = "usage"
+    tail = next((tail for _label, item in failed if (tail := _tail(item))), [])
+    return Failure(
+        host=host,
+        stage=stage,
+        task=task,
+        msg=msg,
+        hint=str(first.get("hint") or "") or _generic_hint(msg, tail, first, kind),
+        kind=kind,
+        log_tail=tail,
+    )
+
+
+def exit_code(failure: Failure) -> ExitCode:
+    kinds = {"usage": ExitCode.USAGE, "verify": ExitCode.VERIFY, "unreachable": ExitCode.UNREACHABLE}
+    return kinds.get(failure.kind, ExitCode.FAILED)
+
+
+def _failed_items(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(label, result) of each item of a loop that failed; without a loop the result itself, unlabelled."""
+    items = [item for item in result.get("results") or [] if isinstance(item, dict)]
+    failed: list[tuple[str, Mapping[str, Any]]] = [
+        (str(item.get("_ansible_item_label", item.get("item", ""))), item)
+        for item in items
+        if item.get("failed") or item.get("unreachable")
+    ]
+    return failed or [("", result)]
+
+
+def _message(action: str, result: Mapping[str, Any]) -> str:
+    if "censored" in result:
+        return _WITHHELD
+    if result.get("argument_errors"):
+        return "; ".join(_argument_error(str(error)) for error in result["argument_errors"])
+    msg = result.get("msg") or result.get("reason") or ""
+    text = "; ".join(str(part) for part in msg) if isinstance(msg, list) else str(msg)
+    text = re.sub(r"^((Task|Module|Action) failed:\s*)+", "", text.strip())
+    if re.match(r"MODULE FAILURE|Module result deserialization failed|The module failed to execute", text):
+        # The module died: the last line it wrote is the exception.
+        said = _lines(result.get("module_stderr") or result.get("exception") or result.get("module_stdout"))
+        text = said[-1].strip() if said else text.splitlines()[0]
+    elif text.startswith("non-zero return code"):
+        command = result.get("cmd") or ""
+        program = command[0] if isinstance(command, list) and command else str(command).split(" ")[0]
+        text = f"{program} ended with exit status {result.get('rc')}"
+    # ansible-core before 2.19 appends where in the YAML it happened.
+    text = text.split("\n\nThe error appears to be in")[0]
+    return re.sub(r"\s*\n\s*", " ", text) or f"{action or 'the task'} failed without a message"
+
+
+def _argument_error(error: str) -> str:
+    choices = re.fullmatch(r"value of (\S+) must be one of: (.*), got: (.*)", error, re.DOTALL)
+    if choices:
+        name, allowed, got = choices.groups()
+        close = difflib.get_close_matches(got, allowed.split(", "), n=1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        return f"{name}: unknown value {got!r} ({meant}choices: {allowed})"
+    unknown = re.fullmatch(r"(.*)\. Supported parameters include: (.*)\.", error, re.DOTALL)
+    if unknown:
+        names, allowed = unknown.groups()
+        return f"unknown variable {names} (known: {allowed})"
+    return re.sub(r"\s*\n\s*", " ", error)
+
+
+def _tail(result: Mapping[str, Any]) -> list[str]:
+    tail = result.get("log_tail")
+    if isinstance(tail, list):
+        return [str(line) for line in tail][-TAIL_LINES:]
+    for key in ("log_tail", "stderr", "module_stderr", "stdout"):
+        # A module that merely carries output beside its own message has said what matters.
+        if result.get(key) and (key != "stdout" or str(result.get("msg", "")).startswith("non-zero return code")):
+            return _lines(result[key])[-TAIL_LINES:]
+    return []
+
+
+def _lines(text: Any) -> list[str]:
+    return [line.rstrip() for line in str(text or "").splitlines() if line.strip()]
+
+
+def _generic_hint(msg: str, tail: list[str], result: Mapping[str, Any], kind: str) -> str:
+    said = "\n".join([msg, *tail])
+    for pattern, hint in _HINTS:
+        if re.search(pattern, said):
+            return hint
+    if kind == "unreachable":
+        return _UNREACHABLE_HINT
+    if kind == "verify":
+        return "Look at what the engine says: dsdeploy logs."
+    if kind == "usage":
+        return "Correct the variable in the inventory or on the command line (-e), then run the same command again."
+    if "censored" in result:
+        return "Look at the service's log (dsdeploy logs), or run the step that the task names by hand."
+    return ""

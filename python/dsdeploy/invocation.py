@@ -1,0 +1,211 @@
+"""From a verb and its options to one run of ansible-playbook: pure functions, no Ansible imported."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsdeploy.collection import Collection
+from dsdeploy.errors import DsdeployError
+
+PLAYBOOKS = {"up": "deepseek_r1", "status": "status", "ask": "ask", "logs": "logs", "down": "down"}
+DEFAULT_INVENTORY = "local"
+
+# Set unless the user set them, in the environment or in their ansible.cfg: (name, value, ansible.cfg section, key).
+_DEFAULTS = (
+    ("ANSIBLE_PIPELINING", "True", "connection", "pipelining"),
+    ("ANSIBLE_SSH_ARGS", "-C -o ControlMaster=auto -o ControlPersist=30m", "ssh_connection", "ssh_args"),
+    ("ANSIBLE_FORKS", "25", "defaults", "forks"),
+    ("ANSIBLE_GATHERING", "explicit", "defaults", "gathering"),
+    # ansible-runner would switch it off.
+    ("ANSIBLE_HOST_KEY_CHECKING", "True", "defaults", "host_key_checking"),
+    ("ANSIBLE_PYTHON_INTERPRETER", "auto_silent", "defaults", "interpreter_python"),
+    # Without these two, a broken inventory is a warning and a run over no hosts.
+    ("ANSIBLE_INVENTORY_UNPARSED_FAILED", "True", "inventory", "unparsed_is_failed"),
+    ("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "True", "inventory", "any_unparsed_is_failed"),
+)
+
+# Always ours: the renderer draws, Ansible's own look is not seen.
+_FIXED = {
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_STDOUT_CALLBACK": "default",
+    "DSDEPLOY_PROGRESS": "json",
+    # Characters of one result above which ansible-runner drops it whole; a long service log is larger than its own.
+    "MAX_EVENT_RES": "16000000",
+}
+_ANSIBLE_COLLECTIONS_DEFAULT = "~/.ansible/collections:/usr/share/ansible/collections"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options every verb shares (`tags` and `skip_tags` only `up`), as the command line gave them."""
+
+    inventory: tuple[str, ...] = ()
+    engine: str | None = None
+    model: str | None = None
+    limit: str | None = None
+    extra_vars: tuple[str, ...] = ()
+    check: bool = False
+    diff: bool = False
+    json: bool = False
+    verbose: int = 0
+    user: str | None = None
+    private_key: str | None = None
+    ask_pass: bool = False
+    become: bool = False
+    ask_become_pass: bool = False
+    become_password_file: str | None = None
+    vault_password_file: tuple[str, ...] = ()
+    vault_id: tuple[str, ...] = ()
+    ask_vault_pass: bool = False
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A password asked once before the run and typed into Ansible's own prompt, so that it is in no argv and file."""
+
+    text: str
+    pattern: str  # regular expression of Ansible's prompt
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One run: ansible-playbook with `argv` and then `playbook`; `extra_vars` go first (through a private file), so
+    that the user's own `-e` in `argv` win; `environment` is added to the caller's."""
+
+    playbook: Path
+    argv: tuple[str, ...]
+    extra_vars: dict[str, Any]
+    environment: dict[str, str]
+    prompts: tuple[Prompt, ...]
+
+
+def build(
+    verb: str,
+    options: Options,
+    variables: Mapping[str, Any],
+    collection: Collection,
+    environ: Mapping[str, str],
+    user_config: configparser.ConfigParser,
+) -> Invocation:
+    """The run that `verb` with `options` means.
+
+    `variables` are the verb's own (`dsdeploy_question`, …); None among them is left out. `environ` is the caller's
+    environment and `user_config` their ansible.cfg, both only read: what they set is never overwritten.
+    Raises DsdeployError for an inventory or extra variable that cannot be meant.
+    """
+    extra_vars = {"dsdeploy_engine": options.engine, "dsdeploy_model": options.model, **variables}
+    return Invocation(
+        playbook=collection.playbook(PLAYBOOKS[verb]),
+        argv=tuple(_argv(options, collection)),
+        extra_vars={name: value for name, value in extra_vars.items() if value is not None},
+        environment=_environment(collection, environ, user_config),
+        prompts=tuple(_prompts(options)),
+    )
+
+
+def _argv(options: Options, collection: Collection) -> Iterable[str]:
+    for source in options.inventory or (str(collection.root / "inventories" / DEFAULT_INVENTORY),):
+        yield from ("--inventory", collection.inventory(source))
+    for extra in options.extra_vars:
+        yield from ("--extra-vars", _checked_extra_vars(extra))
+    for flag, given in (
+        ("--limit", options.limit),
+        ("--user", options.user),
+        ("--private-key", options.private_key),
+        ("--become-password-file", options.become_password_file),
+        ("--tags", ",".join(options.tags)),
+        ("--skip-tags", ",".join(options.skip_tags)),
+    ):
+        if given:
+            yield from (flag, given)
+    for flag, switched_on in (
+        ("--check", options.check),
+        ("--diff", options.diff),
+        ("--become", options.become),
+        ("--ask-pass", options.ask_pass),
+        ("--ask-become-pass", options.ask_become_pass),
+        ("--ask-vault-password", options.ask_vault_pass),
+    ):
+        if switched_on:
+            yield flag
+    for path in options.vault_password_file:
+        yield from ("--vault-password-file", path)
+    for vault_id in options.vault_id:
+        yield from ("--vault-id", vault_id)
+    if options.verbose:
+        yield "-" + "v" * options.verbose
+
+
+def _checked_extra_vars(given: str) -> str:
+    """`given` itself. Ansible takes a bare word without a sound."""
+    text = given.strip()
+    if text.startswith("@"):
+        if not Path(text[1:]).expanduser().is_file():
+            raise DsdeployError(f"-e {given}: no such file", "Write -e @FILE with a YAML or JSON file.")
+    elif not text.startswith("{") and ("=" not in text or text.startswith("=")):
+        raise DsdeployError(f"-e {given}: names no value", "Write -e name=value, -e '{\"name\": value}' or -e @file.")
+    return given
+
+
+def _environment(
+    collection: Collection, environ: Mapping[str, str], config: configparser.ConfigParser
+) -> dict[str, str]:
+    added = dict(_FIXED)
+    for name, value, section, key in _DEFAULTS:
+        if name not in environ:
+            if not config.has_option(section, key):
+                added[name] = value
+            elif name == "ANSIBLE_HOST_KEY_CHECKING":
+                added[name] = config.get(section, key)
+    searched = environ.get("ANSIBLE_COLLECTIONS_PATH") or _configured_collections(config)
+    added["ANSIBLE_COLLECTIONS_PATH"] = f"{collection.search_path}:{searched or _ANSIBLE_COLLECTIONS_DEFAULT}"
+    return added
+
+
+def _configured_collections(config: configparser.ConfigParser) -> str:
+    """collections_path of the user's ansible.cfg; its relative entries are relative to that file."""
+    found = config.get("defaults", "collections_path", fallback="")
+    base = Path(config.get("dsdeploy:source", "directory", fallback="."))
+    return ":".join(str(base / Path(entry).expanduser()) for entry in found.split(":") if entry)
+
+
+def _prompts(options: Options) -> Iterable[Prompt]:
+    if options.ask_pass:
+        yield Prompt("SSH password", r"SSH password:\s*?$")
+    if options.ask_become_pass:
+        yield Prompt("Password to become root (sudo)", r"BECOME password.*:\s*?$")
+    if options.ask_vault_pass:
+        yield Prompt("Vault password", r"Vault password:\s*?$")
+    for vault_id in options.vault_id:
+        label, _at, source = vault_id.rpartition("@")
+        if source in ("prompt", "prompt_ask_vault_pass"):
+            label = label or "default"
+            yield Prompt(f"Vault password ({label})", rf"Vault password \({re.escape(label)}\):\s*?$")
+
+
+def read_user_config(environ: Mapping[str, str], cwd: Path, home: Path) -> configparser.ConfigParser:
+    """The ansible.cfg that Ansible would read, in its order: $ANSIBLE_CONFIG, ./, ~/.ansible.cfg, /etc. Empty when
+    there is none or it cannot be read (Ansible then says so itself)."""
+    config = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
+    for path in (
+        Path(environ.get("ANSIBLE_CONFIG") or "/nonexistent"),
+        cwd / "ansible.cfg",
+        home / ".ansible.cfg",
+        Path("/etc/ansible/ansible.cfg"),
+    ):
+        if path.is_file():
+            try:
+                config.read(path, encoding="utf-8")
+            except (configparser.Error, OSError, UnicodeDecodeError):
+                return configparser.ConfigParser()
+            config.read_dict({"dsdeploy:source": {"directory": str(path.resolve().parent)}})
+            break
+    return config

@@ -1,0 +1,78 @@
+"""The live view on a terminal: a line per host with its stage and task, a bar per long task, changes scroll above."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from dsdeploy import events
+from dsdeploy.render import text
+from dsdeploy.render.plain import PlainRenderer
+from dsdeploy.tracker import Host, Tracker
+
+# Seconds between two drawings; events come in bursts.
+REFRESH = 0.1
+
+
+class LiveRenderer(PlainRenderer):
+    """The plain lines without those that the view itself shows, above the view."""
+
+    def __init__(self, reasoning: bool = False) -> None:
+        super().__init__(reasoning)
+        self._console = Console(stderr=True, highlight=False)
+        # Refreshed by tick() alone: no second thread reads what the tracker writes.
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._spinner = Spinner("dots")
+        self._idle = Spinner("dots")
+        self._drawn = 0.0
+        self._live.start()
+
+    def event(self, event: events.Event) -> None:
+        if isinstance(event, events.Summary):
+            self.close()
+        if not (isinstance(event, events.Progress) or (isinstance(event, events.Stage) and event.status == "started")):
+            super().event(event)
+
+    def tick(self, tracker: Tracker, now: float) -> None:
+        super().tick(tracker, now)
+        if now - self._drawn >= REFRESH:
+            self._drawn = now
+            self._live.update(self._view(tracker, now), refresh=True)
+
+    def note(self, text: str) -> None:
+        # Text, not markup: what a host says may hold brackets.
+        self._console.print(Text(text), soft_wrap=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _view(self, tracker: Tracker, now: float) -> Group | Spinner:
+        table = Table.grid(padding=(0, 1))
+        for name, host in tracker.hosts.items():
+            if host.running:
+                table.add_row(self._spinner, *_row(name, host, now))
+        if not table.rows:
+            self._idle.update(text=Text(f" {tracker.stage or 'starting Ansible'}"))
+            return self._idle
+        bars = [_bar(host.progress) for host in tracker.hosts.values() if host.progress]
+        return Group(table, *bars)
+
+
+def _row(name: str, host: Host, now: float) -> tuple[Text, Text, Text, Text]:
+    return (
+        Text(name, style="bold"),
+        Text(host.stage, style="cyan"),
+        Text(host.task),
+        Text(text.duration(now - host.since), style="dim"),
+    )
+
+
+def _bar(progress: events.Progress) -> Table:
+    table = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=progress.total, completed=progress.done, width=30, pulse=progress.total is None)
+    table.add_row(Text(f"  {progress.host}"), bar, Text(text.progress(progress)))
+    return table

@@ -1,0 +1,78 @@
+"""One line per stage, change and long task's progress: for pipes, CI logs and `-v`."""
+
+from __future__ import annotations
+
+import sys
+
+from dsdeploy import events
+from dsdeploy.render import text
+from dsdeploy.tracker import Tracker, plain_text
+
+# A long task's progress is worth a line every so many seconds.
+PROGRESS_EVERY = 10.0
+
+
+class PlainRenderer:
+    def __init__(self, reasoning: bool = False, verbose: int = 0) -> None:
+        self._reasoning = reasoning
+        self._verbose = verbose
+        self._logs: list[events.ServiceLog] = []
+        self._progress_told: dict[tuple[str, str], float] = {}
+        self._now = 0.0
+        self._verb = ""
+
+    def event(self, event: events.Event) -> None:
+        match event:
+            case events.Start():
+                self._verb = event.verb
+                what = f"dsdeploy {event.verb}{' --check' if event.check else ''}"
+                if event.verb in ("up", "down"):
+                    self.note(f"{what}: inventory {', '.join(event.inventory)}")
+            case events.Stage(status="started"):
+                if self._verb in ("up", "down") or self._verbose:
+                    self.note(f"{event.stage} ...")
+            case events.Stage():
+                if self._verb in ("up", "down") or self._verbose:
+                    counts = [(event.changed, "changed"), (event.failed, "failed")]
+                    told = "".join(f", {count} {what}" for count, what in counts if count)
+                    self.note(f"{event.stage}: {text.duration(event.seconds or 0)}{told}")
+            case events.Task(status="changed"):
+                self.note(f"  {event.host}: changed: {event.task}")
+            case events.Task():
+                self.note(f"  {event.host}: {event.status}: {event.task}: {plain_text(event.msg)}")
+            case events.Progress():
+                key = (event.host, event.what)
+                finished = event.total is not None and event.done >= event.total
+                if finished or self._now - self._progress_told.get(key, -PROGRESS_EVERY) >= PROGRESS_EVERY:
+                    self._progress_told[key] = self._now
+                    self.note(f"  {event.host}: {plain_text(text.progress(event))}")
+            case events.Warn():
+                self.note(f"  {event.host}: warning: {event.text}")
+            case events.Diff() | events.Log():
+                self.note(event.text.rstrip("\n"))
+            case events.Answer():
+                if self._verb == "ask":
+                    self.note(text.answer_details(event))
+            case events.ServiceLog():
+                self._logs.append(event)
+            case events.Summary():
+                self._summary(event)
+
+    def _summary(self, summary: events.Summary) -> None:
+        for line in text.result(summary, self._reasoning, self._logs, bool(self._verbose)):
+            print(line, flush=True)
+        for failure in summary.failures:
+            for line in text.failure(failure):
+                self.note(line)
+        if summary.exit_code == 130:
+            for line in text.interrupted(summary):
+                self.note(line)
+
+    def tick(self, tracker: Tracker, now: float) -> None:
+        self._now = now
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass

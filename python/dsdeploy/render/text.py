@@ -1,0 +1,189 @@
+"""Lines of text that the plain and the live view share: pure functions."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+from dsdeploy import events
+from dsdeploy.tracker import plain_text
+
+CHANGES_SHOWN = 8
+
+
+def amount(value: float, unit: str) -> str:
+    """`value` in `unit` for people: bytes as KiB, MiB, …, anything else as it is."""
+    if unit not in ("B", "bytes"):
+        return f"{value:g} {unit}".strip()
+    for name in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or name == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {name}" if name == "B" else f"{value:.1f} {name}"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def progress(event: events.Progress) -> str:
+    parts = [event.what or event.task]
+    if event.total:
+        parts.append(f"{min(event.done / event.total, 1):.0%}")
+        parts.append(f"({amount(event.done, event.unit)} of {amount(event.total, event.unit)})")
+    else:
+        parts.append(amount(event.done, event.unit))
+    if event.rate:
+        parts.append(f"{amount(event.rate, event.unit)}/s")
+    if event.eta_s is not None:
+        parts.append(f"{duration(event.eta_s)} left")
+    return " ".join(parts)
+
+
+def failure(event: events.Failure) -> Iterator[str]:
+    """Host and task, the message, the log's end, and last the next thing to do."""
+    where = ": ".join(part for part in (event.host, event.stage, event.task) if part)
+    if where:
+        yield f"FAILED  {where}"
+        yield f"  {plain_text(event.msg)}"
+    else:
+        yield f"FAILED  {plain_text(event.msg)}"
+    if event.log_tail:
+        yield "  the log ends with:"
+        yield from (f"  | {plain_text(line)}" for line in event.log_tail)
+    if event.hint:
+        yield f"  next: {plain_text(event.hint)}"
+
+
+def interrupted(summary: events.Summary) -> Iterator[str]:
+    """Where the run was stopped and what that leaves."""
+    if not summary.positions:
+        yield "stopped: no task was running on any host"
+    for host, where in summary.positions.items():
+        yield f"stopped: {host} was in {where}"
+    yield {
+        "up": "What is done stays as it is; the task named may be half done. "
+        "Run `dsdeploy up` again: it goes on from there.",
+        "down": "What is stopped stays stopped. Run `dsdeploy down` again: it goes on from there.",
+    }.get(summary.verb, f"`dsdeploy {summary.verb}` changes nothing on the hosts.")
+
+
+def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.ServiceLog], every: bool) -> Iterator[str]:
+    """What goes to stdout at the end of a run. `every`: name every change."""
+    if summary.verb == "status":
+        yield from _table(summary)
+    elif summary.verb == "ask":
+        yield from _answers(summary, reasoning)
+    elif summary.verb == "logs":
+        several = len(logs) > 1
+        yield from (f"{log.host} | {line}" if several else line for log in logs for line in log.lines)
+    else:
+        for name, host in summary.hosts.items():
+            yield from _host(summary, name, host, reasoning, every)
+
+
+def _host(summary: events.Summary, name: str, host: events.HostSummary, reasoning: bool, every: bool) -> Iterator[str]:
+    yield f"{name}: {_ended(summary, host)}"
+    if summary.verb == "up":
+        for found in host.deployments:
+            yield f"  endpoint  {found['endpoint']}"
+            yield f"  model     {found['model']}"
+            yield f"  engine    {found['engine']} {found['version']}".rstrip()
+        for answer in host.answers:
+            if reasoning and answer["reasoning"]:
+                yield f"  reasoning {_indented(answer['reasoning'], 12)}"
+            yield f"  answer    {_indented(answer['answer'], 12)}"
+            if speed := _speed(answer):
+                yield f"  speed     {speed}"
+    yield f"  {'changes ' if summary.check else 'changed '}  {_changes(host, every)}"
+
+
+def _ended(summary: events.Summary, host: events.HostSummary) -> str:
+    if host.status != "ok":
+        return host.status
+    if summary.check:
+        return "checked, nothing was changed"
+    if summary.exit_code == 130:
+        return "stopped"
+    if summary.verb == "up":
+        verified = any(answer["verified"] for answer in host.answers)
+        return "deployed and verified" if verified else "deployed, answers" if host.answers else "deployed"
+    return "down"
+
+
+def _changes(host: events.HostSummary, every: bool) -> str:
+    names = host.changed_tasks if every else host.changed_tasks[:CHANGES_SHOWN]
+    more = host.changed - len(names)
+    listed = "; ".join([*names, f"and {more} more"] if more > 0 and names else names)
+    return f"{host.changed}" + (f": {listed}" if listed else "")
+
+
+def _speed(answer: dict[str, object]) -> str:
+    parts = []
+    if isinstance(rate := answer["tokens_per_s"], (int, float)):
+        parts.append(f"{rate:.1f} tokens/s")
+    if isinstance(first := answer["ttft_s"], (int, float)):
+        parts.append(f"first token after {first:.2f} s")
+    return ", ".join(parts)
+
+
+def _answers(summary: events.Summary, reasoning: bool) -> Iterator[str]:
+    several = sum(len(host.answers) for host in summary.hosts.values()) > 1
+    for name, host in summary.hosts.items():
+        for answer in host.answers:
+            said = (
+                [answer["reasoning"], "", answer["answer"]] if reasoning and answer["reasoning"] else [answer["answer"]]
+            )
+            if several:
+                yield f"{name}:"
+            yield from said
+
+
+def answer_details(event: events.Answer) -> str:
+    """What `ask` says beside the answer."""
+    details = _speed({"tokens_per_s": event.tokens_per_s, "ttft_s": event.ttft_s})
+    verified = {True: ", as expected", False: ", NOT as expected", None: ""}[event.verified]
+    return f"{event.host}: answered{verified}" + (f" ({details})" if details else "")
+
+
+def _table(summary: events.Summary) -> Iterator[str]:
+    rows = [("HOST", "ENGINE", "VERSION", "MODEL", "ENDPOINT", "SERVICE", "STATE")]
+    empty = []
+    for name, host in summary.hosts.items():
+        if host.status == "ok" and not host.deployments:
+            empty.append(f"{name}: nothing is deployed here")
+        for found in host.deployments:
+            service = found["service"]
+            managed = f"{service.get('name', '')} ({service.get('manager', '?')})" if service else ""
+            state = "ready" if found["ready"] else "running, not ready" if found["state"].get("active") else "stopped"
+            rows.append((name, found["engine"], found["version"], found["model"], found["endpoint"], managed, state))
+    if len(rows) > 1:
+        yield from columns(rows)
+    yield from empty
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """`rows` in aligned columns; East Asian wide characters count two."""
+    cells = [[plain_text(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(_padded(row, widths)).rstrip()
+
+
+def _padded(row: Iterable[str], widths: Iterable[int]) -> Iterator[str]:
+    for cell, width in zip(row, widths, strict=True):
+        yield cell + " " * (width - _width(cell))
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _indented(text: str, by: int) -> str:
+    return ("\n" + " " * by).join(text.strip().splitlines())

@@ -1,0 +1,121 @@
+"""One run of ansible-playbook through ansible-runner, as a stream of its events."""
+
+from __future__ import annotations
+
+import json
+import locale
+import os
+import queue
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsdeploy.invocation import Invocation
+
+# How often (s) the stream yields while nothing happens, and ansible-runner looks whether to stop.
+_TICK = 0.1
+_CANCEL_LOOK = 0.5
+
+
+class Run:
+    """Iterate to run: yields ansible-runner's events as they come, and None whenever `_TICK` passed without one.
+
+    After the iteration `rc` is ansible-playbook's exit status (None when it was killed). What ansible-runner puts on
+    disk lies in a fresh 0700 directory that is removed at the end, however the run ends.
+    """
+
+    def __init__(self, invocation: Invocation, passwords: Mapping[str, str]) -> None:
+        self._invocation = invocation
+        self._passwords = dict(passwords)
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._kill = threading.Event()
+        self._error: BaseException | None = None
+        self.rc: int | None = None
+
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+        directory = tempfile.mkdtemp(prefix="dsdeploy-")
+        thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner")
+        thread.start()
+        try:
+            while True:
+                try:
+                    event = self._queue.get(timeout=_TICK)
+                except queue.Empty:
+                    yield None
+                    continue
+                if event is None:
+                    break
+                yield event
+        finally:
+            self._kill.set()  # after an ordinary end there is nothing left to kill
+            thread.join()
+            shutil.rmtree(directory, ignore_errors=True)
+        if self._error:
+            raise self._error
+
+    def interrupt(self, ansible_pid: int | None) -> None:
+        """Ctrl-C for Ansible, which runs in a session of its own: it passes it on to its workers and ends. Before its
+        first event (`ansible_pid` None) it is killed, as it has touched no host."""
+        try:
+            if ansible_pid is not None:
+                os.killpg(os.getpgid(ansible_pid), signal.SIGINT)
+                return
+        except ProcessLookupError:
+            pass
+        self.kill()
+
+    def kill(self) -> None:
+        self._kill.set()
+
+    def _work(self, directory: str) -> None:
+        try:
+            self._run(directory)
+        except BaseException as error:  # handed to the iterating thread
+            self._error = error
+        finally:
+            self._queue.put(None)
+
+    def _run(self, directory: str) -> None:
+        import ansible_runner  # type: ignore[import-untyped]
+
+        invocation = self._invocation
+        extra_vars = Path(directory, "extra_vars.json")
+        extra_vars.write_text(json.dumps(invocation.extra_vars), encoding="utf-8")
+        first = ("--extra-vars", f"@{extra_vars}") if invocation.extra_vars else ()
+        run = ansible_runner.run(
+            private_data_dir=directory,
+            # The working directory stays the user's: their ansible.cfg and relative paths mean what they should.
+            project_dir=os.getcwd(),
+            # Not `ansible-playbook` from the PATH: the one installed beside this package.
+            binary=sys.executable,
+            cmdline=shlex.join(["-m", "ansible", "playbook", *first, *invocation.argv, str(invocation.playbook)]),
+            envvars={**invocation.environment, **_locale()},
+            passwords=self._passwords,
+            settings={"pexpect_timeout": _CANCEL_LOOK, "suppress_output_file": True},
+            suppress_env_files=True,
+            fact_cache_type="memory",
+            quiet=True,
+            event_handler=self._on_event,
+            cancel_callback=self._kill.is_set,
+        )
+        self.rc = None if run.status == "canceled" else run.rc
+
+    def _on_event(self, event: dict[str, Any]) -> bool:
+        self._queue.put(event)
+        return False  # keeps the event off the disk
+
+
+def _locale() -> dict[str, str]:
+    """Ansible refuses to start in a locale that is not UTF-8, or that the machine has not got (common over SSH)."""
+    try:
+        locale.setlocale(locale.LC_ALL, "")
+        usable = (locale.getlocale()[1] or "").lower() in ("utf-8", "utf8")
+    except (locale.Error, ValueError):
+        usable = False
+    return {} if usable else {"LC_ALL": "C.UTF-8"}

@@ -1,0 +1,115 @@
+"""One verb from its options to its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from dsdeploy import collection, events, invocation, render
+from dsdeploy.errors import DsdeployError, ExitCode
+from dsdeploy.invocation import Invocation, Options
+from dsdeploy.runner import Run
+from dsdeploy.tracker import Tracker
+
+# After the first Ctrl-C Ansible has this long (s) to end its tasks before it is killed.
+GRACE = 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def execute(verb: str, options: Options, variables: Mapping[str, Any], reasoning: bool = False) -> int:
+    """Runs the playbook of `verb` and renders it; returns the exit code. Never raises DsdeployError: with `--json`
+    also a wrong inventory ends in a summary line."""
+    renderer = None
+    try:
+        planned = plan(verb, options, variables)
+        passwords = {prompt.pattern: _ask(prompt.text) for prompt in planned.prompts}
+        renderer = render.choose(options.json, options.verbose, reasoning)
+        return _run(verb, options, planned, passwords, renderer)
+    except DsdeployError as error:
+        failure = events.Failure("", "", "", error.message, error.hint, "usage" if error.exit_code == 2 else "")
+        return _refuse(verb, options, failure, error.exit_code, renderer)
+    finally:
+        if renderer:
+            renderer.close()
+
+
+def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocation:
+    user_config = invocation.read_user_config(os.environ, Path.cwd(), Path.home())
+    return invocation.build(verb, options, variables, collection.find(), os.environ, user_config)
+
+
+def _ask(text: str) -> str:
+    return str(click.prompt(text, hide_input=True, err=True))
+
+
+def _refuse(
+    verb: str, options: Options, failure: events.Failure, code: ExitCode, renderer: render.Renderer | None
+) -> int:
+    renderer = renderer or render.choose(options.json, verbose=1, reasoning=False)
+    summary = events.Summary(verb, False, int(code), 0.0, None, {}, [failure], {}, options.check)
+    renderer.event(failure)
+    renderer.event(summary)
+    return int(code)
+
+
+def _run(
+    verb: str, options: Options, planned: Invocation, passwords: Mapping[str, str], renderer: render.Renderer
+) -> int:
+    tracker = Tracker(verb, time.monotonic(), options.check, bool(options.verbose))
+    run = Run(planned, passwords)
+    inventory = [planned.argv[i + 1] for i, word in enumerate(planned.argv) if word == "--inventory"]
+    interrupted_at: dict[str, str] | None = None
+    kill_at = 0.0
+    with _caught_signals() as caught:
+        _tell(renderer, events.Start(verb, inventory, options.check))
+        for raw in run:
+            now = time.monotonic()
+            for event in tracker.tick(now) if raw is None else tracker.feed(raw, now):
+                _tell(renderer, event)
+            renderer.tick(tracker, now)
+            if caught and interrupted_at is None:
+                interrupted_at = tracker.positions()
+                kill_at = now + GRACE
+                renderer.note("stopping Ansible (once more to kill it) ...")
+                run.interrupt(tracker.ansible_pid)
+            elif interrupted_at is not None and (len(caught) > 1 or now > kill_at):
+                run.kill()
+        code = int(ExitCode.FAILED)
+        for event in tracker.finish(run.rc, time.monotonic(), interrupted_at):
+            _tell(renderer, event)
+            if isinstance(event, events.Summary):
+                code = event.exit_code
+    return code
+
+
+def _tell(renderer: render.Renderer, event: events.Event) -> None:
+    try:
+        renderer.event(event)
+    except BrokenPipeError:
+        # Nobody reads stdout any more (`| head`): the run is not theirs to stop.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+
+
+@contextlib.contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Signals that ask to stop land in the list instead of ending the process."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,340 @@
+"""From ansible-runner's events to ours, and what is known of every host: a state machine without I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from dsdeploy import events, failures
+from dsdeploy.errors import ExitCode, worst
+
+PROGRESS_PREFIX = "DSDEPLOY_PROGRESS "
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+# A stage whose tasks are all skipped is not worth a word; one that takes this long (s) is.
+_STAGE_PATIENCE = 1.0
+
+
+def plain_text(text: str) -> str:
+    """`text` without ANSI sequences and control characters but newline and tab: what a host or a model says must not
+    steer the terminal."""
+    return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
+
+
+@dataclass
+class Host:
+    """What is known of one host; `since` is when its running task began."""
+
+    stage: str = ""
+    task: str = ""
+    running: bool = False
+    since: float = 0.0
+    progress: events.Progress | None = None
+    unreachable: bool = False
+    changed: list[str] = field(default_factory=list)
+    failures: list[events.Failure] = field(default_factory=list)
+    deployments: dict[str, events.Deployment] = field(default_factory=dict)
+    answers: list[events.Answer] = field(default_factory=list)
+    logs: list[events.ServiceLog] = field(default_factory=list)
+
+
+class Tracker:
+    """Feed it the events of one run in order. Times (s) are the caller's, from one monotonic clock."""
+
+    def __init__(self, verb: str, now: float, check: bool = False, verbose: bool = False) -> None:
+        self.verb = verb
+        self.check = check
+        self.hosts: dict[str, Host] = {}
+        self.stage = ""
+        self.ansible_pid: int | None = None
+        self._verbose = verbose
+        self._began = now
+        self._stage_began = now
+        self._stage_changed = self._stage_failed = 0
+        self._stage_told = False
+        self._stats: dict[str, dict[str, int]] | None = None
+        self._said: deque[str] = deque(maxlen=40)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def feed(self, raw: Mapping[str, Any], now: float) -> Iterator[events.Event]:
+        """Our events for one event of ansible-runner."""
+        kind = str(raw.get("event"))
+        data = raw.get("event_data") or {}
+        text = plain_text(str(raw.get("stdout") or ""))
+        if text.startswith(PROGRESS_PREFIX):
+            yield from self._progress(text[len(PROGRESS_PREFIX) :])
+            return
+        if kind.startswith(("runner_", "playbook_")):
+            self.ansible_pid = raw.get("pid") or self.ansible_pid
+        elif text.strip():
+            self._said.append(text)
+        if self._verbose and text.strip():
+            yield events.Log(text)
+        if kind == "playbook_on_task_start":
+            yield from self._enter(_stage(data), now)
+        elif kind == "playbook_on_stats":
+            self._stats = {key: data.get(key) or {} for key in _STATS}
+        elif kind == "runner_on_file_diff" and text.strip():
+            yield events.Diff(_task(data), text)
+        elif kind.startswith("runner_on_") and data.get("host"):
+            yield from self._result(kind, data, text, now)
+
+    def tick(self, now: float) -> Iterator[events.Event]:
+        """Time passed without an event: tell of a stage that takes its time."""
+        if self.stage and not self._stage_told and now - self._stage_began >= _STAGE_PATIENCE:
+            yield from self._tell_stage()
+
+    def _enter(self, stage: str, now: float) -> Iterator[events.Event]:
+        if stage != self.stage:
+            yield from self._leave(now)
+            self.stage, self._stage_began = stage, now
+            self._stage_changed = self._stage_failed = 0
+
+    def _leave(self, now: float) -> Iterator[events.Event]:
+        if self._stage_told:
+            seconds = round(now - self._stage_began, 1)
+            yield events.Stage(self.stage, "finished", seconds, self._stage_changed, self._stage_failed)
+        self._stage_told = False
+
+    def _tell_stage(self) -> Iterator[events.Event]:
+        if self.stage and not self._stage_told:
+            self._stage_told = True
+            yield events.Stage(self.stage, "started")
+
+    def _progress(self, text: str) -> Iterator[events.Event]:
+        try:
+            told = json.loads(text)
+            event = events.Progress(
+                host=str(told["host"]),
+                task=str(told.get("task") or ""),
+                what=str(told.get("what") or ""),
+                done=float(told["done"]),
+                total=None if told.get("total") is None else float(told["total"]),
+                unit=str(told.get("unit") or ""),
+                rate=None if told.get("rate") is None else float(told["rate"]),
+                eta_s=None if told.get("eta_s") is None else float(told["eta_s"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return  # progress is a courtesy: a line that cannot be read changes no result
+        self.hosts.setdefault(event.host, Host()).progress = event
+        yield from self._tell_stage()
+        yield event
+
+    def _result(self, kind: str, data: Mapping[str, Any], text: str, now: float) -> Iterator[events.Event]:
+        host = self.hosts.setdefault(str(data["host"]), Host())
+        if kind in ("runner_on_start", "runner_on_async_poll"):
+            if not host.running:
+                host.since = now
+            host.stage, host.task, host.running = _stage(data), _task(data), True
+            return
+        host.running, host.progress = False, None
+        if kind == "runner_on_skipped":
+            return
+        name, stage, task = str(data["host"]), _stage(data), _task(data)
+        result = data.get("res") or {}
+        if _action(data) not in ("include_tasks", "include_role", "meta", "validate_argument_spec"):
+            yield from self._tell_stage()
+        if kind in ("runner_on_failed", "runner_on_unreachable"):
+            yield from self._tell_stage()
+            self._stage_failed += 1
+            unreachable = kind == "runner_on_unreachable"
+            failure = failures.describe(name, stage, task, _action(data), result, unreachable)
+            if data.get("ignore_errors") and not unreachable:
+                yield events.Task(name, stage, task, "ignored", failure.msg)
+            else:
+                host.unreachable = host.unreachable or unreachable
+                host.failures.append(failure)
+                yield events.Task(name, stage, task, "unreachable" if unreachable else "failed", failure.msg)
+        # A withheld result (no_log) tells by Ansible's line alone whether it changed something.
+        elif result.get("changed") or ("censored" in result and text.startswith("changed:")):
+            host.changed.append(f"{stage}: {task}" if stage else task)
+            self._stage_changed += 1
+            yield events.Task(name, stage, task, "changed")
+        yield from self._of_our_modules(name, host, task, str(data.get("resolved_action") or ""), result)
+
+    def _of_our_modules(
+        self, name: str, host: Host, task: str, action: str, result: Mapping[str, Any]
+    ) -> Iterator[events.Event]:
+        if not action.startswith("dsdeploy.llm."):
+            return
+        items = [item for item in result.get("results") or [result] if isinstance(item, dict)]
+        for item in items:
+            for warning in item.get("warnings") or []:
+                # Ansible adds its own, such as on interpreter discovery; a string since 2.17, an object never.
+                if "interpreter" not in str(warning):
+                    yield events.Warn(name, task, plain_text(str(warning)))
+            for event in _module_events(name, action.rpartition(".")[2], item):
+                if isinstance(event, events.Deployment):
+                    host.deployments[event.engine] = event
+                elif isinstance(event, events.Answer):
+                    host.answers.append(event)
+                elif isinstance(event, events.ServiceLog):
+                    host.logs.append(event)
+                yield event
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def positions(self) -> dict[str, str]:
+        """Where each host is that has a task running: `<stage>: <task>`."""
+        return {name: f"{host.stage}: {host.task}" for name, host in self.hosts.items() if host.running}
+
+    def finish(
+        self, ansible_rc: int | None, now: float, interrupted_at: dict[str, str] | None = None
+    ) -> Iterator[events.Event]:
+        """The last events: the end of the last stage, what failed, and the summary. `interrupted_at`: positions() when
+        the user stopped the run, None if they did not."""
+        yield from self._leave(now)
+        failed = self._failures()
+        if interrupted_at is None:
+            if not failed:
+                failed = [*self._failed_outside_hosts(ansible_rc), *self._missing_results()]
+            codes = [failures.exit_code(failure) for failure in failed]
+            if self.verb == "status" and not all(d.ready for h in self.hosts.values() for d in h.deployments.values()):
+                codes.append(ExitCode.VERIFY)
+        else:
+            codes = [ExitCode.INTERRUPTED]
+        yield from failed
+        code = worst(codes)
+        yield events.Summary(
+            verb=self.verb,
+            ok=code == ExitCode.OK,
+            exit_code=int(code),
+            seconds=round(now - self._began, 1),
+            ansible_rc=ansible_rc,
+            hosts={name: self._host_summary(name) for name in self.hosts if not self._only_seen(name)},
+            failures=failed,
+            positions=interrupted_at or {},
+            check=self.check,
+        )
+
+    def _only_seen(self, name: str) -> bool:
+        """A name known from progress lines alone, or one that Ansible did not count."""
+        return self._stats is not None and name not in self._stats["processed"]
+
+    def _failures(self) -> list[events.Failure]:
+        """What failed in the end. Of a host's failed tasks the first `rescued` many (Ansible counts them) were made
+        good by a rescue section; what comes after stopped the host."""
+        failed: list[events.Failure] = []
+        for name, host in self.hosts.items():
+            if self._stats is None:
+                failed += host.failures
+            elif name in self._stats["failures"] or name in self._stats["dark"]:
+                rescued = self._stats["rescued"].get(name, 0)
+                failed += host.failures[min(rescued, max(len(host.failures) - 1, 0)) :]
+        return failed
+
+    def _failed_outside_hosts(self, ansible_rc: int | None) -> Iterator[events.Failure]:
+        """Ansible ended without having come to a host, or broke down."""
+        said = _error_text("\n".join(self._said))
+        if not ansible_rc:
+            if not (self._stats or {}).get("processed") and self.verb:
+                yield events.Failure(
+                    "", "", "", "no host of the inventory matches", "Check the inventory (-i) and --limit.", "usage"
+                )
+        elif self.hosts:
+            yield events.Failure(
+                "", self.stage, "", said or f"ansible-playbook ended with exit status {ansible_rc}",
+                "Run the same command again with -vvv to see where.",
+            )  # fmt: skip
+        else:
+            yield events.Failure(
+                "", "", "", said or f"ansible-playbook ended with exit status {ansible_rc} before it came to a host",
+                "Correct what the message names (inventory, variable, password), then run the same command again.",
+                "usage",
+            )  # fmt: skip
+
+    def _missing_results(self) -> Iterator[events.Failure]:
+        """`ask` and `logs` without anything to ask or show."""
+        if self.check or self.verb not in ("ask", "logs"):
+            return
+        for name, host in self.hosts.items():
+            if not self._only_seen(name) and not (host.answers if self.verb == "ask" else host.logs):
+                yield events.Failure(name, "", "", "nothing is deployed here", "Deploy first: dsdeploy up.")
+
+    def _host_summary(self, name: str) -> events.HostSummary:
+        host = self.hosts[name]
+        stats = {key: counts.get(name, 0) for key, counts in (self._stats or dict.fromkeys(_STATS, {})).items()}
+        unreachable = stats["dark"] or (self._stats is None and host.unreachable)
+        failed = stats["failures"] or (self._stats is None and host.failures)
+        return events.HostSummary(
+            status="unreachable" if unreachable else "failed" if failed else "ok",
+            ok=stats["ok"],
+            changed=max(stats["changed"], len(host.changed)),
+            failed=stats["failures"],
+            skipped=stats["skipped"],
+            rescued=stats["rescued"],
+            ignored=stats["ignored"],
+            changed_tasks=host.changed,
+            deployments=[asdict(deployment) for deployment in host.deployments.values()],
+            answers=[asdict(answer) for answer in host.answers],
+        )
+
+
+_STATS = ("ok", "changed", "failures", "dark", "skipped", "rescued", "ignored", "processed")
+
+
+def _action(data: Mapping[str, Any]) -> str:
+    return str(data.get("resolved_action") or data.get("task_action") or "").rpartition(".")[2]
+
+
+def _stage(data: Mapping[str, Any]) -> str:
+    """`<role>: <room>` from where the task is written (events carry no tags); the play's name outside roles."""
+    path = PurePath(str(data.get("task_path") or "").rpartition(":")[0])
+    parts = path.parts
+    role = str(data.get("role") or "").rpartition(".")[2]
+    if "tasks" in parts and role:
+        room = path.stem.removeprefix("_")
+        return role if room == "main" else f"{role}: {room}"
+    if "handlers" in parts and role:
+        return f"{role}: handlers"
+    return role or str(data.get("play") or "")
+
+
+def _task(data: Mapping[str, Any]) -> str:
+    """The task's name without the `<room> | ` that the stage already says."""
+    if _action(data) == "validate_argument_spec":
+        return "Check the role's variables"
+    return plain_text(str(data.get("task") or "").rpartition(" | ")[2])
+
+
+def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterator[events.Event]:
+    """What one of our modules found. A key that is missing is unknown, not an error: check mode knows less."""
+    if module == "chat_probe" and result.get("answer") is not None:
+        yield events.Answer(
+            host=host,
+            answer=plain_text(str(result["answer"])),
+            reasoning=plain_text(str(result.get("reasoning") or "")),
+            tokens_per_s=result.get("tokens_per_s"),
+            ttft_s=result.get("ttft_s"),
+            verified=result.get("verified"),
+        )
+    elif module == "deployment_facts":
+        for found in result.get("deployments") or []:
+            yield events.Deployment(
+                host=host,
+                engine=str(found.get("engine") or ""),
+                version=str(found.get("version") or ""),
+                model=str(found.get("model") or ""),
+                endpoint=str(found.get("endpoint") or ""),
+                api=str(found.get("api") or ""),
+                service=found.get("service") or {},
+                state=found.get("state") or {},
+                ready=bool(found.get("ready")),
+            )
+    elif module == "service_log" and result.get("lines") is not None:
+        yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})
+
+
+def _error_text(said: str) -> str:
+    """Ansible's own error line among what it printed, on one line and without the YAML excerpt that follows."""
+    errors = re.findall(
+        r"^(?:ERROR! |\[ERROR\]: )(.*(?:\n(?!\s*$|\[|ERROR! |Origin: |usage: ).*)*)", said, re.MULTILINE
+    )
+    text = " ".join(errors[-1].split()) if errors else ""
+    return text.split(" The error appears to be in")[0]
