@@ -1,0 +1,282 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start, restart, stop or forget a service, the same under systemd and under supervisor."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_control
+short_description: Start, restart, stop or forget a service, the same under systemd and supervisor
+version_added: 1.0.0
+description:
+  - Brings a service into a state under the manager that the host has. Its files are written before.
+  - Whether a running service has to be restarted is read off the process itself. Its environment holds the revision of
+    the configuration that it was started with (C(DSDEPLOY_REVISION)). So a run that was cut between writing the
+    configuration and restarting is made good by the next one, and nothing is restarted without need.
+  - Starting does not wait until the service answers; M(dsdeploy.llm.chat_probe) does.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description: Name of the systemd unit (without C(.service)) or of the supervisor program.
+    type: str
+    required: true
+  manager:
+    description: The service manager.
+    type: str
+    choices: [systemd, supervisor]
+    required: true
+  state:
+    description:
+      - V(started) also starts it with the host (supervisor has no part in the host's start).
+      - V(stopped) also keeps it stopped at the next start of the host.
+      - V(absent) stops it and makes the manager forget it, once its files are gone.
+    type: str
+    choices: [started, stopped, absent]
+    required: true
+  revision:
+    description: Revision of the configuration. A running service of another revision is restarted.
+    type: str
+    default: ""
+  supervisor_config:
+    description: Configuration file of supervisord.
+    type: path
+    default: /etc/dsdeploy/supervisor/supervisord.conf
+  supervisorctl:
+    description: The supervisorctl program. C(supervisord) lies beside it.
+    type: path
+    default: /opt/dsdeploy/supervisor/bin/supervisorctl
+author:
+  - The dsdeploy developers
+"""
+
+EXAMPLES = r"""
+- name: Start the engine
+  dsdeploy.llm.service_control:
+    name: dsdeploy-llama-cpp
+    manager: systemd
+    state: started
+    revision: "3f2a"
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be in check mode.
+  type: list
+  elements: str
+  returned: always
+  sample: [restart]
+state:
+  description: State of the service afterwards, or before in check mode.
+  type: dict
+  returned: always
+"""
+
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.preflight import parse_environ
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import ServiceError, service_state
+
+# Seconds a new supervisord may take until it listens.
+DAEMON_START = 15
+AUTOSTART = "autostart=true"
+
+
+def plan(wanted: str, state: dict, running_revision: str | None, revision: str, enabled: bool, reload: bool) -> list:
+    """The actions that bring a service from `state` to `wanted`, in order. Pure.
+
+    :param state: as `service_state` returns it.
+    :param running_revision: revision that the running process was started with; None when none runs.
+    :param enabled: whether it starts with the host.
+    :param reload: whether the manager has not read the newest files.
+    """
+    actions = ["reload"] if reload else []
+    alive = state["active"] in ("running", "starting")
+    if wanted == "started":
+        if not enabled:
+            actions.append("enable")
+        if not alive:
+            actions.append("start")
+        elif running_revision != revision:
+            actions.append("restart")
+        return actions
+    if alive:
+        actions.append("stop")
+    if enabled:
+        actions.append("disable")
+    return actions
+
+
+class Systemd:
+    """What a systemd host is asked for and told."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module, self.name = module, module.params["name"]
+
+    def systemctl(self, *arguments: str) -> str:
+        rc, out, err = self.module.run_command(["systemctl", *arguments])
+        if rc:
+            self.module.fail_json(
+                msg="systemctl %s: %s" % (" ".join(arguments), (err or out).strip()), error_kind="service"
+            )
+        return out
+
+    def enabled(self) -> bool:
+        return self.module.run_command(["systemctl", "is-enabled", "--quiet", self.name])[0] == 0
+
+    def needs_reload(self) -> bool:
+        return self.systemctl("show", "-p", "NeedDaemonReload", "--value", self.name).strip() == "yes"
+
+    def do(self, action: str) -> None:
+        if action == "reload":
+            self.systemctl("daemon-reload")
+        elif action in ("enable", "disable"):
+            self.systemctl(action, "--quiet", self.name)
+        elif action == "stop":
+            self.systemctl("stop", self.name)
+        else:
+            # A unit is "started" once it answers, which takes minutes for a large model: not waited for here.
+            self.systemctl("--no-block", action, self.name)
+
+    def forget(self) -> None:
+        self.module.run_command(["systemctl", "reset-failed", self.name])
+
+
+class Supervisor:
+    """What supervisord is asked for and told; it is started when it does not run."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module, self.name = module, module.params["name"]
+        self.ctl = [module.params["supervisorctl"], "-c", module.params["supervisor_config"]]
+        self.program = os.path.join(os.path.dirname(self.ctl[2]), "conf.d", "%s.conf" % self.name)
+
+    def supervisorctl(self, *arguments: str) -> tuple[int, str]:
+        rc, out, err = self.module.run_command(self.ctl + list(arguments))
+        return rc, (out + err).strip()
+
+    def daemon_runs(self) -> bool:
+        return self.supervisorctl("pid")[0] == 0
+
+    def enabled(self) -> bool:
+        """Whether the program starts with supervisord."""
+        try:
+            with open(self.program, encoding="utf-8") as handle:
+                return AUTOSTART in handle.read()
+        except FileNotFoundError:
+            return False
+
+    def disable(self) -> None:
+        with open(self.program, encoding="utf-8") as handle:
+            text = handle.read()
+        temporary = self.program + ".new"
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+            handle.write(text.replace(AUTOSTART, "autostart=false"))
+        os.replace(temporary, self.program)
+
+    def needs_reload(self) -> bool:
+        return False  # told from the running process's revision; `update` below reads the files
+
+    def start_daemon(self) -> None:
+        daemon = os.path.join(os.path.dirname(self.ctl[0]), "supervisord")
+        rc, out, err = self.module.run_command([daemon, "-c", self.ctl[2]])
+        deadline = time.monotonic() + DAEMON_START
+        while not self.daemon_runs():
+            if rc or time.monotonic() > deadline:
+                self.module.fail_json(msg="supervisord does not start: %s" % (err or out).strip(), error_kind="service")
+            time.sleep(0.1)
+
+    def do(self, action: str) -> None:
+        if action == "enable":
+            return  # role service writes the program's file anew, with autostart on
+        if action == "disable":
+            self.disable()
+            return
+        if not self.daemon_runs():
+            if action == "stop":
+                return
+            self.start_daemon()
+        if action in ("start", "restart"):
+            # `update` restarts what changed and starts what is new; a stopped one of old is left alone.
+            self.supervisorctl("update", self.name)
+            if service_state(self.name, "supervisor", self.ctl[2], self.ctl[0])["active"] in ("running", "starting"):
+                return
+        rc, said = self.supervisorctl(action, self.name)
+        # It may not come up at once, or not at all: that is for the one who waits for an answer to find.
+        if rc and "ERROR (spawn error)" not in said and "ERROR (abnormal termination)" not in said:
+            self.module.fail_json(msg="supervisorctl %s %s: %s" % (action, self.name, said), error_kind="service")
+
+    def forget(self) -> None:
+        if self.daemon_runs():
+            self.supervisorctl("update", self.name)
+
+
+def running_revision(pid: int | None) -> str | None:
+    if not pid:
+        return None
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as handle:
+            return parse_environ(handle.read()).get("DSDEPLOY_REVISION")
+    except OSError:
+        return None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "manager": {"type": "str", "choices": ["systemd", "supervisor"], "required": True},
+            "state": {"type": "str", "choices": ["started", "stopped", "absent"], "required": True},
+            "revision": {"type": "str", "default": ""},
+            "supervisor_config": {"type": "path", "default": "/etc/dsdeploy/supervisor/supervisord.conf"},
+            "supervisorctl": {"type": "path", "default": "/opt/dsdeploy/supervisor/bin/supervisorctl"},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    manager = Systemd(module) if p["manager"] == "systemd" else Supervisor(module)
+
+    def state() -> dict:
+        return service_state(p["name"], p["manager"], p["supervisor_config"], p["supervisorctl"])
+
+    try:
+        before = state()
+        there = before["active"] != "absent"
+        actions = plan(
+            p["state"],
+            before,
+            running_revision(before["pid"]),
+            p["revision"],
+            there and manager.enabled(),
+            p["manager"] == "systemd" and there and manager.needs_reload(),
+        )
+        if module.check_mode:
+            after = before
+        else:
+            for action in actions:
+                manager.do(action)
+            if p["state"] == "absent":
+                manager.forget()
+            after = state()
+    except ServiceError as error:
+        module.fail_json(msg=str(error), error_kind="service")
+    wanted = "started" if p["state"] == "started" else "stopped"
+    module.exit_json(
+        changed=bool(actions),
+        actions=actions,
+        state=after,
+        diff={"before": before["active"] + "\n", "after": (wanted if actions else before["active"]) + "\n"},
+    )
+
+
+if __name__ == "__main__":
+    main()
