@@ -1,0 +1,25 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.process import run
+
+
+def test_answer():
+    answer = run(["sh", "-c", "echo out; printf '\\377' >&2; exit 3"], 10)
+    assert answer == (3, "out\n", "\ufffd", False)
+
+
+def test_no_such_program(tmp_path):
+    answer = run([str(tmp_path / "none")], 10)
+    assert (answer.rc, answer.timed_out) == (None, False)
+    assert "No such file" in answer.stderr
+
+
+def test_time_out():
+    assert run(["sleep", "300"], 0.2) == (None, "", "", True)
+
+
+def test_no_time_left_starts_nothing(tmp_path):
+    assert run(["touch", str(tmp_path / "started")], 0).timed_out
+    assert list(tmp_path.iterdir()) == []
