@@ -86,6 +86,7 @@ class Host:
             text=True,
             env=environment,
             timeout=60,
+            check=False,  # fail_json ends with 1
         )
         assert done.stderr == ""
         return json.loads(done.stdout)
@@ -171,7 +172,9 @@ def test_one_lost(host):
 
 
 def test_bytes_that_are_no_utf8(host):
-    host.plays("process-names")
+    xml = (FIXTURES / "process-names" / "nvidia-smi-q-x.xml").read_bytes()
+    (host.path / "xml").write_bytes(xml.replace(b"/opt/model/", b"/opt/mod\xe8le\xff/"))
+    host.plays("process-names", xml=host.path / "xml")
     assert host.facts()["gpus"][0]["processes"][0]["name"] == "/opt/mod\ufffdle\ufffd/python"
 
 
