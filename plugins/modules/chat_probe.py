@@ -1,0 +1,404 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: chat_probe
+short_description: Wait for a served model and verify that it answers a question
+version_added: 1.0.0
+author:
+  - The dsdeploy developers (@dsdeploy)
+description:
+  - Waits until the server is healthy, asks one question over its streaming chat API and returns the answer, the
+    reasoning apart from it, and how fast it came.
+  - Speaks the OpenAI API (vLLM, SGLang, llama.cpp and others) and the API of Ollama.
+  - The proxy variables of the environment are not used.
+  - A failure says what was wrong in one line, what to do next in RV(hint), and carries the last log lines of
+    O(service).
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.supervisor
+attributes:
+  check_mode:
+    support: partial
+    details:
+      - Nothing is asked in check mode, because nothing may be served yet. RV(verified) is then V(false).
+  diff_mode:
+    support: N/A
+    details:
+      - This action does not modify state.
+  idempotent:
+    support: full
+    details:
+      - This action does not modify state.
+options:
+  url:
+    description: Base URL of the server, such as V(http://127.0.0.1:8000). A final V(/v1) is understood and dropped.
+    type: str
+    required: true
+  api:
+    description: The API that the server speaks.
+    type: str
+    choices: [openai, ollama]
+    default: openai
+  model:
+    description: Name of the model to ask. Without it the first that the server lists.
+    type: str
+  question:
+    description: The question.
+    type: str
+    default: 一个汉字具有左右结构，左边是木，右边是乞。这个字是什么？只需回答这个字即可。
+  system:
+    description: A system message before the question. DeepSeek advises against one for its R1 models.
+    type: str
+  max_tokens:
+    description: Longest answer in tokens, its reasoning included.
+    type: int
+    default: 2048
+  temperature:
+    description: Sampling temperature. Without it the engine's own default.
+    type: float
+  health_path:
+    description: Path that answers 2xx once the model is served. By default V(/health), for Ollama V(/api/version).
+    type: str
+  health_timeout:
+    description: How long to wait for O(health_path), in seconds.
+    type: int
+    default: 600
+  answer_timeout:
+    description:
+      - How long the whole answer may take, in seconds. A stream which stalls ends here too.
+      - Ollama loads the model when it is first asked, within this time.
+    type: int
+    default: 300
+  expect:
+    description: Regular expression (Python) searched in the answer. Without it any answer that is not empty is good.
+    type: str
+  api_key:
+    description: API key, sent as a bearer token.
+    type: str
+  api_key_file:
+    description: File on the target that holds the API key.
+    type: path
+  ca_path:
+    description: File on the target with the certificates of the CAs to trust besides the system's.
+    type: path
+  validate_certs:
+    description: Whether to verify the server's certificate.
+    type: bool
+    default: true
+  service:
+    description:
+      - The service behind the URL. With it the module does not wait for one that has failed, is stopped or keeps
+        dying, does not take another program on the port for it, and returns its log on failure.
+    type: dict
+    suboptions:
+      name:
+        description: Name of the systemd unit or of the supervisor program.
+        type: str
+        required: true
+      manager:
+        description: What runs the service.
+        type: str
+        choices: [systemd, supervisor]
+        default: systemd
+      log:
+        description: File that the service writes. For systemd the journal is read when none is given.
+        type: path
+seealso:
+  - module: dsdeploy.llm.service_log
+  - module: dsdeploy.llm.deployment_facts
+"""
+
+EXAMPLES = r"""
+- name: Verify the engine under systemd
+  dsdeploy.llm.chat_probe:
+    url: http://127.0.0.1:8000
+    api_key_file: /etc/dsdeploy/vllm.key
+    expect: 杚
+    health_timeout: 1800
+    service:
+      name: dsdeploy-vllm
+  register: vllm_probe
+
+- name: Ask Ollama
+  dsdeploy.llm.chat_probe:
+    url: http://127.0.0.1:11434
+    api: ollama
+    model: deepseek-r1
+    question: Which number comes after 41?
+    max_tokens: 512
+"""
+
+RETURN = r"""
+verified:
+  description: Whether a good answer was received.
+  returned: always
+  type: bool
+msg:
+  description: The outcome in one line.
+  returned: always
+  type: str
+hint:
+  description: What to do next.
+  returned: failure
+  type: str
+error_kind:
+  description: V(verify), or V(usage) where an option of the module is wrong.
+  returned: failure
+  type: str
+answer:
+  description: The answer without its reasoning. After a failure what had arrived of it.
+  returned: when a question was asked
+  type: str
+  sample: 杚
+reasoning:
+  description: The reasoning, empty where the model does not reason.
+  returned: when a question was asked
+  type: str
+model:
+  description: Name of the model as the server gives it.
+  returned: when a question was asked
+  type: str
+finish_reason:
+  description: Why the answer ended, V(stop) or V(length); V(null) for one that was cut.
+  returned: when a question was asked
+  type: str
+usage:
+  description: C(prompt_tokens), C(completion_tokens), C(total_tokens); V(null) where the server does not count.
+  returned: when a question was asked
+  type: dict
+health_wait_s:
+  description: Seconds until the server was healthy.
+  returned: when the server was healthy
+  type: float
+ttft_s:
+  description: Seconds from the question to the first token, of the reasoning or the answer.
+  returned: when a question was asked
+  type: float
+tokens_per_s:
+  description: Generated tokens per second, V(null) where it cannot be known.
+  returned: when a question was asked
+  type: float
+tokens_per_s_source:
+  description:
+    - Who measured. V(timings) is llama.cpp, V(eval_duration) is Ollama.
+    - V(usage) is this module. The tokens that the server counted, less the first, over the time from the first to
+      the last.
+  returned: when a question was asked
+  type: str
+service_state:
+  description: State of O(service), in the shape that M(dsdeploy.llm.service_log) describes.
+  returned: when O(service) is given and its manager answers
+  type: dict
+log_tail:
+  description: The last log lines of O(service).
+  returned: failure
+  type: list
+  elements: str
+"""
+
+import re
+import time
+from typing import Any, Callable, Dict, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import (
+    HEALTH_PATHS,
+    QUESTION,
+    Endpoint,
+    ProbeError,
+    ask,
+    judge,
+    wait_healthy,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_stream import one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
+    SUPERVISOR_CONFIG,
+    SUPERVISORCTL,
+    ServiceError,
+    Watch,
+    has_process,
+    service_log,
+    service_state,
+)
+
+LOG_LINES = 40
+
+
+class Service:
+    """The watched service of one probe."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.watch = Watch()
+        self.answers = True  # False once the manager could not be asked; the probe then goes on without it
+
+    @property
+    def state(self) -> Optional[Dict[str, Any]]:
+        return self.watch.last
+
+    def check(self) -> None:
+        """ProbeError when the service is down; `retry` is set while it may come back by itself."""
+        params, service = self.module.params, self.module.params["service"]
+        if not self.answers:
+            return
+        try:
+            state = service_state(
+                service["name"], service["manager"], params["supervisor_config"], params["supervisorctl"]
+            )
+        except ServiceError as exc:
+            self.answers = False
+            self.module.warn(f"The state of service {service['name']} is not known: {exc}")
+            return
+        hopeless = self.watch.see(state, time.monotonic())
+        if hopeless:
+            raise ProbeError(
+                f"{service['name']}: {hopeless}",
+                "The engine's log says why. If the port answers all the same, another program has taken it.",
+            )
+        if not has_process(state):
+            raise ProbeError(f"{service['name']}: the service is {state['detail']}", retry=True)
+
+    def log_tail(self) -> list:
+        service = self.module.params["service"]
+        try:
+            return service_log(service["name"], service["manager"], service["log"], LOG_LINES)
+        except ServiceError as exc:
+            return [f"(no log: {exc})"]
+
+
+def read_key(params: Dict[str, Any]) -> Optional[str]:
+    """The API key. ValueError, on one line, where its file gives none."""
+    if not params["api_key_file"]:
+        return params["api_key"] or None
+    try:
+        with open(params["api_key_file"], encoding="utf-8") as handle:
+            key = handle.read().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a text file"
+        raise ValueError(f"api_key_file: {params['api_key_file']}: {reason}") from exc
+    if not key:
+        raise ValueError(f"api_key_file: {params['api_key_file']} is empty")
+    return key
+
+
+def check_options(params: Dict[str, Any]) -> None:
+    """ValueError, on one line, for an option that can be seen to be wrong without a server."""
+    for name in ("health_timeout", "answer_timeout", "max_tokens"):
+        if params[name] < 1:
+            raise ValueError(f"{name}: must be at least 1, not {params[name]}")
+    if params["health_path"] and not re.match(r"/[\x21-\x7e]*\Z", params["health_path"]):
+        raise ValueError(f"health_path: '{one_line(params['health_path'])}' is not a path that starts with /")
+    try:
+        re.compile(params["expect"] or "")
+    except re.error as exc:
+        raise ValueError(f"expect: not a regular expression: {exc}") from exc
+    Endpoint(params["url"])
+
+
+def probe(
+    params: Dict[str, Any],
+    endpoint: Endpoint,
+    check_service: Optional[Callable[[], None]],
+    result: Dict[str, Any],
+    on_wait: Optional[Callable[[float, float, str], None]] = None,
+) -> None:
+    """Wait, ask and judge; fills `result`. Raises ProbeError."""
+    path = params["health_path"] or HEALTH_PATHS[params["api"]]
+    result["health_wait_s"] = round(wait_healthy(endpoint, path, params["health_timeout"], check_service, on_wait), 3)
+    wanted = ("model", "system", "max_tokens", "temperature")
+    try:
+        answer = ask(
+            endpoint,
+            params["api"],
+            params["question"],
+            params["answer_timeout"],
+            **{name: params[name] for name in wanted},
+        )
+    except ProbeError as exc:
+        result.update(exc.result)
+        raise
+    result.update(answer)
+    wrong = judge(answer, params["expect"])
+    if wrong:
+        raise ProbeError(*wrong)
+    if check_service:
+        check_service()  # an engine that dies of its first question is not verified
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=dict(
+            url=dict(type="str", required=True),
+            api=dict(type="str", choices=["openai", "ollama"], default="openai"),
+            model=dict(type="str"),
+            question=dict(type="str", default=QUESTION),
+            system=dict(type="str"),
+            max_tokens=dict(type="int", default=2048, no_log=False),
+            temperature=dict(type="float"),
+            health_path=dict(type="str"),
+            health_timeout=dict(type="int", default=600),
+            answer_timeout=dict(type="int", default=300),
+            expect=dict(type="str"),
+            api_key=dict(type="str", no_log=True),
+            api_key_file=dict(type="path", no_log=False),
+            ca_path=dict(type="path"),
+            validate_certs=dict(type="bool", default=True),
+            service=dict(
+                type="dict",
+                options=dict(
+                    name=dict(type="str", required=True),
+                    manager=dict(type="str", choices=["systemd", "supervisor"], default="systemd"),
+                    log=dict(type="path"),
+                ),
+            ),
+            supervisor_config=dict(type="path", default=SUPERVISOR_CONFIG),
+            supervisorctl=dict(type="path", default=SUPERVISORCTL),
+        ),
+        mutually_exclusive=[("api_key", "api_key_file")],
+        supports_check_mode=True,
+    )
+    params = module.params
+    result: Dict[str, Any] = dict(changed=False, verified=False, url=params["url"])
+    try:
+        check_options(params)
+        if module.check_mode:
+            module.exit_json(msg="check mode: no question was asked", **result)
+        key = read_key(params)
+        if key:
+            # Whatever the server or its log repeats of the key is masked in the result.
+            module.no_log_values.add(key)
+        endpoint = Endpoint(params["url"], key, params["ca_path"], params["validate_certs"])
+    except OSError as exc:  # ssl.SSLError is one
+        reason = exc.strerror or "holds no certificate"
+        module.fail_json(msg=f"ca_path: {params['ca_path']}: {reason}", error_kind="usage", **result)
+    except ValueError as exc:
+        module.fail_json(msg=str(exc), error_kind="usage", **result)
+
+    service = Service(module) if params["service"] else None
+    failure = None
+    try:
+        probe(params, endpoint, service.check if service else None, result)
+    except ProbeError as exc:
+        failure = exc
+    if service and service.state:
+        result["service_state"] = service.state
+    if failure:
+        module.fail_json(
+            msg=str(failure),
+            hint=failure.hint,
+            error_kind="verify",
+            log_tail=service.log_tail() if service else [],
+            **result,
+        )
+    speed = f", {result['tokens_per_s']} tokens/s" if result["tokens_per_s"] else ""
+    result.update(verified=True, msg=f"{result['model']} answered{speed}: {one_line(result['answer'], 120)}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
