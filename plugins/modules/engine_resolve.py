@@ -32,7 +32,7 @@ options:
     type: dict
     required: true
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""

@@ -97,7 +97,7 @@ options:
     elements: str
     default: []
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""

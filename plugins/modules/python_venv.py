@@ -43,7 +43,7 @@ options:
     type: str
     default: ""
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""

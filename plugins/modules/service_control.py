@@ -55,7 +55,7 @@ options:
     type: path
     default: /opt/dsdeploy/supervisor/bin/supervisorctl
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""
