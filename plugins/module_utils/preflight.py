@@ -8,7 +8,7 @@ Pure functions over text and numbers; the module `preflight` reads them off the 
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 GIB = 1 << 30
 LISTEN = "0A"  # the state column of /proc/net/tcp: TCP_LISTEN, include/net/tcp_states.h
@@ -21,39 +21,38 @@ class Problem(NamedTuple):
     hint: str
 
 
-def listening_inodes(proc_net_tcp: str, port: int) -> List[str]:
-    """Socket inodes that listen on a port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
-    inodes = []
+class Listener(NamedTuple):
+    """A socket that listens: its inode and the numeric user id that it belongs to."""
+
+    inode: str
+    uid: int
+
+
+def listeners(proc_net_tcp: str, port: int) -> List[Listener]:
+    """Who listens on a port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
+    found = []
     for line in proc_net_tcp.splitlines()[1:]:
         columns = line.split()
         if len(columns) > 9 and columns[3] == LISTEN and int(columns[1].rsplit(":", 1)[1], 16) == port:
-            inodes.append(columns[9])
-    return inodes
+            found.append(Listener(columns[9], int(columns[7])))
+    return found
 
 
-def parse_environ(raw: bytes) -> Dict[str, str]:
-    """The variables in the NUL-separated bytes of /proc/PID/environ."""
-    pairs = (item.partition(b"=") for item in raw.split(b"\0") if item)
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, _equals, value in pairs}
-
-
-def port_problem(port: int, owner: Optional[dict], service: str, variable: str) -> Optional[Problem]:
+def port_problem(port: int, owner: Optional[dict], user: str, variable: str) -> Optional[Problem]:
     """What is wrong with a port that somebody listens on.
 
-    :param owner: None when nobody listens; else `{pid, command, service}`, `service` being the value of
-        DSDEPLOY_SERVICE in the owner's environment, by which a service of ours is known.
-    :param service: name of the service that wants the port.
+    :param owner: None when nobody listens; else `{pid, command, user}`; pid is None for a process that cannot be seen
+        (root in a container sees no other user's).
+    :param user: the system user of the service that wants the port, which no other service has.
     :param variable: name of the variable that sets the port, for the hint.
     """
-    if owner is None or (service and owner.get("service") == service):
+    if owner is None or (user and owner["user"] == user):
         return None
-    if owner.get("service"):
-        return Problem(
-            "port %d is taken by the service %s" % (port, owner["service"]),
-            "Stop it (dsdeploy down --engine ...) or choose another port in %s." % variable,
-        )
-    who = "%s (pid %s)" % (owner["command"], owner["pid"]) if owner.get("pid") else "a process this user cannot see"
-    return Problem("port %d is taken by %s" % (port, who), "Stop it, or choose another port in %s." % variable)
+    who = "%s (pid %s)" % (owner["command"], owner["pid"]) if owner["pid"] else "a process"
+    return Problem(
+        "port %d is taken by %s of user %s" % (port, who, owner["user"]),
+        "Stop it, or choose another port in %s." % variable,
+    )
 
 
 def gib(size: int) -> str:

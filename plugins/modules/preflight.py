@@ -29,8 +29,8 @@ options:
   port:
     description: Port that the service will listen on.
     type: int
-  service:
-    description: Name of the service that wants the port. A port that this service itself holds is fine.
+  user:
+    description: System user of the service that wants the port. A port that this user holds is fine.
     type: str
     default: ""
   prefix:
@@ -105,7 +105,7 @@ EXAMPLES = r"""
   dsdeploy.llm.preflight:
     prefix: llama_cpp
     port: 8080
-    service: dsdeploy-llama-cpp
+    user: dsdeploy-llama-cpp
     disk:
       - what: engine
         path: /opt/dsdeploy
@@ -135,8 +135,8 @@ port_owner:
     command:
       description: Name of the program.
       type: str
-    service:
-      description: Name of the dsdeploy service it belongs to; empty when it is none.
+    user:
+      description: Its user.
       type: str
 problems:
   description: Everything found wrong.
@@ -146,12 +146,12 @@ problems:
 """
 
 import os
+import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import preflight
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
-SERVICE_VARIABLE = "DSDEPLOY_SERVICE"  # set by role service in the environment of all it starts
 
 
 def read(path: str) -> bytes:
@@ -162,24 +162,31 @@ def read(path: str) -> bytes:
         return b""
 
 
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def port_owner(port: int) -> dict | None:
-    """Who listens on a TCP port of this network namespace: `{pid, command, service}`, or None."""
-    inodes = set()
+    """Who listens on a TCP port of this network namespace: `{pid, command, user}`, or None."""
+    found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        inodes.update(preflight.listening_inodes(read(table).decode(), port))
-    if not inodes:
+        found += preflight.listeners(read(table).decode(), port)
+    if not found:
         return None
-    links = {"socket:[%s]" % inode for inode in inodes}
+    owner = {"pid": None, "command": "", "user": user_name(found[0].uid)}
+    links = {"socket:[%s]" % listener.inode for listener in found}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             held = {os.readlink("/proc/%s/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%s/fd" % pid)}
         except OSError:
             continue
         if held & links:
-            environ = preflight.parse_environ(read("/proc/%s/environ" % pid))
             command = read("/proc/%s/comm" % pid).decode(errors="replace").strip()
-            return {"pid": int(pid), "command": command, "service": environ.get(SERVICE_VARIABLE, "")}
-    return {"pid": None, "command": "", "service": ""}
+            return dict(owner, pid=int(pid), command=command)
+    return owner
 
 
 def space(path: str) -> dict:
@@ -198,7 +205,7 @@ def main() -> None:
         argument_spec={
             "host": {"type": "str", "default": "127.0.0.1"},
             "port": {"type": "int"},
-            "service": {"type": "str", "default": ""},
+            "user": {"type": "str", "default": ""},
             "prefix": {"type": "str", "required": True},
             "has_api_key": {"type": "bool", "default": False, "no_log": False},
             "has_tls": {"type": "bool", "default": False},
@@ -233,7 +240,7 @@ def main() -> None:
     disk = [dict(want, **space(want["path"])) for want in p["disk"]]
     found = [preflight.loopback_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
     if p["port"]:
-        found.append(preflight.port_problem(p["port"], owner, p["service"], p["prefix"] + "_port"))
+        found.append(preflight.port_problem(p["port"], owner, p["user"], p["prefix"] + "_port"))
     problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]

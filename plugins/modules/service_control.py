@@ -11,9 +11,9 @@ short_description: Start, restart, stop or forget a service, the same under syst
 version_added: 1.0.0
 description:
   - Brings a service into a state under the manager that the host has. Its files are written before.
-  - Whether a running service has to be restarted is read off the process itself. Its environment holds the revision of
-    the configuration that it was started with (C(DSDEPLOY_REVISION)). So a run that was cut between writing the
-    configuration and restarting is made good by the next one, and nothing is restarted without need.
+  - Whether a running service has to be restarted is told by the service itself. At every start it notes the revision of
+    the configuration that it starts with. So a run that was cut between writing the configuration and restarting is
+    made good by the next one, and nothing is restarted without need.
   - Starting does not wait until the service answers; M(dsdeploy.llm.chat_probe) does.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
@@ -46,6 +46,9 @@ options:
     description: Revision of the configuration. A running service of another revision is restarted.
     type: str
     default: ""
+  revision_file:
+    description: File in which the service notes its revision when it starts.
+    type: path
   supervisor_config:
     description: Configuration file of supervisord.
     type: path
@@ -64,7 +67,8 @@ EXAMPLES = r"""
     name: dsdeploy-llama-cpp
     manager: systemd
     state: started
-    revision: "3f2a"
+    revision: 3f2a
+    revision_file: /var/lib/dsdeploy/dsdeploy-llama-cpp/.revision
 """
 
 RETURN = r"""
@@ -84,7 +88,6 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.preflight import parse_environ
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import ServiceError, service_state
 
 # Seconds a new supervisord may take until it listens.
@@ -92,11 +95,11 @@ DAEMON_START = 15
 AUTOSTART = "autostart=true"
 
 
-def plan(wanted: str, state: dict, running_revision: str | None, revision: str, enabled: bool, reload: bool) -> list:
+def plan(wanted: str, state: dict, started_with: str, revision: str, enabled: bool, reload: bool) -> list:
     """The actions that bring a service from `state` to `wanted`, in order. Pure.
 
     :param state: as `service_state` returns it.
-    :param running_revision: revision that the running process was started with; None when none runs.
+    :param started_with: revision that the service last started with.
     :param enabled: whether it starts with the host.
     :param reload: whether the manager has not read the newest files.
     """
@@ -107,7 +110,7 @@ def plan(wanted: str, state: dict, running_revision: str | None, revision: str, 
             actions.append("enable")
         if not alive:
             actions.append("start")
-        elif running_revision != revision:
+        elif started_with != revision:
             actions.append("restart")
         return actions
     if alive:
@@ -220,14 +223,12 @@ class Supervisor:
             self.supervisorctl("update", self.name)
 
 
-def running_revision(pid: int | None) -> str | None:
-    if not pid:
-        return None
+def started_revision(path: str | None) -> str:
     try:
-        with open("/proc/%d/environ" % pid, "rb") as handle:
-            return parse_environ(handle.read()).get("DSDEPLOY_REVISION")
+        with open(path or "", encoding="utf-8") as handle:
+            return handle.read().strip()
     except OSError:
-        return None
+        return ""
 
 
 def main() -> None:
@@ -237,6 +238,7 @@ def main() -> None:
             "manager": {"type": "str", "choices": ["systemd", "supervisor"], "required": True},
             "state": {"type": "str", "choices": ["started", "stopped", "absent"], "required": True},
             "revision": {"type": "str", "default": ""},
+            "revision_file": {"type": "path"},
             "supervisor_config": {"type": "path", "default": "/etc/dsdeploy/supervisor/supervisord.conf"},
             "supervisorctl": {"type": "path", "default": "/opt/dsdeploy/supervisor/bin/supervisorctl"},
         },
@@ -254,7 +256,7 @@ def main() -> None:
         actions = plan(
             p["state"],
             before,
-            running_revision(before["pid"]),
+            started_revision(p["revision_file"]),
             p["revision"],
             there and manager.enabled(),
             p["manager"] == "systemd" and there and manager.needs_reload(),
