@@ -155,6 +155,7 @@ _ARCHITECTURE = {
     "head_dim": Field(_positive),
     "vocabulary": Field(_positive),
     "context": Field(_positive),
+    "q_lora_rank": Field(_positive),
     "kv_lora_rank": Field(_positive),
     "qk_rope_head_dim": Field(_positive),
     "qk_nope_head_dim": Field(_positive),
@@ -165,7 +166,6 @@ _ARCHITECTURE = {
     "dense_layers": Field(_count),
     "intermediate_size": Field(_positive),
     "moe_intermediate_size": Field(_positive),
-    "kv_latent_in_gguf": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
 }
 
 _GUIDANCE = {
@@ -190,6 +190,7 @@ _ENTRY = {
     "files": Field(_list(_mapping(_FILE))),
     "bytes": Field(_positive),
     "serve": Field(_path),
+    "kv_cache": Field(_leaf("latent or full", lambda value: value in ("latent", "full"))),
     "architecture": Field(_mapping(_ARCHITECTURE)),
     "guidance": Field(_mapping(_GUIDANCE)),
     "unverified": Field(_list(_text)),

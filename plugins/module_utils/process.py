@@ -23,11 +23,11 @@ class Answer(NamedTuple):
     timed_out: bool
 
 
-def run(argv: list[str], timeout: float) -> Answer:
+def run(argv: list[str], timeout: float, **environment: str) -> Answer:
     """Run `argv` for at most `timeout` s, then kill it and its process group, and return at most 2 s later.
 
-    With no time left it is not even started. Output is read as UTF-8, with U+FFFD for what is not; what was printed
-    before a time-out is dropped.
+    `environment` is added to our own. With no time left it is not even started. Output is read as UTF-8, with U+FFFD
+    for what is not; what was printed before a time-out is dropped.
     """
     if timeout <= 0:
         return Answer(None, "", "", True)
@@ -37,7 +37,7 @@ def run(argv: list[str], timeout: float) -> Answer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(os.environ, LC_ALL="C"),
+            env=dict(os.environ, LC_ALL="C", **environment),
             start_new_session=True,
         )
     except OSError as error:

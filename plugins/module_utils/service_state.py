@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
-import subprocess
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.process import Answer, run
 
 SUPERVISORCTL = "/opt/dsdeploy/supervisor/bin/supervisorctl"
 SUPERVISOR_CONFIG = "/etc/dsdeploy/supervisor/supervisord.conf"
@@ -76,8 +78,12 @@ def parse_systemctl(text: str) -> Dict[str, Any]:
     detail = f"{active} ({sub})"
     if load not in ("loaded", "not-found"):
         detail += f", unit is {load}"
-    if values.get("Result", "success") != "success":
+    failed = values.get("Result", "success") != "success"
+    if failed:
         detail += f", {values['Result']}" + _exit_text(values.get("ExecMainCode"), values.get("ExecMainStatus"))
+    if (sub == "start-post" and failed and not more.get("pid")) or load in ("bad-setting", "error"):
+        # An engine that dies while its start check still waits: systemd waits for the check, and shows "activating".
+        return _state("failed", detail, **more)
     names = {"active": "running", "reloading": "running", "activating": "starting", "failed": "failed"}
     return _state(names.get(active, "stopped"), detail, **more)
 
@@ -158,59 +164,55 @@ def tail_file(path: str, count: int, limit: int = MAX_TAIL) -> List[str]:
     return [clean(line) for line in lines[-count:]] if count > 0 else []
 
 
-def _run(argv: List[str], **env: str) -> Tuple[int, str, str]:
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
-            env=dict(os.environ, LC_ALL="C.UTF-8", **env),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ServiceError(f"{argv[0]} did not answer within {TIMEOUT:.0f} s") from None
-    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+def _run(argv: List[str], **environment: str) -> Answer:
+    done = run(argv, TIMEOUT, **environment)
+    if done.timed_out:
+        raise ServiceError(f"{argv[0]} did not answer within {TIMEOUT:.0f} s")
+    if done.rc is None:
+        raise ServiceError(f"{argv[0]} cannot be run: {_line(done.stderr)}")
+    return done
 
 
 def service_state(
     name: str, manager: str, supervisor_config: str = SUPERVISOR_CONFIG, supervisorctl: str = SUPERVISORCTL
 ) -> Dict[str, Any]:
-    """The state now; `manager` is systemd or supervisor. A manager that is not there has no services: absent."""
+    """The state now; `manager` is systemd or supervisor. A manager that is not there has no services: absent.
+
+    Raises ServiceError.
+    """
     check_name(name)
-    try:
-        if manager == "systemd":
-            code, out, err = _run(["systemctl", "show", "-p", PROPERTIES, name], TZ="UTC")
-            if code and re.search(r"not been booted with systemd|connect to bus: (No such file|Host is down)", err):
-                return _state("absent", "systemd does not run here")
-            if code:
-                raise ServiceError(f"systemctl show: {_line(err)}")
-            return parse_systemctl(out)
-        if not os.path.exists(supervisor_config):
-            return _state("absent", f"{supervisor_config} is not there")
-        _code, out, err = _run([supervisorctl, "-c", supervisor_config, "status", name])
-        return parse_supervisorctl(out + err, name, datetime.now(timezone.utc))
-    except FileNotFoundError as exc:
-        return _state("absent", f"{exc.filename} is not there")
-    except OSError as exc:
-        raise ServiceError(f"{exc.filename}: {exc.strerror}") from exc
+    if manager == "systemd":
+        if not shutil.which("systemctl"):
+            return _state("absent", "systemctl is not there")
+        done = _run(["systemctl", "show", "-p", PROPERTIES, name], TZ="UTC")
+        if done.rc and re.search(
+            r"not been booted with systemd|connect to bus: (No such file|Host is down)", done.stderr
+        ):
+            return _state("absent", "systemd does not run here")
+        if done.rc:
+            raise ServiceError(f"systemctl show: {_line(done.stderr)}")
+        return parse_systemctl(done.stdout)
+    for path in (supervisor_config, supervisorctl):
+        if not os.path.exists(path):
+            return _state("absent", f"{path} is not there")
+    done = _run([supervisorctl, "-c", supervisor_config, "status", name])
+    return parse_supervisorctl(done.stdout + done.stderr, name, datetime.now(timezone.utc))
 
 
 def service_log(name: str, manager: str, log: Optional[str] = None, count: int = 50) -> List[str]:
     """The last `count` lines: of the file `log` if one is given, else of systemd's journal. Raises ServiceError."""
     check_name(name)
-    try:
-        if log:
+    if log:
+        try:
             return tail_file(log, count)
-        if manager == "supervisor":
-            raise ServiceError("supervisor keeps no journal: log must name the file that the service writes")
-        code, out, err = _run(["journalctl", "-u", name, "-n", str(count), "--no-pager", "-o", "short-iso"])
-    except OSError as exc:
-        raise ServiceError(f"{exc.filename or log}: {exc.strerror}") from exc
-    if code:
-        raise ServiceError(f"journalctl: {_line(err)}")
-    return parse_journal(out)
+        except OSError as exc:
+            raise ServiceError(f"{log}: {exc.strerror}") from exc
+    if manager == "supervisor":
+        raise ServiceError("supervisor keeps no journal: log must name the file that the service writes")
+    done = _run(["journalctl", "-u", name, "-n", str(count), "--no-pager", "-o", "short-iso"])
+    if done.rc:
+        raise ServiceError(f"journalctl: {_line(done.stderr)}")
+    return parse_journal(done.stdout)
 
 
 class Watch:
@@ -220,30 +222,31 @@ class Watch:
     time under our eyes will not come up.
     """
 
-    # s; both managers show a crash as stopped, exited or deactivating for a moment before they restart the service.
-    SETTLED = 2.5
+    # s without a process. Both managers show a crash as stopped, exited or deactivating for a moment before they say
+    # that they will restart; and a process that dies at once may never be seen between two restarts.
+    DOWN, RESTARTING = 2.5, 10.0
 
     def __init__(self) -> None:
         self.last: Optional[Dict[str, Any]] = None
         self.deaths = 0
         self._down_since: Optional[float] = None
+        self._end = ""  # how the manager described the last death; gone from its words once it restarts the service
 
     def see(self, state: Dict[str, Any], now: float) -> Optional[str]:
         """Why waiting is pointless, on one line, or None. `now`: time.monotonic(), in s."""
         last, self.last = self.last, state
         if last:
             self.deaths += _deaths_between(last, state)
-        text = f"the service is {state['active']}: {state['detail']}"
-        if state["active"] == "absent":
-            return text
-        if state["active"] not in ("failed", "stopped"):
+        if has_process(state):
             self._down_since = None
-        elif self._down_since is None:
-            self._down_since = now
-        elif now - self._down_since >= self.SETTLED:
-            return text
-        if self.deaths > 1:
-            return f"the service keeps dying ({self.deaths} times while waiting): {state['detail']}"
+        else:
+            self._down_since = now if self._down_since is None else self._down_since
+            self._end = state["detail"]
+        down = 0.0 if self._down_since is None else now - self._down_since
+        if self.deaths > 1 or (state["restarting"] and down >= self.RESTARTING):
+            return f"the service keeps dying: {self._end or state['detail']}"
+        if state["active"] == "absent" or (state["active"] in ("stopped", "failed") and down >= self.DOWN):
+            return f"the service is {state['active']}: {state['detail']}"
         return None
 
 

@@ -16,7 +16,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import (
 )
 from conftest import ROOT
 
-CATALOG = yaml.safe_load((ROOT / "roles/model/defaults/main/catalog.yml").read_text())["model_catalog"]
+CATALOG = yaml.safe_load(
+    (ROOT / "roles/model/defaults/main/catalog.yml").read_text().replace("{{ dsdeploy_data_dir }}", "/var/lib/dsdeploy")
+)["model_catalog"]
 SMOL = CATALOG["smollm2-135m-instruct"]
 
 
@@ -71,19 +73,17 @@ def test_name_is_case_insensitive_and_extra_wins():
 def test_unknown_model_did_you_mean():
     with pytest.raises(CatalogError) as error:
         resolve(CATALOG, {}, "smollm2-135-instruct", "llama_cpp")
-    assert error.value.problems == [
-        "model smollm2-135-instruct is not in the catalog; did you mean smollm2-135m-instruct?"
-    ]
+    line = "model smollm2-135-instruct is not in the catalog; did you mean smollm2-135m-instruct"
+    assert error.value.problems[0].startswith(line)
 
 
 def test_engine_that_cannot_serve_it():
-    extra = {"deepseek-r1-mine": dict(SMOL, engines=["vllm"]), "other": dict(SMOL, engines=["vllm"])}
     with pytest.raises(CatalogError) as error:
-        resolve(CATALOG, extra, "deepseek-r1-q4_k_m", "vllm")
+        resolve(CATALOG, {}, "deepseek-r1-q4_k_m", "vllm")
     assert error.value.problems == [
         "model deepseek-r1-q4_k_m (Q4_K_M) is not served by engine vllm; engines that serve it: llama_cpp, ollama"
     ]
-    assert "deepseek-r1-mine, other" in error.value.hint
+    assert "that vllm serves: deepseek-r1-awq, deepseek-r1," in error.value.hint
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+# The work is done on the controller, by the action plugin of the same name.
+
+DOCUMENTATION = r"""
+module: model_fit
+short_description: Say whether a model fits the GPUs of a host, and what would fit when it does not
+version_added: 1.0.0
+description:
+  - Computes weights, KV cache and overhead per GPU from the model's catalog entry and the fact C(nvidia_smi).
+  - Fails with one line when the model does not fit, unless O(refuse=false).
+  - Runs on the controller and needs no connection to the host.
+author:
+  - The dsdeploy developers (@dsdeploy)
+attributes:
+  check_mode:
+    description: Nothing is ever changed.
+    support: full
+  diff_mode:
+    description: Nothing is ever changed.
+    support: none
+options:
+  model:
+    description: The resolved entry of the catalog, as M(dsdeploy.llm.model_resolve) returns it.
+    type: dict
+    required: true
+  nvidia_smi:
+    description: The fact C(nvidia_smi) of the host.
+    type: dict
+    required: true
+  engine:
+    description: Engine that is to serve the model; used to name other models that it serves and that fit.
+    type: str
+    default: ""
+  catalog:
+    description: The catalog, to name other models from.
+    type: dict
+    default: {}
+  tensor_parallel:
+    description: GPUs that share each layer. 0 means the largest number that works for the model.
+    type: int
+    default: 0
+  pipeline_parallel:
+    description: Stages that the layers are divided into.
+    type: int
+    default: 1
+  data_parallel_attention:
+    description: Ranks that each keep their own attention and sequences.
+    type: int
+    default: 1
+  context:
+    description: Tokens of one sequence, prompt and answer together.
+    type: int
+    default: 8192
+  sequences:
+    description: Sequences of full length at the same time.
+    type: int
+    default: 1
+  kv_bytes:
+    description: Bytes of one number in the KV cache; 2 for bf16 and f16, 1 for fp8.
+    type: float
+    default: 2.0
+  utilization:
+    description: Share of a GPU's memory that the engine may take (vLLM and SGLang).
+    type: float
+    default: 0.9
+  gpu_layers:
+    description: Layers on the GPUs (llama.cpp and Ollama). -1 means as many as fit.
+    type: int
+    default: -1
+  ram_free_mib:
+    description: Host memory that may be taken, MiB. -1 means unknown, not checked.
+    type: int
+    default: -1
+  refuse:
+    description: Fail when the model does not fit.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse what cannot work before anything is fetched
+  dsdeploy.llm.model_fit:
+    model: "{{ dsdeploy_model_entry }}"
+    nvidia_smi: "{{ ansible_facts.nvidia_smi }}"
+    engine: vllm
+    catalog: "{{ model_catalog }}"
+    tensor_parallel: 8
+    context: 32768
+"""
+
+RETURN = r"""
+fit:
+  description:
+    - The plan. Each number is a mapping of C(value) (bytes, unless the name says tokens or layers), C(label)
+      (exact, estimated or measured) and C(how) (its formula).
+  returned: always
+  type: dict
+  contains:
+    verdict:
+      description: V(fits), V(tight) (only if the engine's overhead stays low), V(no) or V(unknown).
+      type: str
+    summary:
+      description: The plan in one line.
+      type: str
+    problems:
+      description: Why it does not fit, one line each.
+      type: list
+      elements: str
+    would_fit:
+      description: What would fit instead, one line each.
+      type: list
+      elements: str
+    largest_context:
+      description: Tokens of the longest sequence that fits.
+      type: dict
+    per_gpu:
+      description: Bytes on the fullest GPU (vLLM and SGLang).
+      type: dict
+    devices:
+      description: Layers and bytes on each device (llama.cpp and Ollama).
+      type: list
+      elements: dict
+    gpu_layers:
+      description: Layers on the GPUs (llama.cpp and Ollama).
+      type: int
+hint:
+  description: What would fit.
+  returned: failure
+  type: str
+error_kind:
+  description: V(preflight).
+  returned: failure
+  type: str
+"""

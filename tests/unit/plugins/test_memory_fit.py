@@ -1,0 +1,222 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import json
+import struct
+
+import pytest
+import yaml
+from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report, memory_fit, model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import GIB, MIB, Request
+from conftest import ROOT
+
+CATALOG = yaml.safe_load(
+    (ROOT / "roles/model/defaults/main/catalog.yml").read_text().replace("{{ dsdeploy_data_dir }}", "/var/lib/dsdeploy")
+)["model_catalog"]
+# The seed's host, as `nvidia_smi_facts` gives it.
+H800 = {
+    "gpus": [{"index": i, "name": "NVIDIA H800", "memory_total_mib": 81559, "memory_free_mib": 81555} for i in range(8)]
+}
+GPUS = memory_fit.gpus_from_facts(H800)
+
+
+def entry(name):
+    return dict(CATALOG[name], name=name)
+
+
+def shape(name):
+    return model_shape.from_catalog(entry(name))
+
+
+R1 = shape("deepseek-r1")
+
+
+def test_r1_kv_bytes_per_token():
+    assert model_shape.kv_bytes_per_token(R1)["value"] == 70272
+    assert model_shape.kv_bytes_per_token(R1, kv_bytes=1)["value"] == 35136
+    assert model_shape.kv_bytes_per_token(R1)["label"] == "exact"
+
+
+def test_five_layer_r1_as_vllm_measured_it():
+    # 18.85 GiB gave 3,513,712 tokens on a real H100.
+    five = R1._replace(layers=5)
+    assert model_shape.kv_bytes_per_token(five)["value"] == 5760
+    assert 18.85 * GIB / 3513712 == pytest.approx(5760, rel=0.001)
+
+
+def test_latent_is_whole_on_every_rank_and_gqa_is_divided():
+    assert model_shape.kv_bytes_per_token_per_gpu(R1, 2, 8)["value"] == 70272
+    assert model_shape.kv_bytes_per_token_per_gpu(R1, 2, 8, 2)["value"] == 31 * 576 * 2
+    llama = shape("deepseek-r1-distill-llama-70b")
+    assert model_shape.kv_bytes_per_token(llama)["value"] == 2 * 80 * 8 * 128 * 2
+    assert model_shape.kv_bytes_per_token_per_gpu(llama, 2, 4)["value"] == 2 * 80 * 8 * 128 * 2 // 4
+    # more ranks than KV heads: a head is the smallest piece
+    assert model_shape.kv_bytes_per_token_per_gpu(llama, 2, 16)["value"] == 2 * 80 * 128 * 2
+
+
+def test_old_gguf_caches_every_head():
+    assert model_shape.kv_bytes_per_token(shape("deepseek-r1-q4_k_m"))["value"] == 4997120
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOG if not name.startswith("tiny-")])
+def test_parameters_of_the_shape_are_the_published_ones(name):
+    # The published count has biases, and one embedding only where the head is tied (SmolLM2).
+    model = shape(name)
+    total = sum(model_shape.layer_parameters(model, layer) for layer in range(model.layers))
+    total += (1 if name.startswith("smollm2") else 2) * model.vocabulary * model.hidden
+    assert total == pytest.approx(CATALOG[name]["architecture"]["parameters"], rel=0.0005)
+
+
+def test_weights_of_r1_fp8_on_eight_gpus():
+    # 688.6 GB / 8 = 80.2 GiB, and the down-projections (0.97 G parameters) are whole on each rank.
+    weights = memory_fit.weights_per_gpu(R1, 8)
+    assert weights["value"] / GIB == pytest.approx(80.2 + 0.8, abs=0.2)
+    assert weights["label"] == "estimated"
+    assert memory_fit.weights_per_gpu(shape("deepseek-r1-distill-qwen-7b"), 1)["value"] == 15231233024
+
+
+def test_pipeline_stage_and_data_parallel_attention():
+    one = memory_fit.weights_per_gpu(R1, 8, 1)["value"]
+    assert memory_fit.weights_per_gpu(R1, 8, 2)["value"] == pytest.approx(one / 2, rel=0.07)
+    replicated = memory_fit.weights_per_gpu(R1, 8, 1, data_parallel_attention=8)["value"]
+    assert 7 * GIB < replicated - one < 12 * GIB
+
+
+def test_seed_q4_k_m_wholly_on_the_gpus():
+    plan = fit_report.check(entry("deepseek-r1-q4_k_m"), H800)
+    assert (plan["verdict"], plan["gpu_layers"], plan["layers_total"]) == ("fits", 62, 62)
+    assert sum(device["layers"] for device in plan["devices"]) == 62
+    assert plan["devices"][-1]["layers"] == 0
+    assert 28000 < plan["largest_context"]["value"] < 33000
+    longer = Request(context=plan["largest_context"]["value"] + 1, gpu_layers=62)
+    refused = fit_report.check(entry("deepseek-r1-q4_k_m"), H800, longer)
+    assert refused["verdict"] == "no"
+    assert "62 of 62 layers do not fit" in refused["problems"][0]
+
+
+def test_latent_gguf_reaches_the_whole_context():
+    plan = fit_report.check(dict(entry("deepseek-r1-q4_k_m"), kv_cache="latent"), H800)
+    assert plan["largest_context"]["value"] == 163840
+
+
+def test_awq_at_tp_8():
+    plan = fit_report.check(entry("deepseek-r1-awq"), H800, Request(tensor_parallel=8))
+    assert plan["verdict"] == "fits"
+    assert plan["per_gpu"]["kv_bytes_per_token"]["value"] == 70272
+    assert plan["per_gpu"]["weights"]["label"] == "estimated"
+
+
+def test_fp8_is_refused_with_what_it_would_take():
+    plan = fit_report.check(entry("deepseek-r1"), H800, Request(tensor_parallel=8))
+    assert plan["verdict"] == "no"
+    assert "deepseek-r1 does not fit on 8 × NVIDIA H800 (79.6 GiB)" in plan["problems"][0]
+    assert "16 of these GPUs (TP 8 × PP 2)" in plan["would_fit"]
+    assert any(line.startswith("8 GPUs of at least") for line in plan["would_fit"])
+    assert fit_report.alternatives(CATALOG, entry("deepseek-r1"), "vllm", H800)[0] == "deepseek-r1-awq"
+
+
+def test_28_heads_at_tp_8_is_refused_with_the_sizes_that_work():
+    plan = fit_report.check(entry("deepseek-r1-distill-qwen-7b"), H800, Request(tensor_parallel=8))
+    assert plan["verdict"] == "no"
+    assert plan["problems"] == ["deepseek-r1-distill-qwen-7b at TP 8: 28 attention heads do not divide by 8"]
+    assert plan["would_fit"] == ["tensor-parallel sizes that work on 8 GPUs: 1, 2, 4"]
+    assert plan["tensor_parallel_sizes"] == [1, 2, 4]
+
+
+# What llama-server (Debian llama.cpp-tools, b11669, CPU, -np 1) printed: MiB of model, KV and compute buffers.
+LLAMA_SERVER = {2048: (92.0, 45.0, 16.64), 4096: (92.0, 90.0, 18.64), 8192: (92.0, 180.0, 22.64)}
+
+
+@pytest.mark.parametrize("context", LLAMA_SERVER)
+def test_smollm2_against_llama_server(context):
+    plan = fit_report.check(entry("smollm2-135m-instruct"), {"gpus": []}, Request(context=context))
+    cpu = plan["devices"][-1]
+    printed = LLAMA_SERVER[context]
+    assert cpu["kv"]["value"] == printed[1] * MIB
+    assert cpu["weights"]["value"] / MIB == pytest.approx(printed[0], rel=0.05)
+    assert cpu["compute"]["value"] / MIB == pytest.approx(printed[2], rel=0.05)
+    assert cpu["total"]["value"] / MIB == pytest.approx(sum(printed), rel=0.05)
+
+
+def test_layers_that_do_not_fit_stay_on_the_cpu_and_need_memory_there():
+    small = {"gpus": [{"index": 0, "name": "RTX", "memory_total_mib": 24576, "memory_free_mib": 24000}]}
+    plan = fit_report.check(entry("deepseek-r1-q4_k_m"), small, Request(), ram_free_mib=512 * 1024)
+    assert plan["verdict"] == "fits"
+    assert 0 < plan["gpu_layers"] < 5
+    assert plan["devices"][-1]["layers"] == 62 - plan["gpu_layers"]
+    poor = fit_report.check(entry("deepseek-r1-q4_k_m"), small, Request(), ram_free_mib=64 * 1024)
+    assert poor["verdict"] == "no"
+    assert "of host memory" in poor["problems"][0]
+
+
+def test_context_longer_than_the_model_and_no_gpu():
+    plan = fit_report.check(entry("qwen2.5-72b-instruct"), H800, Request(context=200000))
+    assert "longer than the model's 32768" in plan["problems"][0]
+    assert fit_report.check(entry("qwen2.5-72b-instruct"), {"gpus": []})["problems"] == [
+        "no GPU with known memory was found"
+    ]
+
+
+def test_unknown_numbers_are_said_not_guessed():
+    plan = fit_report.check({"name": "mine", "format": "gguf"}, H800)
+    assert plan["verdict"] == "unknown"
+    assert plan["summary"] == "memory not checked: model mine: the catalog has no architecture numbers for it"
+
+
+def test_shape_from_config_and_from_gguf_agree_with_the_catalog():
+    config = {
+        "num_hidden_layers": 61, "hidden_size": 7168, "num_attention_heads": 128, "num_key_value_heads": 128,
+        "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128, "q_lora_rank": 1536,
+        "n_routed_experts": 256, "num_experts_per_tok": 8, "n_shared_experts": 1, "first_k_dense_replace": 3,
+        "intermediate_size": 18432, "moe_intermediate_size": 2048, "vocab_size": 129280,
+        "max_position_embeddings": 163840,
+    }  # fmt: skip
+    other = model_shape.from_config("deepseek-r1", config, 688586727753)
+    assert other._replace(head_dim=R1.head_dim, weight_label=R1.weight_label) == R1
+    with pytest.raises(ValueError, match="config.json has no num_hidden_layers"):
+        model_shape.from_config("x", {"hidden_size": 1, "num_attention_heads": 1}, 1)
+
+
+def gguf_keys(latent):
+    keys = {
+        "general.architecture": "deepseek2", "deepseek2.block_count": 2, "deepseek2.embedding_length": 256,
+        "deepseek2.attention.head_count": 4, "deepseek2.attention.head_count_kv": 1 if latent else 4,
+        "deepseek2.attention.kv_lora_rank": 512, "deepseek2.rope.dimension_count": 64,
+        "deepseek2.attention.key_length": 576 if latent else 192,
+        "deepseek2.attention.value_length": 512 if latent else 128,
+        "deepseek2.attention.key_length_mla": 192, "deepseek2.attention.value_length_mla": 128,
+    }  # fmt: skip
+    tensors = [("token_embd.weight", (256, 320), 1000), ("blk.0.attn_q.weight", (1, 1), 10), ("blk.1.x", (1,), 20)]
+    if latent:
+        tensors.append(("blk.0.attn_k_b.weight", (1,), 5))
+    return keys.get, tensors
+
+
+def test_gguf_with_and_without_latent_tensors():
+    old = model_shape.from_gguf("m", *gguf_keys(False))
+    new = model_shape.from_gguf("m", *gguf_keys(True))
+    assert (old.latent_cache, new.latent_cache) == (False, True)
+    assert model_shape.kv_bytes_per_token(new)["value"] == 2 * 576 * 2
+    assert model_shape.kv_bytes_per_token(old)["value"] == 2 * 4 * (192 + 128) * 2
+    assert new.layer_bytes == (15, 20)
+    assert new.vocabulary == 320
+    assert model_shape.layer_weights(new) == ([15, 20], 1000, "exact")
+
+
+def test_safetensors_header(tmp_path):
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
+    assert model_shape.read_safetensors_header(str(path)) == 4
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"12")
+    with pytest.raises(ValueError, match="its header announces"):
+        model_shape.read_safetensors_header(str(path))
+    path.write_bytes(b"<!DOCTYPE html>" + b" " * 100)
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        model_shape.read_safetensors_header(str(path))
+
+
+def test_disk_at_its_worst():
+    assert memory_fit.disk_bytes(404, merged=True, ollama=True) == {"download": 404, "merge": 404, "ollama": 404}
+    assert memory_fit.disk_bytes(404, merged=True, consume=True, largest_shard=50)["merge"] == 50
