@@ -1,0 +1,59 @@
+"""The deployed llama.cpp, whatever runs it."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[3]
+SERVICE = "dsdeploy-llama-cpp"
+KEY = "key-for-tests-100%$HOME"
+CHAT = json.dumps({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
+ASK = (
+    "import json, sys, urllib.request\n"
+    "request = urllib.request.Request('http://127.0.0.1:8080/v1/chat/completions', data=sys.argv[1].encode(),\n"
+    "    headers={'Content-Type': 'application/json', 'Authorization': 'Bearer ' + sys.argv[2]})\n"
+    "try:\n"
+    "    print(json.load(urllib.request.urlopen(request, timeout=60))['choices'][0]['message']['content'])\n"
+    "except urllib.error.HTTPError as error:\n"
+    "    print(error.code)\n"
+)
+
+
+def is_systemd(host):
+    return host.backend.get_hostname().endswith("systemd")
+
+
+def pid_of(host):
+    if is_systemd(host):
+        return int(host.check_output("systemctl show -p MainPID --value %s", SERVICE))
+    control = "sudo /opt/dsdeploy/supervisor/bin/supervisorctl -c /etc/dsdeploy/supervisor/supervisord.conf pid %s"
+    return int(host.check_output(control, SERVICE))
+
+
+def ask(host, key=KEY):
+    return host.check_output("python3 -c %s %s %s", ASK, CHAT, key).strip()
+
+
+def answers_within(host, seconds):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask(host)
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def deploy(host, *variables):
+    """Run the playbook again over this host alone; returns its recap line."""
+    run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "playbooks/deepseek_r1.yml"]
+    command += ["--limit", host.backend.get_hostname(), *variables]
+    environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg")
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr
+    return done.stdout.strip().splitlines()[-1]

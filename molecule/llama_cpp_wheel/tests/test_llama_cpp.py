@@ -1,0 +1,62 @@
+"""What both hosts must show, one under systemd and one under supervisor."""
+
+from _llama_cpp import KEY, SERVICE, answers_within, ask, deploy, pid_of
+
+
+def test_it_answers_on_loopback_only(host):
+    assert ask(host)
+    assert host.socket("tcp://127.0.0.1:8080").is_listening
+    assert not host.socket("tcp://0.0.0.0:8080").is_listening
+
+
+def test_it_asks_for_the_key(host):
+    assert ask(host, "wrong") == "401"
+
+
+def test_the_key_is_in_no_readable_place(host):
+    assert KEY not in host.check_output("ps -eo args")
+    with host.sudo():
+        for name in ("dsdeploy-llama-cpp.env", "keys/dsdeploy-llama-cpp"):
+            found = host.file(f"/etc/dsdeploy/{name}")
+            assert (found.mode, found.user) == (0o600, "root")
+            assert KEY in found.content_string.replace("\\", "")
+        assert KEY not in host.file("/etc/dsdeploy/deployments/llama_cpp.json").content_string
+
+
+def test_it_has_a_user_of_its_own(host):
+    owner = host.check_output("stat -c %%U /proc/%s", pid_of(host))
+    assert owner == SERVICE
+    assert host.user(SERVICE).shell == "/usr/sbin/nologin"
+
+
+def test_login_shells_find_it(host):
+    assert "version: 11549" in host.check_output("bash -lc 'llama-server --version'")
+
+
+def test_it_comes_back_after_sigkill(host):
+    before = pid_of(host)
+    with host.sudo():
+        host.check_output("kill -9 %s", before)
+    assert answers_within(host, 30)
+    assert pid_of(host) != before
+
+
+def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):
+    before = pid_of(host)
+    assert "changed=0" in deploy(host)
+    assert pid_of(host) == before
+    assert "changed=0" not in deploy(host, "-e", "llama_cpp_context=2048")
+    changed = pid_of(host)
+    assert changed != before
+    assert "changed=0" in deploy(host, "-e", "llama_cpp_context=2048")
+    assert pid_of(host) == changed
+    deploy(host)
+
+
+def test_a_run_cut_before_the_restart_is_made_good(host):
+    """All files are there as they should be, but what runs was started with others."""
+    before = pid_of(host)
+    with host.sudo():
+        host.check_output("sh -c 'echo of-an-earlier-run > /var/lib/dsdeploy/%s/.revision'", SERVICE)
+    assert "changed=1 " in deploy(host)
+    assert pid_of(host) != before

@@ -1,0 +1,20 @@
+"""What only the host with systemd has to show."""
+
+import subprocess
+
+from _llama_cpp import CHECKOUT, SERVICE, answers_within
+
+testinfra_hosts = ["ssh://llama-cpp-wheel-systemd"]
+
+
+def test_the_limits_hold(host):
+    properties = host.check_output("systemctl show -p TimeoutStartUSec,NoNewPrivileges,ProtectSystem %s", SERVICE)
+    assert "TimeoutStartUSec=1min 1s" in properties  # 60 s and 98 MB at 100 MB/s
+    assert "NoNewPrivileges=yes" in properties
+    assert "ProtectSystem=strict" in properties
+
+
+def test_it_comes_back_with_the_host(host):
+    testhost = CHECKOUT / "tests/hosts/testhost"
+    subprocess.run([testhost, "restart", host.backend.get_hostname()], check=True, capture_output=True)
+    assert answers_within(host, 60)
