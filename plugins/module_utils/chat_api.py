@@ -40,10 +40,18 @@ MAX_BODY = 1024 * 1024
 
 class ProbeError(Exception):
     """The probe failed: `str()` is one line; `hint` says what to do next; `retry`: waiting may help;
-    `result` holds what was obtained before, in the shape of `ask`."""
+    `result` holds what was obtained before, in the shape of `ask`; `status`: of HTTP, where the server gave one."""
 
-    def __init__(self, msg: str, hint: str = "", retry: bool = False, result: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(
+        self,
+        msg: str,
+        hint: str = "",
+        retry: bool = False,
+        result: Optional[Dict[str, Any]] = None,
+        status: Optional[int] = None,
+    ) -> None:
         super().__init__(msg)
+        self.status = status
         self.hint = hint
         self.retry = retry
         self.result = result or {}
@@ -235,7 +243,7 @@ def health(endpoint: Endpoint, path: str, timeout: float = HTTP_TIMEOUT) -> None
         text, hint, retry = explain_status(status, content_type, body, bool(endpoint.headers))
         if status == 404:
             hint = "Set health_path to a path that the engine has, or check the port in url."
-        raise ProbeError(what + text, hint, retry)
+        raise ProbeError(what + text, hint, retry, status=status)
     if is_html(content_type, body):
         raise ProbeError(what + "a web page, not an engine", "Another program listens there: check the port in url.")
 

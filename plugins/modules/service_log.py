@@ -132,7 +132,6 @@ def main() -> None:
             supervisor_config=dict(type="path", default=SUPERVISOR_CONFIG),
             supervisorctl=dict(type="path", default=SUPERVISORCTL),
         ),
-        required_if=[("manager", "supervisor", ["log"])],
         supports_check_mode=True,
     )
     params = module.params

@@ -1,0 +1,176 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.deployments import parse_record
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
+from standin_chat_server import StandinChatServer
+
+RECORD = {
+    "engine": "vllm",
+    "version": "0.32.0",
+    "model": "deepseek-r1",
+    "endpoint": "http://127.0.0.1:1",
+    "api": "openai",
+    "api_key_file": "/etc/dsdeploy/keys/dsdeploy-vllm",
+    "health_path": "/health",
+    "service": {"name": "dsdeploy-vllm", "manager": "supervisor", "log": "/var/log/dsdeploy/dsdeploy-vllm.log"},
+    "dirs": ["/opt/dsdeploy/vllm"],
+}
+
+
+class Host:
+    """A host with records, whose supervisor says the same of every service."""
+
+    def __init__(self, path, run_module):
+        self.path, self.run_module = path, run_module
+        self.records = path / "deployments"
+        self.records.mkdir()
+        (path / "supervisord.conf").write_text("")
+        self.says("RUNNING   pid 7, uptime 0:00:09")
+
+    def says(self, words):
+        ctl = self.path / "supervisorctl"
+        ctl.write_text(f'#!/bin/sh\necho "$4   {words}"\n')
+        ctl.chmod(0o755)
+
+    def record(self, **changes):
+        record = dict(RECORD, **changes)
+        (self.records / f"{record['engine']}.json").write_text(json.dumps(record))
+
+    def run(self, **options):
+        ours = {
+            "path": str(self.records),
+            "supervisor_config": str(self.path / "supervisord.conf"),
+            "supervisorctl": str(self.path / "supervisorctl"),
+        }
+        result = self.run_module("deployment_facts", **dict(ours, **options))
+        if not result.get("failed"):
+            assert result["ansible_facts"]["dsdeploy_deployments"] == result["deployments"]
+        return result
+
+
+@pytest.fixture
+def host(tmp_path, run_module):
+    return Host(tmp_path, run_module)
+
+
+def test_a_bare_host_has_no_deployments(host):
+    assert host.run(path=str(host.path / "nothing"))["deployments"] == []
+    assert host.run()["deployments"] == []
+
+
+def test_a_running_deployment_that_answers(host):
+    with StandinChatServer() as server:
+        host.record(endpoint=server.url)
+        (found,) = host.run(check=True)["deployments"]
+    state = found.pop("state")
+    assert (state["active"], state["pid"]) == ("running", 7)
+    assert found == dict(
+        RECORD, endpoint=server.url, ready=True, ready_detail=None, file=str(host.records / "vllm.json")
+    )
+    assert [(method, path) for method, path, *_rest in server.requests] == [("GET", "/health")]
+    assert "Authorization" not in server.requests[0][2]
+
+
+def test_sorted_and_filtered_by_engine(host):
+    for engine in ("vllm", "llama_cpp", "sglang"):
+        host.record(engine=engine)
+    assert [found["engine"] for found in host.run(health=False)["deployments"]] == ["llama_cpp", "sglang", "vllm"]
+    (found,) = host.run(health=False, engine="sglang")["deployments"]
+    assert (found["engine"], found["ready"]) == ("sglang", None)
+    assert host.run(engine="ollama")["deployments"] == []
+
+
+def test_not_ready(host):
+    host.record()
+    (found,) = host.run()["deployments"]
+    assert found["ready"] is False
+    assert found["ready_detail"] == "GET http://127.0.0.1:1/health: connection refused"
+    with StandinChatServer("llama.cpp", loading_replies=9) as server:
+        host.record(endpoint=server.url)
+        (found,) = host.run()["deployments"]
+        assert (found["ready"], found["state"]["active"]) == (False, "running")
+        assert found["ready_detail"].endswith("HTTP 503: Loading model")
+
+
+def test_a_slow_endpoint_is_not_waited_for(host):
+    with StandinChatServer(fault="hang") as server:
+        host.record(endpoint=server.url)
+        (found,) = host.run(health_timeout=1)["deployments"]
+    assert (found["ready"], found["ready_detail"]) == (False, f"GET {server.url}/health: no answer within 1 s")
+
+
+def test_an_endpoint_that_wants_a_key_answers(host):
+    with StandinChatServer(api_key="k") as server:
+        host.record(endpoint=server.url, health_path="/v1/models")
+        assert host.run()["deployments"][0]["ready"] is True
+
+
+def test_another_program_on_the_port_is_not_the_deployment(host):
+    host.says("FATAL     Exited too quickly")
+    with StandinChatServer() as server:
+        host.record(endpoint=server.url)
+        (found,) = host.run()["deployments"]
+    assert (found["ready"], found["state"]["active"]) == (False, "failed")
+    assert "another program has its port" in found["ready_detail"]
+
+
+def test_a_manager_that_cannot_be_asked(host):
+    host.says("gibberish")
+    host.record()
+    result = host.run(health=False)
+    assert result["deployments"][0]["state"] is None
+    assert "the state of service dsdeploy-vllm is not known" in str(result["warnings"])
+
+
+def test_broken_and_foreign_files_are_skipped_with_a_warning(host):
+    host.record()
+    (host.records / "half.json").write_text('{"engine": "sgl')
+    (host.records / "foreign.json").write_text('{"name": "something else"}')
+    (host.records / "binary.json").write_bytes(b"\xff\xfe\x00")
+    (host.records / "folder.json").mkdir()
+    (host.records / "dangling.json").symlink_to("/not/there")
+    (host.records / "notes.txt").write_text("not looked at")
+    os.mkfifo(host.records / "pipe.json")
+    result = host.run(health=False)
+    assert [found["engine"] for found in result["deployments"]] == ["vllm"]
+    warnings = str(result["warnings"])
+    for name in ("half", "foreign", "binary", "folder", "dangling", "pipe"):
+        assert warnings.count(f"{name}.json") == 1
+    assert "notes" not in warnings
+    assert len(result["warnings"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": ""}, "'engine' is missing"),
+        ({"engine": 5}, "'engine' is missing or not a text"),
+        ({"endpoint": "127.0.0.1:8000"}, "is not a base URL"),
+        ({"api": "grpc"}, "'api' is 'grpc', not one of openai, ollama"),
+        ({"service": None}, "'service' is missing"),
+        ({"service": {"name": "x", "manager": "runit"}}, "'service.manager' is 'runit'"),
+        ({"service": {"name": "--x", "manager": "systemd"}}, "is not a service's name"),
+        ({"health_path": "health"}, "'health_path' is 'health'"),
+        ({"dirs": ["opt"]}, "'dirs' is not a list of absolute paths"),
+        ({"dirs": "/"}, "'dirs' is not a list of absolute paths"),
+    ],
+)
+def test_what_is_not_a_record(changes, message):
+    with pytest.raises(ValueError, match=message):
+        parse_record(json.dumps(dict(RECORD, **changes)))
+
+
+def test_a_record_is_filled_in():
+    least = {"engine": "o", "endpoint": "http://h", "api": "ollama", "service": {"name": "o", "manager": "systemd"}}
+    assert parse_record(json.dumps(least)) == dict(
+        least, health_path="/api/version", dirs=[], service={"name": "o", "manager": "systemd", "log": None}
+    )

@@ -1,0 +1,196 @@
+"""From options to one run of ansible-playbook."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+
+import pytest
+
+from dsdeploy import collection
+from dsdeploy.errors import DsdeployError
+from dsdeploy.invocation import Invocation, Options, build, read_user_config
+
+NO_CONFIG = configparser.ConfigParser()
+
+
+def invocation(checkout: Path, verb: str = "up", environ: dict[str, str] | None = None, **options: object) -> Invocation:
+    found = collection.find(checkout / "python" / "dsdeploy")
+    return build(verb, Options(**options), {}, found, environ or {}, NO_CONFIG)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("verb", "playbook"),
+    [("up", "deepseek_r1"), ("status", "status"), ("ask", "ask"), ("logs", "logs"), ("down", "down")],
+)
+def test_each_verb_is_one_playbook(checkout: Path, verb: str, playbook: str) -> None:
+    assert invocation(checkout, verb).playbook == checkout / "playbooks" / f"{playbook}.yml"
+
+
+def test_default_inventory_is_the_embedded_local_one(checkout: Path) -> None:
+    assert invocation(checkout).argv == ("--inventory", str(checkout / "inventories" / "local"))
+
+
+def test_options_become_arguments(checkout: Path, tmp_path: Path) -> None:
+    variables = tmp_path / "vars.yml"
+    variables.write_text("a: 1\n")
+    planned = invocation(
+        checkout,
+        inventory=("two", "host1,"),
+        limit="one",
+        extra_vars=("a=b", f"@{variables}", "{c: d}"),
+        check=True,
+        diff=True,
+        verbose=2,
+        user="ubuntu",
+        private_key="/k",
+        become=True,
+        become_password_file="/p",
+        vault_password_file=("/v1", "/v2"),
+        vault_id=("prod@/v3",),
+        tags=("install", "serve"),
+        skip_tags=("verify",),
+    )
+    two = str(checkout / "inventories" / "two")
+    assert planned.argv == (
+        *("--inventory", two, "--inventory", "host1,"),
+        *("--extra-vars", "a=b", "--extra-vars", f"@{variables}", "--extra-vars", "{c: d}"),
+        *("--limit", "one", "--user", "ubuntu", "--private-key", "/k", "--become-password-file", "/p"),
+        *("--tags", "install,serve", "--skip-tags", "verify", "--check", "--diff", "--become"),
+        *("--vault-password-file", "/v1", "--vault-password-file", "/v2", "--vault-id", "prod@/v3", "-vv"),
+    )
+    assert planned.prompts == ()
+
+
+def test_engine_model_and_the_verbs_own_variables_become_extra_vars(checkout: Path) -> None:
+    found = collection.find(checkout / "python" / "dsdeploy")
+    options = Options(engine="vllm", model="r1")
+    planned = build("ask", options, {"dsdeploy_question": "why?", "dsdeploy_expect": None}, found, {}, NO_CONFIG)
+    assert planned.extra_vars == {"dsdeploy_engine": "vllm", "dsdeploy_model": "r1", "dsdeploy_question": "why?"}
+    assert invocation(checkout).extra_vars == {}
+
+
+def test_existing_path_wins_over_a_shipped_name(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two").write_text("h\n")
+    assert invocation(checkout, inventory=("two",)).argv == ("--inventory", "two")
+
+
+def test_unknown_inventory_names_the_close_one(checkout: Path) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, inventory=("lokal",))
+    assert "'lokal'" in caught.value.message
+    assert "Did you mean local?" in caught.value.hint
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("bad", ["word", "=value", "@/does/not/exist", ""])
+def test_bad_extra_vars_are_refused(checkout: Path, bad: str) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, extra_vars=(bad,))
+    assert f"-e {bad}" in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_environment_has_the_defaults_and_the_collection_first(checkout: Path) -> None:
+    environment = invocation(checkout).environment
+    assert environment["ANSIBLE_PIPELINING"] == "True"
+    assert environment["ANSIBLE_FORKS"] == "25"
+    assert environment["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    assert "ControlPersist" in environment["ANSIBLE_SSH_ARGS"]
+    assert environment["DSDEPLOY_PROGRESS"] == "json"
+    assert environment["ANSIBLE_COLLECTIONS_PATH"].split(":") == [
+        str(checkout / ".collections"),
+        "~/.ansible/collections",
+        "/usr/share/ansible/collections",
+    ]
+
+
+def test_what_the_user_set_in_the_environment_stays(checkout: Path) -> None:
+    user = {"ANSIBLE_FORKS": "3", "ANSIBLE_HOST_KEY_CHECKING": "False", "ANSIBLE_COLLECTIONS_PATH": "/mine"}
+    environment = invocation(checkout, environ=user).environment
+    assert "ANSIBLE_FORKS" not in environment
+    assert "ANSIBLE_HOST_KEY_CHECKING" not in environment
+    assert environment["ANSIBLE_COLLECTIONS_PATH"] == f"{checkout / '.collections'}:/mine"
+
+
+def test_what_the_user_set_in_ansible_cfg_stays(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text(
+        "[defaults]\nforks = 3 ; few\nhost_key_checking = False\ncollections_path = mine:/abs\n"
+        "[ssh_connection]\nssh_args = -C %h\n"
+    )
+    config = read_user_config({}, tmp_path, Path("/nonexistent"))
+    found = collection.find(checkout / "python" / "dsdeploy")
+    environment = build("up", Options(), {}, found, {}, config).environment
+    assert "ANSIBLE_FORKS" not in environment
+    assert "ANSIBLE_SSH_ARGS" not in environment
+    # ansible-runner switches it off unless told; so the user's own value is handed on.
+    assert environment["ANSIBLE_HOST_KEY_CHECKING"] == "False"
+    assert environment["ANSIBLE_PIPELINING"] == "True"
+    assert environment["ANSIBLE_COLLECTIONS_PATH"] == f"{checkout / '.collections'}:{tmp_path / 'mine'}:/abs"
+
+
+def test_ansible_cfg_is_looked_for_in_ansibles_order(tmp_path: Path) -> None:
+    home, cwd, named = tmp_path / "home", tmp_path / "cwd", tmp_path / "named.cfg"
+    home.mkdir()
+    cwd.mkdir()
+    named.write_text("[defaults]\nforks=1\n")
+    (cwd / "ansible.cfg").write_text("[defaults]\nforks=2\n")
+    (home / ".ansible.cfg").write_text("[defaults]\nforks=3\n")
+    forks = [
+        read_user_config({"ANSIBLE_CONFIG": str(named)}, cwd, home).get("defaults", "forks"),
+        read_user_config({}, cwd, home).get("defaults", "forks"),
+        read_user_config({}, tmp_path, home).get("defaults", "forks"),
+    ]
+    assert forks == ["1", "2", "3"]
+
+
+def test_broken_ansible_cfg_is_left_to_ansible(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text("no section\n")
+    assert read_user_config({}, tmp_path, tmp_path / "home").sections() == []
+
+
+def test_passwords_are_asked_and_matched_to_ansibles_prompts(checkout: Path) -> None:
+    import re
+
+    planned = invocation(
+        checkout,
+        ask_pass=True,
+        ask_become_pass=True,
+        ask_vault_pass=True,
+        vault_id=("prod(1)@prompt", "file@/x", "@prompt"),
+    )
+    asked = [
+        "SSH password: ",
+        "BECOME password[defaults to SSH password]: ",
+        "Vault password: ",
+        "Vault password (prod(1)): ",
+        "Vault password (default): ",
+    ]
+    assert len(planned.prompts) == len(asked)
+    for prompt, text in zip(planned.prompts, asked, strict=True):
+        matching = [other for other in asked if re.search(prompt.pattern, other, re.M)]
+        assert matching == [text]
+
+
+def test_collection_of_a_wheel_lies_beside_the_package(tmp_path: Path) -> None:
+    root = tmp_path / "ansible_collections" / "dsdeploy" / "llm"
+    root.mkdir(parents=True)
+    (root / "galaxy.yml").write_text("namespace: dsdeploy\nname: llm\nversion: 4.5.6\n")
+    found = collection.find(tmp_path / "dsdeploy")
+    assert (found.root, found.search_path, found.version) == (root, tmp_path, "4.5.6")
+
+
+def test_another_collection_around_the_package_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "galaxy.yml").write_text("namespace: dsdeploy\nname: other\n")
+    with pytest.raises(DsdeployError) as caught:
+        collection.find(tmp_path / "python" / "dsdeploy")
+    assert "install dsdeploy again" in caught.value.hint
+
+
+def test_shipped_inventories_are_listed(checkout: Path) -> None:
+    assert collection.find(checkout / "python" / "dsdeploy").shipped_inventories() == ["local", "two"]
+    assert os.path.isdir(checkout / "inventories" / "two")
