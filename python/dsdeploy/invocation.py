@@ -101,7 +101,9 @@ def build(
     environment and `user_config` their ansible.cfg, both only read: what they set is never overwritten.
     Raises DsdeployError for an inventory or extra variable that cannot be meant.
     """
-    extra_vars = {"dsdeploy_engine": options.engine, "dsdeploy_model": options.model, **variables}
+    # `up` is told what to deploy; the others look at what is deployed, all of it unless one engine is named.
+    engine = "dsdeploy_engine" if verb == "up" else "dsdeploy_only_engine"
+    extra_vars = {engine: options.engine, "dsdeploy_model": options.model, **variables}
     return Invocation(
         playbook=collection.playbook(PLAYBOOKS[verb]),
         argv=tuple(_argv(options, collection)),
