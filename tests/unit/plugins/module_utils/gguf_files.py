@@ -1,3 +1,7 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
 """GGUF files written by hand for the tests, and what merging them must give: none of it by the code under test.
 
 The layout is that of ggml/src/gguf.cpp, the splitting and merging that of tools/gguf-split/gguf-split.cpp.
@@ -64,7 +68,7 @@ def build(pairs, tensors, version=3, alignment=32, marks=None):
     for tensor in tensors:
         marks.extend((len(out), len(out) + 8, len(out) + 8 + len(tensor.name), len(out) + 12 + len(tensor.name)))
         out += string(tensor.name) + struct.pack("<I", len(tensor.dims))
-        out += struct.pack("<%dQ" % len(tensor.dims), *tensor.dims) + struct.pack("<IQ", tensor.kind, offset)
+        out += struct.pack(f"<{len(tensor.dims)}Q", *tensor.dims) + struct.pack("<IQ", tensor.kind, offset)
         offset += pad(len(tensor.data), alignment)
     marks.append(len(out))
     out += bytes(pad(len(out), alignment) - len(out))
@@ -114,13 +118,18 @@ class Model(NamedTuple):
     def merged(self, style="gguf-split"):
         """What llama-gguf-split --merge writes."""
         pairs = [c_string(kv) for kv in self.first_pairs(style) if kv.key != b"split.count"]
-        tensors = []
-        for tensor in (tensor for group in self.groups for tensor in group):
-            dims = list(tensor.dims)
-            while len(dims) > 1 and dims[-1] == 1:
-                dims.pop()
-            tensors.append(tensor._replace(dims=tuple(dims) or (1,)))
-        return build([*pairs, KV(b"split.count", U16, 0)], tensors)
+        return build_merged(pairs, self.groups)
+
+
+def build_merged(pairs, groups):
+    """The merged file: split.count last and 0, trailing dimensions of 1 dropped."""
+    tensors = []
+    for one in (one for group in groups for one in group):
+        dims = list(one.dims)
+        while len(dims) > 1 and dims[-1] == 1:
+            dims.pop()
+        tensors.append(one._replace(dims=tuple(dims) or (1,)))
+    return build([*pairs, KV(b"split.count", U16, 0)], tensors)
 
 
 def tensor(rng, name, kind=0, dims=None):
@@ -159,7 +168,7 @@ def write_set(directory, shards, prefix="m"):
     """Write the shards' bytes; return the paths."""
     paths = []
     for index, data in enumerate(shards):
-        path = directory / ("%s-%05d-of-%05d.gguf" % (prefix, index + 1, len(shards)))
+        path = directory / f"{prefix}-{index + 1:05d}-of-{len(shards):05d}.gguf"
         path.write_bytes(data)
         paths.append(path)
     return paths
@@ -210,22 +219,5 @@ def naive_merge(shards):
         return kvs, groups
 
     parts = [read(data) for data in shards]
-    pairs = [kv for kv in parts[0][0] if not kv.key.startswith(b"split.")]
-    model_ = Model(pairs, [group for _kvs, group in parts])
-    own = [c_string(kv) for kv in parts[0][0] if kv.key != b"split.count"]
-    whole = build([], [])  # header only, replaced below
-    merged = model_.merged()
-    del whole
-    body = Model(own, model_.groups)
-    # The split keys of the first shard stay where they are, so they are not added again.
-    return _merge_with(body) if own else merged
-
-
-def _merge_with(model_):
-    tensors = []
-    for one in (one for group in model_.groups for one in group):
-        dims = list(one.dims)
-        while len(dims) > 1 and dims[-1] == 1:
-            dims.pop()
-        tensors.append(one._replace(dims=tuple(dims) or (1,)))
-    return build([*model_.pairs, KV(b"split.count", U16, 0)], tensors)
+    pairs = [c_string(kv) for kv in parts[0][0] if kv.key != b"split.count"]
+    return build_merged(pairs, [tensors for _kvs, tensors in parts])
