@@ -444,11 +444,7 @@ def test_prepare_sees_the_whole_file_before_it_has_its_name(tmp_path):
         os.chmod(part, 0o640)
         seen.append((Path(part).read_bytes(), dest.exists()))
 
-    merge(
-        paths[0],
-        dest,
-        prepare=lambda part: seen.append((Path(part).read_bytes(), dest.exists(), os.chmod(part, 0o640))),
-    )
+    merge(paths[0], dest, prepare=prepare)
     assert seen == [(model.merged(), False)] and dest.stat().st_mode & 0o777 == 0o640
 
 
