@@ -142,11 +142,7 @@ class Header(NamedTuple):
     data_bytes: int  # up to the end of the last tensor, without its padding
     alignment: int
     file: os.stat_result
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the header's bytes."""
-        return hashlib.sha256(self.raw).hexdigest()
+    digest: str  # SHA-256 of the header's bytes
 
     def value(self, key: str, default=None):
         """The value of `key`: int, float, bool, str or a list of at most MAX_DECODED_ARRAY of them."""
@@ -303,7 +299,8 @@ def _parse(cursor: _Cursor, info: os.stat_result, complete: bool) -> Header:
     if complete:
         _check_length(cursor, data_start + data_bytes, alignment)
     raw = bytes(memoryview(cursor.data)[: cursor.at])
-    return Header(cursor.path, version, pairs, tensors, raw, data_start, data_bytes, alignment, info)
+    digest = hashlib.sha256(raw).hexdigest()
+    return Header(cursor.path, version, pairs, tensors, raw, data_start, data_bytes, alignment, info, digest)
 
 
 def _check_length(cursor: _Cursor, end: int, alignment: int) -> None:

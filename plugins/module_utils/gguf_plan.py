@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 import struct
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, Match, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import (
     DEFAULT_ALIGNMENT,
@@ -90,7 +90,20 @@ def shard_names(first: str, count: int) -> List[str]:
     return [os.path.join(directory, "%s-%05d-of-%05d.gguf" % (prefix, index + 1, count)) for index in range(count)]
 
 
-def _match(path: str):
+def is_shard_name(path: str) -> bool:
+    """Whether `path` is named like a shard."""
+    return _SHARD_NAME.match(os.path.basename(path)) is not None
+
+
+def any_shard(src: str) -> bool:
+    """Whether there is any shard where `src` says. Raises GGUFError where `src` itself is wrong."""
+    try:
+        return any(map(os.path.exists, find_shards(src)))
+    except NoShards:
+        return False
+
+
+def _match(path: str) -> Match[str]:
     match = _SHARD_NAME.match(os.path.basename(path))
     if match is None:
         raise GGUFError(path, "is not named like a shard (NAME-00001-of-00009.gguf)")
@@ -149,20 +162,19 @@ def check_present(paths: Iterable[str], count: int) -> None:
         )
 
 
-def plan_merge(paths: List[str]) -> Plan:
-    """Read and check every shard, and plan their merge. `paths` come from find_shards().
+def check_set(paths: List[str]) -> List[Header]:
+    """Read and check every shard. `paths` come from find_shards().
 
-    Raises GGUFError naming the shard at fault.
+    Only the first header keeps its keys and bytes. Raises GGUFError naming the shard at fault.
     """
     check_present(paths, len(paths))
-    first = read_header(paths[0])
-    declared = _check_first(first, len(paths))
-    shards: List[Shard] = []
-    tensors: List[Tensor] = []
+    headers = [read_header(paths[0])]
+    declared = _check_first(headers[0], len(paths))
     owner: Dict[bytes, str] = {}
-    end = 0  # of the merged data section so far
     for index, path in enumerate(paths):
-        header = read_header(path) if index else first
+        if index:
+            headers.append(read_header(path))
+        header = headers[index]
         _check_member(header, index, len(paths), declared)
         for tensor in header.tensors:
             if tensor.name in owner:
@@ -170,18 +182,26 @@ def plan_merge(paths: List[str]) -> Plan:
                     path, "has the tensor %s, which %s has too" % (printable(tensor.name), owner[tensor.name])
                 )
             owner[tensor.name] = os.path.basename(path)
-            tensors.append(tensor._replace(offset=end + tensor.offset))
-        if len(tensors) > declared:
-            raise GGUFError(
-                path, "brings the set to %d tensors; the first shard promises %d" % (len(tensors), declared)
-            )
+        if len(owner) > declared:
+            raise GGUFError(path, "brings the set to %d tensors; the first shard promises %d" % (len(owner), declared))
+        if index:
+            headers[index] = header._replace(pairs={}, raw=b"")
+    if len(owner) != declared:
+        raise GGUFError(paths[0], "promises %d tensors (split.tensors.count); the set has %d" % (declared, len(owner)))
+    return headers
+
+
+def plan_merge(paths: List[str]) -> Plan:
+    """Read and check every shard, and plan their merge. Raises what check_set() raises."""
+    headers = check_set(paths)
+    shards: List[Shard] = []
+    tensors: List[Tensor] = []
+    end = 0  # of the merged data section so far
+    for header in headers:
+        tensors.extend(tensor._replace(offset=end + tensor.offset) for tensor in header.tensors)
         shards.append(shard_of(header, end))
         end += padded(header.data_bytes)
-    if len(tensors) != declared:
-        raise GGUFError(
-            paths[0], "promises %d tensors (split.tensors.count); the set has %d" % (declared, len(tensors))
-        )
-    merged = merged_header(first, tensors)
+    merged = merged_header(headers[0], tensors)
     placed = tuple(shard._replace(target=len(merged) + shard.target) for shard in shards)
     return Plan(merged, placed, tuple(gaps(tensors, len(merged))), len(merged) + end, len(tensors))
 

@@ -21,8 +21,7 @@ import pytest
 MIB = 1024 * 1024
 DISK = 64 * MIB
 
-PROLOGUE = (
-    """
+PROLOGUE = """
 import json, os, sys
 from pathlib import Path
 from ansible_collections.dsdeploy.llm.plugins.module_utils import gguf_merge, gguf_survey, range_copy
@@ -34,7 +33,7 @@ class Space:
     f_frsize = 1
 
     def __init__(self, path):
-        self.f_bavail = %d - sum(path.stat().st_blocks * 512 for path in disk.iterdir())
+        self.f_bavail = 64 * 1024 * 1024 - sum(path.stat().st_blocks * 512 for path in disk.iterdir())
 
 if not small:
     os.statvfs = Space
@@ -49,8 +48,6 @@ def attempt(src, dest, consume=False, report=None):
 def seen():
     return sorted(os.listdir(disk))
 """
-    % DISK
-)
 
 
 def mounts(wrapper):
