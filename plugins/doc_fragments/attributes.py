@@ -43,3 +43,17 @@ attributes:
     description: Action returns an C(ansible_facts) dictionary that will update existing host facts.
     support: full
 """
+
+    PROGRESS = r"""
+options: {}
+attributes:
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: full
+  progress:
+    description: Shows how far it is while it runs.
+    support: full
+    details:
+      - A line every ten seconds; with C(DSDEPLOY_PROGRESS=json) in the controller's environment a JSON line a second.
+      - Not in check mode, nor with C(async) on the task.
+"""
