@@ -48,7 +48,8 @@ def _is_integer(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _safe_path(value):
+def is_safe_path(value):
+    """Whether a path stays below the directory that it is relative to."""
     # A file of a model must land below its directory: a catalog is data, often somebody else's.
     if not isinstance(value, str) or not value or "\\" in value or "\0" in value:
         return False
@@ -96,7 +97,7 @@ _sha256 = _leaf(
     "64 hexadecimal digits (sha256)",
     lambda value: isinstance(value, str) and re.match(r"^[0-9a-f]{64}$", value) is not None,
 )
-_path = _leaf("a path below the model's directory (relative, no '..')", _safe_path)
+_path = _leaf("a path below the model's directory (relative, no '..')", is_safe_path)
 _absolute = _leaf("an absolute path", lambda value: isinstance(value, str) and value.startswith("/"))
 _url = _leaf(
     "an http(s) URL", lambda value: isinstance(value, str) and re.match(r"^https?://[^/\s]+", value) is not None
@@ -128,7 +129,7 @@ def _check_members(value):
         yield "", "a mapping from a file of the model to a member of the wheel", repr(value)
         return
     for name, member in value.items():
-        if not _safe_path(name) or not _safe_path(member):
+        if not is_safe_path(name) or not is_safe_path(member):
             yield str(name), "two relative paths", "%r: %r" % (name, member)
 
 

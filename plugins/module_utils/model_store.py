@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils import model_shape
+
 MANIFEST = ".dsdeploy-manifest.json"
 PARTIAL = ".dsdeploy-partial"
 CHUNK = 4 * 1024 * 1024
@@ -140,25 +142,35 @@ def compare(directory, manifest):
 # --- what a file is -------------------------------------------------------------------------------
 
 
-def impostor(path):
-    """What a weight file really is when it is a well-known kind of wrong, in words; else ``None``."""
-    with open(path, "rb") as handle:
-        head = handle.read(64)
+def is_weights(name):
+    return name.endswith((".gguf", ".safetensors"))
+
+
+def impostor(head):
+    """What a file that starts with ``head`` is, when it is a well-known kind of wrong; else ``None``."""
     if not head:
         return "an empty file"
     start = head.lstrip().lower()
-    for magic, name in _IMPOSTORS:
-        if start.startswith(magic):
-            return name
-    if path.endswith(".gguf") and head[:4] != b"GGUF":
-        return "not a GGUF file (it starts with %r)" % head[:4]
+    return next((name for magic, name in _IMPOSTORS if start.startswith(magic)), None)
+
+
+def wrong_weights(path):
+    """One line when a weight file is not what its name says or not whole, else ``None``; reads headers only."""
+    if not is_weights(path):
+        return None
+    size = os.path.getsize(path)
+    with open(path, "rb") as handle:
+        head = handle.read(64)
+    what = impostor(head)
+    if what:
+        return "%s is %s (%d bytes)" % (path, what, size)
+    if path.endswith(".gguf"):
+        return None if head[:4] == b"GGUF" else "%s is not a GGUF file (it starts with %r)" % (path, head[:4])
+    try:
+        model_shape.read_safetensors_header(path)
+    except ValueError as error:
+        return str(error)
     return None
-
-
-def check_size(path, expected):
-    """One line when a file has not the expected bytes, else ``None``."""
-    found = os.path.getsize(path)
-    return None if found == expected else "%s has %d bytes, expected %d" % (path, found, expected)
 
 
 def weights_format(names):
@@ -170,13 +182,22 @@ def weights_format(names):
     return None
 
 
-def served_path(directory, model_format, names, serve=None):
-    """What an engine is given: the directory for safetensors, the (first) GGUF file for GGUF."""
-    if model_format != "gguf":
-        return directory
-    if serve:
-        return os.path.join(directory, serve)
-    return os.path.join(directory, sorted(name for name in names if name.endswith(".gguf"))[0])
+def record_of(name, directory, model_format, files, serve=None):
+    """What engines are told of a model (see CONTRIBUTING.md); ``files`` is a list of ``{path, bytes}``.
+
+    ``path`` is the directory for safetensors, the (first) GGUF file for GGUF.
+    """
+    names = [item["path"] for item in files]
+    path = directory
+    if model_format == "gguf" and names:
+        path = os.path.join(directory, serve or sorted(item for item in names if item.endswith(".gguf"))[0])
+    return {
+        "name": name,
+        "format": model_format,
+        "path": path,
+        "files": [os.path.join(directory, item) for item in names],
+        "bytes": sum(item.get("bytes") or 0 for item in files),
+    }
 
 
 # --- disk -----------------------------------------------------------------------------------------

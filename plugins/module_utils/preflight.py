@@ -98,5 +98,7 @@ def loopback_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Op
 
 def missing_command(name: str) -> Problem:
     """What is wrong when a command is not there."""
-    hints = {"nvcc": "Install the CUDA toolkit, or set the install method to one that runs on the CPU (it is far slower)."}
+    hints = {
+        "nvcc": "Install the CUDA toolkit, or set the install method to one that runs on the CPU (it is far slower)."
+    }
     return Problem("%s is not on this host" % name, hints.get(name, "Install it."))

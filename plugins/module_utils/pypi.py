@@ -78,7 +78,7 @@ def index_urls(mirror, config, default):
     """Index URLs in the order to try: dsdeploy's mirror alone if one is set, else pip's, else the default."""
     if mirror:
         return [mirror]
-    urls = [config.get("index-url") or default] + config.get("extra-index-url", "").split()
+    urls = [config.get("index-url") or default or ""] + config.get("extra-index-url", "").split()
     return [url for url in urls if url.startswith(("http://", "https://"))]
 
 

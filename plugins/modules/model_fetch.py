@@ -42,6 +42,29 @@ options:
     elements: str
     choices: [pypi, huggingface, modelscope, url, git_lfs, path]
     default: []
+  mirrors:
+    description:
+      - Endpoints of hubs by kind of source (V(huggingface), V(modelscope)), tried in order. Other keys are ignored.
+    type: dict
+    default: {}
+  tokens:
+    description:
+      - Access tokens by endpoint URL. A token is sent to exactly that scheme, host and port, never to a mirror
+        or to a storage host that the hub redirects to.
+    type: dict
+    default: {}
+  connections:
+    description: Connections for each file, 1 to 16.
+    type: int
+    default: 16
+  files_at_once:
+    description: Files that are downloaded at the same time.
+    type: int
+    default: 4
+  limit:
+    description: Most MiB per second over all connections; 0 means no limit.
+    type: float
+    default: 0
   pypi_index:
     description: Package index (simple API) to use instead of the one that pip is configured for on the host.
     type: str
@@ -121,8 +144,9 @@ error_kind:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import KINDS
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import Fetch, inspect_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import DISK_HINT, Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.own_path import inspect_path
 
 
 def listing(directory, manifest):
@@ -138,6 +162,11 @@ def run(module):
         module.params["models_dir"],
         {
             "kinds": module.params["source_order"],
+            "mirrors": module.params["mirrors"],
+            "tokens": module.params["tokens"],
+            "connections": module.params["connections"],
+            "files_at_once": module.params["files_at_once"],
+            "limit": module.params["limit"] * 1024 * 1024,
             "pypi_index": module.params["pypi_index"],
             "pypi_index_default": module.params["pypi_index_default"],
             "timeout": module.params["timeout"],
@@ -161,21 +190,24 @@ def run(module):
     for problem in problems:
         module.warn("%s; it is fetched again" % problem)
     before = listing(fetch.directory, manifest) if manifest else ""
-    disks = fetch.disks()
     if module.check_mode:
+        files, source, unknown = fetch.preview()
+        for line in unknown:
+            module.warn("model %s, source %s" % (entry["name"], line))
+        disks = fetch.disks(files or None, source)
         too_small = model_store.disk_problems(disks)
         if too_small:
-            raise StoreError(too_small, "free space there, or set dsdeploy_models_dir to a larger file system")
-
-        after = {"files": [dict({"sha256": "?" * 64, "bytes": 0}, **item) for item in entry.get("files", [])]}
+            raise StoreError(too_small, DISK_HINT)
+        after = {"files": [dict({"bytes": 0}, **dict(item, sha256=item.get("sha256") or "?" * 64)) for item in files]}
         return dict(
             changed=True,
-            model_files=fetch.record(),
+            model_files=fetch.record({"files": files} if files else None),
             fetched_bytes=0,
-            source=first,
+            source=source,
             disks=disks,
             diff=dict(before=before, after=listing(fetch.directory, after)),
         )
+    disks = fetch.disks(None, first)
     manifest = fetch.run()
     return dict(
         changed=True,
@@ -193,6 +225,11 @@ def main():
             model=dict(type="dict", required=True),
             models_dir=dict(type="path", required=True),
             source_order=dict(type="list", elements="str", choices=list(KINDS), default=[]),
+            mirrors=dict(type="dict", default={}),
+            tokens=dict(type="dict", default={}, no_log=True),
+            connections=dict(type="int", default=16),
+            files_at_once=dict(type="int", default=4),
+            limit=dict(type="float", default=0),
             pypi_index=dict(type="str", default=""),
             pypi_index_default=dict(type="str", default=""),
             timeout=dict(type="int", default=60),

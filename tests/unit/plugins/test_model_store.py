@@ -5,7 +5,7 @@
 import os
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils import fetch, model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store, own_path
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
 
 A = {"path": "a.gguf", "sha256": "x"}
@@ -54,23 +54,23 @@ def test_broken_manifest_is_no_manifest(tmp_path, text):
 def test_impostors_are_named(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(StoreError, match=words):
-        fetch.inspect_path({"name": "m"}, str(tmp_path / name))
+        own_path.inspect_path({"name": "m"}, str(tmp_path / name))
 
 
 def test_own_path_first_shard_misses_the_others(tmp_path):
     (tmp_path / "m-00001-of-00002.gguf").write_bytes(b"GGUFx")
     with pytest.raises(StoreError, match="m-00002-of-00002.gguf is missing"):
-        fetch.inspect_path({"name": "m"}, str(tmp_path / "m-00001-of-00002.gguf"))
+        own_path.inspect_path({"name": "m"}, str(tmp_path / "m-00001-of-00002.gguf"))
     (tmp_path / "m-00002-of-00002.gguf").write_bytes(b"GGUFyy")
-    record = fetch.inspect_path({"name": "m"}, str(tmp_path / "m-00001-of-00002.gguf"))
+    record = own_path.inspect_path({"name": "m"}, str(tmp_path / "m-00001-of-00002.gguf"))
     assert record["bytes"] == 11
     assert record["path"].endswith("m-00001-of-00002.gguf")
 
 
 def test_own_directory_of_safetensors(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"12345678")
-    record = fetch.inspect_path({"name": "m"}, str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
+    record = own_path.inspect_path({"name": "m"}, str(tmp_path))
     assert (record["format"], record["path"], len(record["files"])) == ("safetensors", str(tmp_path), 2)
 
 
