@@ -256,10 +256,10 @@ class Service:
             return
         hopeless = self.watch.see(state, time.monotonic())
         if hopeless:
-            raise ProbeError(
-                f"{service['name']}: {hopeless}",
-                "The engine's log says why. If the port answers all the same, another program has taken it.",
-            )
+            hint = "The engine's log says why. If the port answers all the same, another program has taken it."
+            if state["active"] == "absent":
+                hint = "Deploy it first, or correct service.name and service.manager."
+            raise ProbeError(f"{service['name']}: {hopeless}", hint)
         if not has_process(state):
             raise ProbeError(f"{service['name']}: the service is {state['detail']}", retry=True)
 

@@ -153,6 +153,12 @@ def test_a_dead_service_ends_the_wait_with_its_log(run_module, refused, service)
     assert result["service_state"]["active"] == "failed"
 
 
+def test_an_absent_service_ends_the_wait_at_once(run_module, refused, service):
+    result = run_module("chat_probe", url=refused, **dict(service("x"), supervisorctl="/not/there"))
+    assert result["msg"].startswith("engine: the service is absent: /not/there is not there")
+    assert "Deploy it first" in result["hint"]
+
+
 def test_a_service_that_keeps_dying_ends_the_wait(run_module, refused, service):
     back = "BACKOFF   Exited too quickly"
     result = run_module("chat_probe", url=refused, **service("STARTING", back, "STARTING", back))
