@@ -112,7 +112,8 @@ class Answer(Event):
 
 @dataclass(frozen=True)
 class Deployment(Event):
-    """One deployment recorded on a host (`deployment_facts`). `active`: its service runs; `ready`: it answers."""
+    """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
+    starting, stopped, failed or absent; `ready`: it answers."""
 
     name: ClassVar[str] = "deployment"
     host: str
@@ -124,10 +125,6 @@ class Deployment(Event):
     service: dict[str, Any]
     state: dict[str, Any]
     ready: bool
-
-    @property
-    def active(self) -> bool:
-        return bool(self.state.get("active"))
 
 
 @dataclass(frozen=True)

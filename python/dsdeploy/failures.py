@@ -34,7 +34,8 @@ _HINTS = (
      "Allow that user sudo on the host, or connect as another one (--user root)."),
     (r"sudo: (command )?not found|sudo: No such file",
      "Install sudo on the host, or connect as root (--user root)."),
-    (r"(?i)no space left on device|(not|n't) have enough free space|not enough (free|disk) space|ENOSPC|Disk quota exceeded",
+    (r"(?i)no space left on device|(not|n't) have enough free space|not enough (free|disk) space|"
+     r"ENOSPC|Disk quota exceeded",
      "Free space on the file system named above, then run the same command again."),
     (r"module interpreter .* was not found|python[0-9.]*: (command )?not found|set the interpreter|"
      r"No python interpreters found",
@@ -112,6 +113,8 @@ def _message(action: str, result: Mapping[str, Any]) -> str:
         text = f"{program} ended with exit status {result.get('rc')}"
     # ansible-core before 2.19 appends where in the YAML it happened.
     text = text.split("\n\nThe error appears to be in")[0]
+    if not text and result.get("failed_when_result"):
+        text = "what the task found counts as a failure (failed_when)"
     return re.sub(r"\s*\n\s*", " ", text) or f"{action or 'the task'} failed without a message"
 
 

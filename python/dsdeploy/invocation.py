@@ -43,7 +43,7 @@ _ANSIBLE_COLLECTIONS_DEFAULT = "~/.ansible/collections:/usr/share/ansible/collec
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options every verb shares (`tags` and `skip_tags` only `up`), as the command line gave them."""
+    """The options every verb shares, as the command line gave them; `model`, `tags` and `skip_tags` only `up` has."""
 
     inventory: tuple[str, ...] = ()
     engine: str | None = None
@@ -101,7 +101,7 @@ def build(
     environment and `user_config` their ansible.cfg, both only read: what they set is never overwritten.
     Raises DsdeployError for an inventory or extra variable that cannot be meant.
     """
-    # `up` is told what to deploy; the others look at what is deployed, all of it unless one engine is named.
+    # `up` says what to deploy; the other verbs take what is deployed, and --engine narrows that down.
     engine = "dsdeploy_engine" if verb == "up" else "dsdeploy_only_engine"
     extra_vars = {engine: options.engine, "dsdeploy_model": options.model, **variables}
     return Invocation(

@@ -86,7 +86,7 @@ class Run:
 
         invocation = self._invocation
         extra_vars = Path(directory, "extra_vars.json")
-        extra_vars.write_text(json.dumps(invocation.extra_vars), encoding="utf-8")
+        extra_vars.write_text(json.dumps(_untemplated(invocation.extra_vars)), encoding="utf-8")
         first = ("--extra-vars", f"@{extra_vars}") if invocation.extra_vars else ()
         run = ansible_runner.run(
             private_data_dir=directory,
@@ -109,6 +109,17 @@ class Run:
     def _on_event(self, event: dict[str, Any]) -> bool:
         self._queue.put(event)
         return False  # keeps the event off the disk
+
+
+def _untemplated(value: Any) -> Any:
+    """`value` with its strings marked for Ansible's loader: braces in a question are text, not a template."""
+    if isinstance(value, str):
+        return {"__ansible_unsafe": value}
+    if isinstance(value, list):
+        return [_untemplated(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _untemplated(item) for key, item in value.items()}
+    return value
 
 
 def _locale() -> dict[str, str]:

@@ -15,8 +15,8 @@ _COMMON = (
     click.option("-i", "--inventory", multiple=True, metavar="SOURCE",
                  help="Inventory file, directory, host list ('h1,h2,') or the name of a shipped one. Repeatable.  "
                       "[default: local]"),
-    click.option("--engine", metavar="NAME", help="Engine to serve with, over the inventory's."),
-    click.option("--model", metavar="NAME", help="Model to serve, over the inventory's."),
+    click.option("--engine", metavar="NAME",
+                 help="Engine to deploy, over the inventory's; elsewhere: only this engine."),
     click.option("-l", "--limit", metavar="PATTERN", help="Only these hosts or groups of the inventory."),
     click.option("-e", "--extra-vars", multiple=True, metavar="VARS",
                  help="name=value, JSON or @file; wins over everything. Secrets belong in a file. Repeatable."),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Install, fetch the model, serve it, ask it a question.")
 @common_options
+@click.option("--model", metavar="NAME", help="Model to serve, over the inventory's.")
 @click.option("-t", "--tags", multiple=True, metavar="TAG", help="Only the stages with this tag. Repeatable.")
 @click.option("--skip-tags", multiple=True, metavar="TAG", help="Without the stages with this tag. Repeatable.")
 def up(options: Options) -> int:

@@ -101,7 +101,7 @@ def _host(summary: events.Summary, name: str, host: events.HostSummary, reasonin
             yield f"  answer    {_indented(answer['answer'], 12)}"
             if speed := _speed(answer):
                 yield f"  speed     {speed}"
-    yield f"  {'changes ' if summary.check else 'changed '}  {_changes(host, every)}"
+    yield f"  {'would do' if summary.check else 'changed '}  {_changes(host, every)}"
 
 
 def _ended(summary: events.Summary, host: events.HostSummary) -> str:
@@ -161,7 +161,8 @@ def _table(summary: events.Summary) -> Iterator[str]:
         for found in host.deployments:
             service = found["service"]
             managed = f"{service.get('name', '')} ({service.get('manager', '?')})" if service else ""
-            state = "ready" if found["ready"] else "running, not ready" if found["state"].get("active") else "stopped"
+            active = str(found["state"].get("active") or "unknown")
+            state = "ready" if found["ready"] else "running, not ready" if active == "running" else active
             rows.append((name, found["engine"], found["version"], found["model"], found["endpoint"], managed, state))
     if len(rows) > 1:
         yield from columns(rows)

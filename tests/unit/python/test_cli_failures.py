@@ -10,7 +10,9 @@ from dsdeploy import failures
 from dsdeploy.errors import MEANING, PRECEDENCE, ExitCode, worst
 from dsdeploy.events import Failure
 
-PYTHON_TRACE = 'Traceback (most recent call last):\n  File "x"\nOSError: [Errno 28] No space left on device: \'/data\'\n'
+PYTHON_TRACE = (
+    "Traceback (most recent call last):\n  File \"x\"\nOSError: [Errno 28] No space left on device: '/data'\n"
+)
 CENSORED = {"censored": "the output has been hidden due to the fact that 'no_log: true' was specified for this result"}
 
 
@@ -40,6 +42,7 @@ def test_what_the_module_says_is_kept() -> None:
         ({"msg": "non-zero return code", "cmd": "make -j secret", "rc": 1}, "make ended with exit status 1"),
         ({"msg": "'nope' is undefined\n\nThe error appears to be in '/x': line 1"}, "'nope' is undefined"),
         ({"reason": "conflicting action statements"}, "conflicting action statements"),
+        ({"failed_when_result": True}, "what the task found counts as a failure (failed_when)"),
         ({}, "command failed without a message"),
         (CENSORED, "it failed, and its output is withheld because it can hold secrets (no_log)"),
     ],

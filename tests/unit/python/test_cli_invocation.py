@@ -15,7 +15,9 @@ from dsdeploy.invocation import Invocation, Options, build, read_user_config
 NO_CONFIG = configparser.ConfigParser()
 
 
-def invocation(checkout: Path, verb: str = "up", environ: dict[str, str] | None = None, **options: object) -> Invocation:
+def invocation(
+    checkout: Path, verb: str = "up", environ: dict[str, str] | None = None, **options: object
+) -> Invocation:
     found = collection.find(checkout / "python" / "dsdeploy")
     return build(verb, Options(**options), {}, found, environ or {}, NO_CONFIG)  # type: ignore[arg-type]
 
@@ -66,8 +68,10 @@ def test_options_become_arguments(checkout: Path, tmp_path: Path) -> None:
 def test_engine_model_and_the_verbs_own_variables_become_extra_vars(checkout: Path) -> None:
     found = collection.find(checkout / "python" / "dsdeploy")
     options = Options(engine="vllm", model="r1")
-    planned = build("ask", options, {"dsdeploy_question": "why?", "dsdeploy_expect": None}, found, {}, NO_CONFIG)
+    planned = build("up", options, {"dsdeploy_question": "why?", "dsdeploy_expect": None}, found, {}, NO_CONFIG)
     assert planned.extra_vars == {"dsdeploy_engine": "vllm", "dsdeploy_model": "r1", "dsdeploy_question": "why?"}
+    # Elsewhere --engine only chooses among what is deployed.
+    assert invocation(checkout, "logs", engine="vllm").extra_vars == {"dsdeploy_only_engine": "vllm"}
     assert invocation(checkout).extra_vars == {}
 
 

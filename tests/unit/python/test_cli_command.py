@@ -1,0 +1,84 @@
+"""The command itself: help, usage errors, what it imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsdeploy.cli import VERBS
+from dsdeploy.errors import MEANING
+
+HEAVY = {"ansible", "ansible_runner", "rich", "yaml", "jinja2", "pexpect"}
+
+
+@pytest.mark.parametrize("args", [["--help"], ["up", "--help"], ["--version"], ["up", "--bogus"]])
+def test_what_only_talks_imports_nothing_heavy(environ: dict[str, str], args: list[str]) -> None:
+    code = (
+        "import sys; from dsdeploy.cli import main; sys.argv = ['dsdeploy', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print('MODULES', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], env=environ, capture_output=True, text=True)
+    loaded = {name.split(".")[0] for name in done.stdout.rpartition("MODULES ")[2].split()}
+    assert "click" in loaded
+    assert not loaded & HEAVY
+
+
+def test_help_names_every_verb_and_exit_code(dsdeploy) -> None:  # type: ignore[no-untyped-def]
+    done = dsdeploy("--help")
+    assert done.returncode == 0
+    for word in (*VERBS, *map(str, map(int, MEANING)), *MEANING.values()):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_every_verb_has_help_and_the_common_options(dsdeploy, verb: str) -> None:  # type: ignore[no-untyped-def]
+    done = dsdeploy(verb, "--help")
+    assert done.returncode == 0
+    for option in (
+        "--inventory",
+        "--engine",
+        "--limit",
+        "--check",
+        "--diff",
+        "--json",
+        "--ask-become-pass",
+        "--vault-id",
+    ):
+        assert option in done.stdout
+
+
+def test_version_names_what_a_bug_report_needs(dsdeploy, checkout: Path) -> None:  # type: ignore[no-untyped-def]
+    out = dsdeploy("--version").stdout
+    assert out.startswith("dsdeploy 9.9.9 (ansible-core 2.")
+    assert str(checkout) in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["upp"], "No such command 'upp'"),
+        (["up", "--bogus"], "--bogus"),
+        (["logs", "-n", "0"], "0 is not in the range"),
+        (["status", "--model", "x"], "--model"),
+        (["up", "--private-key", "/nope"], "/nope"),
+        (["up", "-i", "lokal"], "Did you mean local?"),
+        (["up", "-e", "word"], "-e word: names no value"),
+    ],
+)
+def test_usage_errors_end_with_2_and_one_clear_line(dsdeploy, args: list[str], said: str) -> None:  # type: ignore[no-untyped-def]
+    done = dsdeploy(*args)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_usage_error_with_json_ends_in_a_summary(dsdeploy) -> None:  # type: ignore[no-untyped-def]
+    done = dsdeploy("up", "--json", "-i", "lokal")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["event"] for line in lines] == ["failure", "summary"]
+    assert (lines[1]["ok"], lines[1]["exit_code"], done.returncode) == (False, 2, 2)
+    assert "lokal" in lines[0]["msg"]

@@ -1,0 +1,177 @@
+"""Lines of text for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dsdeploy import events
+from dsdeploy.render import text
+from dsdeploy.render.plain import PlainRenderer
+from dsdeploy.tracker import Tracker
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "told"),
+    [
+        (0, "B", "0 B"),
+        (1023, "B", "1023 B"),
+        (1536, "B", "1.5 KiB"),
+        (404 * 2**30, "bytes", "404.0 GiB"),
+        (2**51, "B", "2048.0 TiB"),
+        (3, "files", "3 files"),
+    ],
+)
+def test_amount(value: float, unit: str, told: str) -> None:
+    assert text.amount(value, unit) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+)
+def test_duration(seconds: float, told: str) -> None:
+    assert text.duration(seconds) == told
+
+
+def test_progress() -> None:
+    event = events.Progress("h", "T", "m.gguf", 2**29, 2**30, "B", 2**20, 512)
+    assert text.progress(event) == "m.gguf 50% (512.0 MiB of 1.0 GiB) 1.0 MiB/s 8 min 32 s left"
+    assert text.progress(events.Progress("h", "T", "", 3, None, "files", None, None)) == "T 3 files"
+
+
+def test_columns_count_wide_characters_as_two() -> None:
+    assert list(text.columns([("模型", "x"), ("abcde", "y")])) == ["模型   x", "abcde  y"]
+
+
+def test_failure_ends_with_what_to_do() -> None:
+    failure = events.Failure("h", "llama_cpp: install", "Build", "no \x1b[31mcmake", "Install cmake.", "", ["l1", "l2"])
+    assert list(text.failure(failure)) == [
+        "FAILED  h: llama_cpp: install: Build",
+        "  no cmake",
+        "  the log ends with:",
+        "  | l1",
+        "  | l2",
+        "  next: Install cmake.",
+    ]
+    assert list(text.failure(events.Failure("", "", "", "no inventory"))) == ["FAILED  no inventory"]
+
+
+def host(**given: Any) -> events.HostSummary:
+    return events.HostSummary(
+        **{
+            "status": "ok",
+            "ok": 1,
+            "changed": 0,
+            "failed": 0,
+            "skipped": 0,
+            "rescued": 0,
+            "ignored": 0,
+            "changed_tasks": [],
+            "deployments": [],
+            "answers": [],
+            **given,
+        }
+    )
+
+
+def summary(verb: str, hosts: dict[str, events.HostSummary], **given: Any) -> events.Summary:
+    return events.Summary(
+        **{
+            "verb": verb,
+            "ok": True,
+            "exit_code": 0,
+            "seconds": 1.0,
+            "ansible_rc": 0,
+            "hosts": hosts,
+            "failures": [],
+            "positions": {},
+            **given,
+        }
+    )
+
+
+FOUND = {
+    "engine": "llama_cpp",
+    "version": "1.2",
+    "model": "m",
+    "endpoint": "http://h:1",
+    "service": {"name": "s", "manager": "systemd"},
+    "state": {"active": "running"},
+    "ready": True,
+}
+ANSWER = {"answer": "two\nlines", "reasoning": "think", "tokens_per_s": 12.34, "ttft_s": None, "verified": True}
+
+
+def test_summary_of_up() -> None:
+    names = [f"t{n}" for n in range(10)]
+    told = host(deployments=[FOUND], answers=[ANSWER], changed=11, changed_tasks=names)
+    assert list(text.result(summary("up", {"h": told}), False, [], False)) == [
+        "h: deployed and verified",
+        "  endpoint  http://h:1",
+        "  model     m",
+        "  engine    llama_cpp 1.2",
+        "  answer    two\n            lines",
+        "  speed     12.3 tokens/s",
+        "  changed   11: t0; t1; t2; t3; t4; t5; t6; t7; and 3 more",
+    ]
+    every = list(text.result(summary("up", {"h": told}), True, [], True))
+    assert every[-1] == "  changed   11: t0; t1; t2; t3; t4; t5; t6; t7; t8; t9; and 1 more"
+    assert "  reasoning think" in every
+
+
+def test_summary_of_a_check_and_of_a_stop() -> None:
+    checked = list(
+        text.result(summary("up", {"h": host(changed=1, changed_tasks=["t"])}, check=True), False, [], False)
+    )
+    assert checked == ["h: checked, nothing was changed", "  would do  1: t"]
+    stopped = summary("up", {"h": host()}, exit_code=130, ok=False, positions={"h": "engine: build"})
+    assert next(text.result(stopped, False, [], False)) == "h: stopped"
+    assert next(text.interrupted(stopped)) == "stopped: h was in engine: build"
+
+
+@pytest.mark.parametrize(
+    ("ready", "active", "state"),
+    [
+        (True, "running", "ready"),
+        (False, "running", "running, not ready"),
+        (False, "failed", "failed"),
+        (False, "stopped", "stopped"),
+        (False, None, "unknown"),
+    ],
+)
+def test_table_of_status(ready: bool, active: str | None, state: str) -> None:
+    found = {**FOUND, "ready": ready, "state": {"active": active}}
+    lines = list(text.result(summary("status", {"h": host(deployments=[found]), "i": host()}), False, [], False))
+    assert lines[0].split() == ["HOST", "ENGINE", "VERSION", "MODEL", "ENDPOINT", "SERVICE", "STATE"]
+    assert lines[1].endswith(f"s (systemd)  {state}")
+    assert lines[2:] == ["i: nothing is deployed here"]
+
+
+def test_answers_of_several_hosts_are_told_apart() -> None:
+    one = {"a": host(answers=[ANSWER])}
+    assert list(text.result(summary("ask", one), False, [], False)) == ["two\nlines"]
+    assert list(text.result(summary("ask", one), True, [], False)) == ["think", "", "two\nlines"]
+    two = {**one, "b": host(answers=[ANSWER])}
+    assert list(text.result(summary("ask", two), False, [], False)) == ["a:", "two\nlines", "b:", "two\nlines"]
+
+
+def test_logs_of_several_hosts_are_told_apart() -> None:
+    logs = [events.ServiceLog("a", ["1"], {}), events.ServiceLog("b", ["2"], {})]
+    assert list(text.result(summary("logs", {}), False, logs, False)) == ["a | 1", "b | 2"]
+    assert list(text.result(summary("logs", {}), False, logs[:1], False)) == ["1"]
+
+
+def test_plain_progress_is_throttled(capsys: pytest.CaptureFixture[str]) -> None:
+    renderer, tracker = PlainRenderer(), Tracker("up", 0.0)
+    for second in range(25):
+        renderer.tick(tracker, float(second))
+        renderer.event(events.Progress("h", "T", "m", float(second), 100.0, "files", None, None))
+    renderer.event(events.Progress("h", "T", "m", 100.0, 100.0, "files", None, None))
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split("(")[1] for line in told] == [
+        "0 files of 100 files)",
+        "10 files of 100 files)",
+        "20 files of 100 files)",
+        "100 files of 100 files)",
+    ]

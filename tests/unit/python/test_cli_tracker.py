@@ -1,0 +1,305 @@
+"""From ansible-runner's events to ours; the raw events have the shapes that ansible-runner 2.4 gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsdeploy import events
+from dsdeploy.tracker import Tracker, plain_text
+
+INSTALL = "/c/roles/llama_cpp/tasks/install.yml:3"
+
+
+class Feeder:
+    """Plays events to a tracker, one second each unless said otherwise."""
+
+    def __init__(self, verb: str = "up", **options: Any) -> None:
+        self.now = 100.0
+        self.tracker = Tracker(verb, self.now, **options)
+        self.got: list[events.Event] = []
+
+    def __call__(self, event: str, seconds: float = 0.0, stdout: str = "", **data: Any) -> list[events.Event]:
+        self.now += seconds
+        raw = {"event": event, "pid": 42, "stdout": stdout, "event_data": data}
+        new = list(self.tracker.feed(raw, self.now))
+        self.got += new
+        return new
+
+    def task(self, name: str, path: str = INSTALL, role: str = "llama_cpp", action: str = "ansible.builtin.command",
+             **data: Any) -> dict[str, Any]:  # fmt: skip
+        """Starts a task and returns what its results carry."""
+        context = {"task": name, "task_path": path, "role": role, "resolved_action": action, "play": "P", **data}
+        self("playbook_on_task_start", **context)
+        return context
+
+    def end(self, rc: int | None = 0, interrupted_at: dict[str, str] | None = None, **stats: Any) -> events.Summary:
+        if stats:
+            self("playbook_on_stats", **{"processed": {"h": 1}, **stats})
+        self.got += self.tracker.finish(rc, self.now, interrupted_at)
+        summary = self.got[-1]
+        assert isinstance(summary, events.Summary)
+        assert summary.ok == (summary.exit_code == 0)
+        return summary
+
+    def of(self, kind: type[events.Event]) -> list[Any]:
+        return [event for event in self.got if type(event) is kind]
+
+
+@pytest.fixture
+def feed() -> Feeder:
+    return Feeder()
+
+
+def test_stage_is_told_with_the_first_result(feed: Feeder) -> None:
+    task = feed.task("Install | Make the venv")
+    assert feed("runner_on_start", host="h", **task) == []
+    assert feed("runner_on_ok", 2, host="h", res={"changed": True}, **task) == [
+        events.Stage("llama_cpp: install", "started"),
+        events.Task("h", "llama_cpp: install", "Make the venv", "changed"),
+    ]
+    feed.task("Service | Start", path="/c/roles/service/tasks/main.yml:1", role="dsdeploy.llm.service")
+    assert feed.got[-1] == events.Stage("llama_cpp: install", "finished", 2.0, 1, 0)
+
+
+def test_stage_of_skipped_tasks_is_not_told(feed: Feeder) -> None:
+    task = feed.task("T")
+    feed("runner_on_start", host="h", **task)
+    feed("runner_on_skipped", 0.2, host="h", **task)
+    feed.task("U", path="/c/roles/llama_cpp/tasks/service.yml:1")
+    assert feed.got == []
+
+
+def test_stage_that_takes_its_time_is_told_meanwhile(feed: Feeder) -> None:
+    feed.task("T")
+    assert list(feed.tracker.tick(feed.now + 0.5)) == []
+    assert list(feed.tracker.tick(feed.now + 1.0)) == [events.Stage("llama_cpp: install", "started")]
+    assert list(feed.tracker.tick(feed.now + 1.1)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "stage"),
+    [
+        ("/x/tasks/c/roles/service/tasks/_systemd.yml:9", "dsdeploy.llm.service", "service: systemd"),
+        ("/c/roles/service/tasks/main.yml:9", "service", "service"),
+        ("/c/roles/service/handlers/main.yml:9", "service", "service: handlers"),
+        ("/c/playbooks/deepseek_r1.yml:9", "", "P"),
+        ("/c/playbooks/deepseek_r1.yml:9", "dsdeploy.llm.model", "model"),
+    ],
+)
+def test_stage_is_where_the_task_is_written(feed: Feeder, path: str, role: str, stage: str) -> None:
+    feed.task("T", path=path, role=role)
+    assert feed.tracker.stage == stage
+
+
+def test_changed_tasks_are_named_and_withheld_ones_too(feed: Feeder) -> None:
+    task = feed.task("Key")
+    feed("runner_on_ok", host="h", stdout="changed: [h]", res={"censored": "hidden"}, **task)
+    feed("runner_on_ok", host="h", stdout="ok: [h]", res={"censored": "hidden"}, **task)
+    summary = feed.end(ok={"h": 2}, changed={"h": 3})
+    assert summary.hosts["h"].changed_tasks == ["llama_cpp: install: Key"]
+    assert summary.hosts["h"].changed == 3  # Ansible's count; a loop's withheld result shows nothing
+
+
+def test_ignored_failure_is_none(feed: Feeder) -> None:
+    task = feed.task("T")
+    feed("runner_on_failed", host="h", ignore_errors=True, res={"msg": "no"}, **task)
+    summary = feed.end(ok={"h": 1}, ignored={"h": 1})
+    assert summary.exit_code == 0
+    assert [event.status for event in feed.of(events.Task)] == ["ignored"]
+
+
+def test_rescued_failure_is_none(feed: Feeder) -> None:
+    feed("runner_on_failed", host="h", res={"msg": "no"}, **feed.task("T"))
+    summary = feed.end(ok={"h": 1}, rescued={"h": 1})
+    assert (summary.exit_code, summary.failures, summary.hosts["h"].status) == (0, [], "ok")
+
+
+def test_failure_in_the_rescue_is_the_one(feed: Feeder) -> None:
+    feed("runner_on_failed", host="h", res={"msg": "first"}, **feed.task("T"))
+    feed("runner_on_failed", host="h", res={"msg": "second", "error_kind": "verify"}, **feed.task("U"))
+    summary = feed.end(2, failures={"h": 1}, rescued={"h": 1})
+    assert [failure.msg for failure in summary.failures] == ["second"]
+    assert summary.exit_code == 3
+    assert feed.of(events.Failure) == summary.failures
+
+
+def test_hosts_that_end_differently(feed: Feeder) -> None:
+    task = feed.task("T")
+    feed("runner_on_failed", host="a", res={"msg": "no", "error_kind": "verify"}, **task)
+    feed("runner_on_unreachable", host="b", res={"msg": "gone", "unreachable": True}, **task)
+    feed("runner_on_ok", host="c", res={}, **task)
+    summary = feed.end(4, processed={"a": 1, "b": 1, "c": 1}, failures={"a": 1}, dark={"b": 1}, ok={"c": 1})
+    assert {name: host.status for name, host in summary.hosts.items()} == {
+        "a": "failed",
+        "b": "unreachable",
+        "c": "ok",
+    }
+    assert summary.exit_code == 4
+
+
+def test_unreachable_that_is_ignored_is_no_failure(feed: Feeder) -> None:
+    feed("runner_on_unreachable", host="h", res={"msg": "gone", "unreachable": True}, **feed.task("T"))
+    summary = feed.end(ok={"h": 1}, skipped={"h": 1})
+    assert (summary.exit_code, summary.hosts["h"].status) == (0, "ok")
+
+
+def test_answer_and_deployment_from_our_modules_even_in_a_loop(feed: Feeder) -> None:
+    answer = {"answer": "\x1b[31m杚\x07", "reasoning": "木+乞", "tokens_per_s": 12.5, "ttft_s": 0.1, "verified": True}
+    task = feed.task("Ask", action="dsdeploy.llm.chat_probe")
+    feed("runner_on_ok", host="h", res={"results": [answer, {"skipped": True}]}, **task)
+    found = {"engine": "llama_cpp", "version": None, "model": "m", "endpoint": "http://h", "ready": True}
+    task = feed.task("Facts", action="dsdeploy.llm.deployment_facts")
+    feed("runner_on_ok", host="h", res={"deployments": [{**found, "ready": False}]}, **task)
+    feed("runner_on_ok", host="h", res={"deployments": [found]}, **task)
+    summary = feed.end(ok={"h": 3})
+    assert feed.of(events.Answer) == [events.Answer("h", "杚", "木+乞", 12.5, 0.1, True)]
+    assert [found["ready"] for found in summary.hosts["h"].deployments] == [True]
+    assert summary.hosts["h"].deployments[0]["version"] == ""
+    assert summary.exit_code == 0
+
+
+def test_answer_that_failed_verification_is_shown_too(feed: Feeder) -> None:
+    result = {"msg": "not what was expected", "error_kind": "verify", "answer": "no idea", "verified": False}
+    feed("runner_on_failed", host="h", res=result, **feed.task("Ask", action="dsdeploy.llm.chat_probe"))
+    summary = feed.end(2, failures={"h": 1})
+    assert summary.hosts["h"].answers[0]["answer"] == "no idea"
+    assert summary.exit_code == 3
+
+
+def test_check_mode_knows_less(feed: Feeder) -> None:
+    task = feed.task("Ask", action="dsdeploy.llm.chat_probe")
+    feed("runner_on_ok", host="h", res={"msg": "check mode: no question was asked"}, **task)
+    assert feed.of(events.Answer) == []
+
+
+def test_warnings_of_our_modules_alone(feed: Feeder) -> None:
+    res = {"warnings": ["runs on the CPU", "Host 'h' is using the discovered Python interpreter at '/x'"]}
+    feed("runner_on_ok", host="h", res=res, **feed.task("T", action="dsdeploy.llm.model_fit"))
+    feed("runner_on_ok", host="h", res={"warnings": ["x"]}, **feed.task("T"))
+    assert [event.text for event in feed.of(events.Warn)] == ["runs on the CPU"]
+
+
+def test_progress_line(feed: Feeder) -> None:
+    told = {"host": "h", "task": "T", "what": "m.gguf", "done": 5, "total": 10, "unit": "B", "rate": 2.5, "eta_s": 2}
+    feed.task("T")
+    feed("verbose", stdout="DSDEPLOY_PROGRESS " + json.dumps(told))
+    assert feed.got == [
+        events.Stage("llama_cpp: install", "started"),
+        events.Progress("h", "T", "m.gguf", 5.0, 10.0, "B", 2.5, 2.0),
+    ]
+    assert feed.tracker.hosts["h"].progress == feed.got[-1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"host": "h"}', '{"host": "h", "done": "x"}', "5"])
+def test_progress_line_that_cannot_be_read_is_dropped(feed: Feeder, text: str) -> None:
+    assert feed("verbose", stdout=f"DSDEPLOY_PROGRESS {text}") == []
+
+
+def test_name_in_a_progress_line_is_no_host_of_the_run(feed: Feeder) -> None:
+    feed("verbose", stdout='DSDEPLOY_PROGRESS {"host": "other", "done": 1}')
+    feed("runner_on_ok", host="h", res={}, **feed.task("T"))
+    assert list(feed.end(ok={"h": 1}).hosts) == ["h"]
+
+
+@pytest.mark.parametrize("said", ["ERROR! bad thing\n", "[ERROR]: bad thing\nOrigin: /x:1\n\n1 a: b\n"])
+def test_error_before_any_host_is_usage(feed: Feeder, said: str) -> None:
+    feed("verbose", stdout="Using /etc/ansible.cfg")
+    feed("error", stdout=said)
+    summary = feed.end(1)
+    assert summary.exit_code == 2
+    assert summary.failures[0].msg == "bad thing"
+
+
+def test_error_of_ansible_between_hosts_is_a_failure(feed: Feeder) -> None:
+    feed("runner_on_ok", host="h", res={}, **feed.task("T"))
+    feed("error", stdout="ERROR! the role 'x' was not found")
+    summary = feed.end(1)
+    assert summary.exit_code == 1
+    assert "the role 'x' was not found" in summary.failures[0].msg
+
+
+def test_no_host_matched_is_usage(feed: Feeder) -> None:
+    feed("playbook_on_no_hosts_matched")
+    summary = feed.end(0, processed={})
+    assert summary.exit_code == 2
+    assert "no host" in summary.failures[0].msg
+
+
+def test_ansible_that_was_killed_is_a_failure(feed: Feeder) -> None:
+    feed("runner_on_ok", host="h", res={}, **feed.task("T"))
+    assert feed.end(137).exit_code == 1
+
+
+@pytest.mark.parametrize(("ready", "code"), [(True, 0), (False, 3)])
+def test_status_tells_not_ready_by_its_code(ready: bool, code: int) -> None:
+    feed = Feeder("status")
+    found = {"engine": "llama_cpp", "ready": ready}
+    feed(
+        "runner_on_ok", host="h", res={"deployments": [found]}, **feed.task("T", action="dsdeploy.llm.deployment_facts")
+    )
+    assert feed.end(ok={"h": 1}).exit_code == code
+
+
+@pytest.mark.parametrize("verb", ["ask", "logs"])
+def test_nothing_to_ask_or_show_is_a_failure(verb: str) -> None:
+    feed = Feeder(verb)
+    feed("runner_on_ok", host="h", res={"deployments": []}, **feed.task("T"))
+    summary = feed.end(ok={"h": 1})
+    assert summary.exit_code == 1
+    assert "dsdeploy up" in summary.failures[0].hint
+
+
+def test_stopped_by_the_user(feed: Feeder) -> None:
+    task = feed.task("Install | Build")
+    feed("runner_on_start", host="h", **task)
+    assert feed.tracker.ansible_pid == 42
+    positions = feed.tracker.positions()
+    assert positions == {"h": "llama_cpp: install: Build"}
+    summary = feed.end(None, interrupted_at=positions)
+    assert (summary.exit_code, summary.positions) == (130, positions)
+
+
+def test_verbose_hands_on_ansibles_own_lines() -> None:
+    feed = Feeder(verbose=True)
+    feed("verbose", stdout="\x1b[0;34mUsing /x\x1b[0m\r\n")
+    assert feed.of(events.Log) == [events.Log("Using /x\n")]
+
+
+def test_argument_spec_task_has_a_short_name(feed: Feeder) -> None:
+    task = feed.task("Validating arguments against arg spec 'main' - long", path="/p.yml:1",
+                     action="ansible.builtin.validate_argument_spec")  # fmt: skip
+    feed("runner_on_failed", host="h", res={"argument_errors": ["x"]}, **task)
+    summary = feed.end(2, failures={"h": 1})
+    assert (summary.failures[0].stage, summary.failures[0].task) == ("llama_cpp", "Check the role's variables")
+    assert summary.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07x", "x"),
+        ("\x1b]8;;http://x\x1b\\link", "link"),
+        ("a\r\nb\tc", "a\nb\tc"),
+        ("over\rwritten\x08\x9b2J", "overwritten2J"),
+    ],
+)
+def test_plain_text(raw: str, clean: str) -> None:
+    assert plain_text(raw) == clean
+
+
+@given(st.text(alphabet=st.sampled_from("\x1b\x9b\x07\r\n[]0m;\\ax")))
+def test_plain_text_leaves_nothing_that_steers_a_terminal(raw: str) -> None:
+    assert not set(plain_text(raw)) & {"\x1b", "\x9b", "\x07", "\r", "\x08"}
+
+
+def test_json_shape_of_every_event_is_flat_and_named() -> None:
+    for kind in events.Event.__subclasses__():
+        assert kind.name and kind.__doc__
+    line = events.Stage("s", "started").as_json()
+    assert list(line) == ["event", "stage", "status", "seconds", "changed", "failed"]

@@ -1,0 +1,165 @@
+"""The launcher ./dsdeploy, with a stand-in Python that makes its venv and "installs" without a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
+
+# Stand-in: answers `-c` with the real Python; `-m venv DIR` makes a DIR whose Python is this script again, and
+# `-m pip install` there waits as long as $PIP_SECONDS says and makes bin/dsdeploy, which prints its arguments.
+PYTHON = """#!/bin/bash
+real={real}
+case "$1 $2" in
+    "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; echo venv >>"$LAUNCHER_LOG";;
+    "-m pip")
+        echo pip >>"$LAUNCHER_LOG"
+        sleep "${{PIP_SECONDS:-0}}"
+        [ -z "$PIP_FAILS" ] || {{ echo "pip: no index" >&2; exit 1; }}
+        printf '#!/bin/sh\\necho dsdeploy "$@"\\n' >"$(dirname "$0")/dsdeploy"
+        chmod +x "$(dirname "$0")/dsdeploy";;
+    *) exec "$real" "$@";;
+esac
+"""
+
+
+class Checkout:
+    def __init__(self, tmp_path: Path) -> None:
+        self.root = tmp_path / "a clone"
+        self.root.mkdir()
+        shutil.copy2(LAUNCHER, self.root)
+        (self.root / "pyproject.toml").write_text("[project]\n")
+        self.python = tmp_path / "python3"
+        self.python.write_text(PYTHON.format(real=sys.executable))
+        self.python.chmod(0o755)
+        self.log = tmp_path / "log"
+        self.log.touch()
+        path = f"{tmp_path}:{os.environ['PATH']}"  # the stand-in is its python3
+        self.environ = {**os.environ, "PATH": path, "LAUNCHER_LOG": str(self.log)}
+        self.environ.pop("DSDEPLOY_PYTHON", None)
+
+    def start(self, *args: str, program: Path | None = None, **environ: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(program or self.root / "dsdeploy"), *args],
+            env={**self.environ, **environ},
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *args: str, program: Path | None = None, **environ: str) -> tuple[int, str, str]:
+        process = self.start(*args, program=program, **environ)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def steps(self) -> list[str]:
+        return self.log.read_text().split()
+
+    def wait_for_pip(self) -> None:
+        deadline = time.monotonic() + 20
+        while "pip" not in self.steps():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_first_run_sets_up_and_says_so_on_stderr(clone: Checkout) -> None:
+    code, out, err = clone.run("up", "a b", "--json")
+    assert (code, out) == (0, "dsdeploy up a b --json\n")
+    assert "setting up" in err
+    assert clone.steps() == ["venv", "pip"]
+
+
+def test_later_runs_only_start_the_command(clone: Checkout) -> None:
+    clone.run()
+    assert clone.run("status") == (0, "dsdeploy status\n", "")
+    assert clone.steps() == ["venv", "pip"]
+
+
+def test_through_a_link_from_elsewhere(clone: Checkout, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(clone.root / "dsdeploy")
+    assert clone.run("x", program=link)[:2] == (0, "dsdeploy x\n")
+    assert (clone.root / ".venv" / "bin" / "dsdeploy").exists()
+
+
+@pytest.mark.parametrize("change", ["requirements", "python", "place"])
+def test_what_the_installation_depends_on_sets_up_anew(clone: Checkout, change: str) -> None:
+    clone.run()
+    if change == "requirements":
+        (clone.root / "pyproject.toml").write_text("[project] # new\n")
+    elif change == "python":
+        python = clone.root / ".venv" / "bin" / "python"
+        python.rename(python.with_name("python3.99"))
+        python.symlink_to("python3.99")
+    else:
+        clone.root = clone.root.rename(clone.root.with_name("moved"))
+    assert clone.run()[0] == 0
+    assert clone.steps() == ["venv", "pip"] * 2
+    assert clone.run()[2] == ""
+
+
+def test_set_up_that_was_killed_is_done_again(clone: Checkout) -> None:
+    process = clone.start(PIP_SECONDS="30")
+    clone.wait_for_pip()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (clone.root / ".venv" / "half").touch()
+    assert clone.run("up")[:2] == (0, "dsdeploy up\n")
+    assert clone.steps() == ["venv", "pip"] * 2
+    assert not (clone.root / ".venv" / "half").exists()
+
+
+def test_second_one_waits_for_the_first(clone: Checkout) -> None:
+    first = clone.start("one", PIP_SECONDS="2")
+    clone.wait_for_pip()
+    code, out, err = clone.run("two")
+    assert (code, out) == (0, "dsdeploy two\n")
+    assert "waiting" in err
+    assert first.communicate(timeout=20)[0] == "dsdeploy one\n"
+    assert clone.steps() == ["venv", "pip"]
+
+
+def test_failed_installation_is_no_installation(clone: Checkout) -> None:
+    code, out, err = clone.run(PIP_FAILS="1")
+    assert (code, out) == (1, "")
+    assert "pip: no index" in err
+    assert "PIP_INDEX_URL" in err.splitlines()[-1]
+    assert clone.run("up")[:2] == (0, "dsdeploy up\n")
+
+
+def test_venv_of_someone_else_is_left_alone(clone: Checkout) -> None:
+    theirs = clone.root / ".venv" / "bin"
+    theirs.mkdir(parents=True)
+    code, _out, err = clone.run()
+    assert code == 1
+    assert "was not made by this script" in err
+    assert theirs.is_dir()
+    (theirs / "dsdeploy").write_text("#!/bin/sh\necho theirs\n")
+    (theirs / "dsdeploy").chmod(0o755)
+    assert clone.run() == (0, "theirs\n", "")
+    assert clone.steps() == []
+
+
+def test_python_that_is_too_old(clone: Checkout, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    code, _out, err = clone.run(DSDEPLOY_PYTHON=str(old))
+    assert code == 1
+    assert f"DSDEPLOY_PYTHON={old} is not a Python 3.10 or newer" in err
+    assert not (clone.root / ".venv").exists()
