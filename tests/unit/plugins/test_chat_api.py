@@ -341,8 +341,9 @@ def test_judge(answer, reasoning, finish, expect, message, hint):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1 with its key, in one file."""
+def certificates(tmp_path_factory):
+    """(CA file, server's key and certificate file), as made by an admin with two openssl commands: the certificate
+    for 127.0.0.1 has no authority key identifier, which Python 3.13 refuses by default."""
     import datetime
     import ipaddress
 
@@ -350,32 +351,38 @@ def certificate(tmp_path_factory):
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "standin")])
-    start = datetime.datetime(2020, 1, 1)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, start, start.replace(year=2120))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "standin.pem"
+    def make(name, issuer, issuer_key, key, *extensions):
+        names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (issuer, name)]
+        start = datetime.datetime(2020, 1, 1)
+        builder = x509.CertificateBuilder(*names, key.public_key(), len(name), start, start.replace(year=2120))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    ca, server = tmp_path_factory.mktemp("tls") / "ca.pem", tmp_path_factory.mktemp("tls") / "server.pem"
+    ca.write_bytes(make("standin-ca", "standin-ca", ca_key, ca_key, x509.BasicConstraints(True, None)))
     pem, none = serialization.Encoding.PEM, serialization.NoEncryption()
-    path.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none) + certificate.public_bytes(pem))
-    return str(path)
+    server.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none)
+        + make("standin", "standin-ca", ca_key, key, address)
+    )
+    return str(ca), str(server)
 
 
 @pytest.fixture
-def tls_server(certificate):
+def tls_server(certificates):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(certificates[1])
     with StandinChatServer(tls=context) as server:
         yield server
 
 
 @pytest.mark.parametrize("close", [False, True])
-def test_tls_with_its_ca_or_without_validation(tls_server, certificate, close):
+def test_tls_with_its_ca_or_without_validation(tls_server, certificates, close):
     tls_server.close = close
-    for trust in ({"ca_path": certificate}, {"validate_certs": False}):
+    for trust in ({"ca_path": certificates[0]}, {"validate_certs": False}):
         endpoint = Endpoint(tls_server.url, **trust)
         wait_healthy(endpoint, "/health", 5)
         assert ask(endpoint, "openai", "q?", 5)["answer"] == "杚"
@@ -387,10 +394,15 @@ def test_tls_stall_ends_at_the_time_out(tls_server):
         ask(Endpoint(tls_server.url, validate_certs=False), "openai", "q?", 1.0)
 
 
-def test_tls_faults_fail_at_once(tls_server, certificate):
+def test_tls_faults_fail_at_once(tls_server, certificates):
     for url, trust, message, hint in (
-        (tls_server.url, {}, "TLS: self.signed certificate", "ca_path"),
-        (tls_server.url.replace("127.0.0.1", "localhost"), {"ca_path": certificate}, "TLS: Hostname mismatch", "url"),
+        (tls_server.url, {}, "TLS: unable to get local issuer certificate", "ca_path"),
+        (
+            tls_server.url.replace("127.0.0.1", "localhost"),
+            {"ca_path": certificates[0]},
+            "TLS: Hostname mismatch",
+            "url",
+        ),
     ):
         with pytest.raises(ProbeError, match=message) as caught:
             wait_healthy(Endpoint(url, **trust), "/health", 60)
