@@ -34,7 +34,7 @@ options:
     type: str
     default: ""
   catalog:
-    description: The catalog, C(model_catalog) of role M(dsdeploy.llm.model).
+    description: The catalog, C(model_catalog) of role C(dsdeploy.llm.model).
     type: dict
     required: true
   extra:

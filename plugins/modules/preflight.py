@@ -138,6 +138,10 @@ port_owner:
     user:
       description: Its user.
       type: str
+processors:
+  description: Processors that may be used, no more than a container is given.
+  type: int
+  returned: always
 problems:
   description: Everything found wrong.
   type: list
@@ -252,6 +256,7 @@ def main() -> None:
         "commands": commands,
         "disk": disk,
         "port_owner": owner,
+        "processors": len(os.sched_getaffinity(0)),
         "problems": [problem._asdict() for problem in problems],
     }
     if problems:

@@ -56,7 +56,12 @@ def test_loopback_needs_neither_key_nor_tls(host):
 
 @pytest.mark.parametrize(
     "key, tls, missing",
-    [(False, False, "an API key and TLS are"), (True, False, "TLS is"), (False, True, "an API key is"), (True, True, "")],
+    [
+        (False, False, "an API key and TLS are"),
+        (True, False, "TLS is"),
+        (False, True, "an API key is"),
+        (True, True, ""),
+    ],
 )
 def test_beyond_loopback_needs_both(key, tls, missing):
     problem = preflight.loopback_problem("0.0.0.0", key, tls, "llama_cpp")
