@@ -328,7 +328,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 api=str(found.get("api") or ""),
                 service=found.get("service") or {},
                 state=found.get("state") or {},
-                ready=bool(found.get("ready")),
+                ready=found.get("ready"),
+                ready_detail=plain_text(str(found.get("ready_detail") or "")),
             )
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})
