@@ -227,6 +227,7 @@ def test_stopped_with_json(environ: dict[str, str], tmp_path: Path) -> None:
     code, out, _err = Slow(environ, tmp_path, "--json").stop(signal.SIGTERM)
     summary = json.loads(out.splitlines()[-1])
     assert (code, summary["exit_code"]) == (130, 130)
+    assert summary["ansible_rc"] is not None  # Ansible ended by itself, it was not killed
     assert summary["positions"] == {"here": "engine: install: Take long"}
 
 
