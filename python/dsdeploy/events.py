@@ -113,7 +113,7 @@ class Answer(Event):
 @dataclass(frozen=True)
 class Deployment(Event):
     """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
-    starting, stopped, failed or absent; `ready`: it answers."""
+    starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not."""
 
     name: ClassVar[str] = "deployment"
     host: str
@@ -124,7 +124,8 @@ class Deployment(Event):
     api: str
     service: dict[str, Any]
     state: dict[str, Any]
-    ready: bool
+    ready: bool | None
+    ready_detail: str
 
 
 @dataclass(frozen=True)

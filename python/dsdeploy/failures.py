@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsdeploy.errors import ExitCode
@@ -12,6 +12,8 @@ from dsdeploy.events import Failure
 
 TAIL_LINES = 20
 _ITEMS_SHOWN = 3
+# What `command` says of itself: "non-zero return code", since ansible-core 2.20 in a sentence.
+_NONZERO = "non-zero return code"
 _WITHHELD = "it failed, and its output is withheld because it can hold secrets (no_log)"
 
 # Texts of Ansible, SSH, sudo and Python (ansible-core 2.17 to 2.21), and what to do about each; the first that
@@ -52,10 +54,22 @@ _UNREACHABLE_HINT = "Check that the host is up and that ssh reaches it from here
 
 
 def describe(
-    host: str, stage: str, task: str, action: str, result: Mapping[str, Any], unreachable: bool = False
+    host: str,
+    stage: str,
+    task: str,
+    action: str,
+    result: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]] = (),
+    unreachable: bool = False,
 ) -> Failure:
-    """The failure that `result` (a module's or action's result as in ansible-runner's events) tells of."""
-    failed = _failed_items(result)
+    """The failure that `result` (a module's or action's result as in ansible-runner's events) tells of.
+
+    `items` are the results of the items of a loop that failed. They cannot be picked out of `result`: since
+    ansible-core 2.20 the items there do not say which of them failed.
+    """
+    failed: list[tuple[str, Mapping[str, Any]]] = [
+        (str(item.get("_ansible_item_label", item.get("item", ""))), item) for item in items
+    ] or [("", result)]
     first = failed[0][1]
     if unreachable and "censored" in first:
         first = {"msg": "no connection to the host (what ssh said is withheld: no_log)"}
@@ -84,17 +98,6 @@ def exit_code(failure: Failure) -> ExitCode:
     return kinds.get(failure.kind, ExitCode.FAILED)
 
 
-def _failed_items(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """(label, result) of each item of a loop that failed; without a loop the result itself, unlabelled."""
-    items = [item for item in result.get("results") or [] if isinstance(item, dict)]
-    failed: list[tuple[str, Mapping[str, Any]]] = [
-        (str(item.get("_ansible_item_label", item.get("item", ""))), item)
-        for item in items
-        if item.get("failed") or item.get("unreachable")
-    ]
-    return failed or [("", result)]
-
-
 def _message(action: str, result: Mapping[str, Any]) -> str:
     if "censored" in result:
         return _WITHHELD
@@ -107,7 +110,7 @@ def _message(action: str, result: Mapping[str, Any]) -> str:
         # The module died: the last line it wrote is the exception.
         said = _lines(result.get("module_stderr") or result.get("exception") or result.get("module_stdout"))
         text = said[-1].strip() if said else text.splitlines()[0]
-    elif text.startswith("non-zero return code"):
+    elif _NONZERO in text:
         command = result.get("cmd") or ""
         program = command[0] if isinstance(command, list) and command else str(command).split(" ")[0]
         text = f"{program} ended with exit status {result.get('rc')}"
@@ -138,7 +141,7 @@ def _tail(result: Mapping[str, Any]) -> list[str]:
         return [str(line) for line in tail][-TAIL_LINES:]
     for key in ("log_tail", "stderr", "module_stderr", "stdout"):
         # A module that merely carries output beside its own message has said what matters.
-        if result.get(key) and (key != "stdout" or str(result.get("msg", "")).startswith("non-zero return code")):
+        if result.get(key) and (key != "stdout" or _NONZERO in str(result.get("msg", ""))):
             return _lines(result[key])[-TAIL_LINES:]
     return []
 

@@ -24,8 +24,7 @@ _DEFAULTS = (
     # ansible-runner would switch it off.
     ("ANSIBLE_HOST_KEY_CHECKING", "True", "defaults", "host_key_checking"),
     ("ANSIBLE_PYTHON_INTERPRETER", "auto_silent", "defaults", "interpreter_python"),
-    # Without these two, a broken inventory is a warning and a run over no hosts.
-    ("ANSIBLE_INVENTORY_UNPARSED_FAILED", "True", "inventory", "unparsed_is_failed"),
+    # Without it, a broken inventory is a warning and a run over no hosts.
     ("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "True", "inventory", "any_unparsed_is_failed"),
 )
 

@@ -37,6 +37,7 @@ class Host:
     progress: events.Progress | None = None
     unreachable: bool = False
     changed: list[str] = field(default_factory=list)
+    failed_items: list[Mapping[str, Any]] = field(default_factory=list)  # of the running task's loop
     failures: list[events.Failure] = field(default_factory=list)
     deployments: dict[str, events.Deployment] = field(default_factory=dict)
     answers: list[events.Answer] = field(default_factory=list)
@@ -82,6 +83,8 @@ class Tracker:
             self._stats = {key: data.get(key) or {} for key in _STATS}
         elif kind == "runner_on_file_diff" and text.strip():
             yield events.Diff(_task(data), text)
+        elif kind == "runner_item_on_failed" and data.get("host"):
+            self.hosts.setdefault(str(data["host"]), Host()).failed_items.append(data.get("res") or {})
         elif kind.startswith("runner_on_") and data.get("host"):
             yield from self._result(kind, data, text, now)
 
@@ -130,7 +133,7 @@ class Tracker:
         host = self.hosts.setdefault(str(data["host"]), Host())
         if kind in ("runner_on_start", "runner_on_async_poll"):
             if not host.running:
-                host.since = now
+                host.since, host.failed_items = now, []
             host.stage, host.task, host.running = _stage(data), _task(data), True
             return
         host.running, host.progress = False, None
@@ -144,7 +147,7 @@ class Tracker:
             yield from self._tell_stage()
             self._stage_failed += 1
             unreachable = kind == "runner_on_unreachable"
-            failure = failures.describe(name, stage, task, _action(data), result, unreachable)
+            failure = failures.describe(name, stage, task, _action(data), result, host.failed_items, unreachable)
             if data.get("ignore_errors") and not unreachable:
                 yield events.Task(name, stage, task, "ignored", failure.msg)
             else:
@@ -325,7 +328,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 api=str(found.get("api") or ""),
                 service=found.get("service") or {},
                 state=found.get("state") or {},
-                ready=bool(found.get("ready")),
+                ready=found.get("ready"),
+                ready_detail=plain_text(str(found.get("ready_detail") or "")),
             )
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})

@@ -29,17 +29,18 @@ class PlainRenderer:
                 if event.verb in ("up", "down"):
                     self.note(f"{what}: inventory {', '.join(event.inventory)}")
             case events.Stage(status="started"):
-                if self._verb in ("up", "down") or self._verbose:
+                if self._tells_the_way():
                     self.note(f"{event.stage} ...")
             case events.Stage():
-                if self._verb in ("up", "down") or self._verbose:
+                if self._tells_the_way():
                     counts = [(event.changed, "changed"), (event.failed, "failed")]
                     told = "".join(f", {count} {what}" for count, what in counts if count)
                     self.note(f"{event.stage}: {text.duration(event.seconds or 0)}{told}")
             case events.Task(status="changed"):
                 self.note(f"  {event.host}: changed: {event.task}")
             case events.Task():
-                self.note(f"  {event.host}: {event.status}: {event.task}: {plain_text(event.msg)}")
+                if self._tells_the_way():
+                    self.note(f"  {event.host}: {event.status}: {event.task}: {plain_text(event.msg)}")
             case events.Progress():
                 key = (event.host, event.what)
                 finished = event.total is not None and event.done >= event.total
@@ -57,6 +58,10 @@ class PlainRenderer:
                 self._logs.append(event)
             case events.Summary():
                 self._summary(event)
+
+    def _tells_the_way(self) -> bool:
+        """The verbs that only read are over in a moment: their result says it all."""
+        return self._verb in ("up", "down") or bool(self._verbose)
 
     def _summary(self, summary: events.Summary) -> None:
         for line in text.result(summary, self._reasoning, self._logs, bool(self._verbose)):

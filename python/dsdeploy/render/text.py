@@ -154,19 +154,21 @@ def answer_details(event: events.Answer) -> str:
 
 def _table(summary: events.Summary) -> Iterator[str]:
     rows = [("HOST", "ENGINE", "VERSION", "MODEL", "ENDPOINT", "SERVICE", "STATE")]
-    empty = []
+    notes = []
     for name, host in summary.hosts.items():
         if host.status == "ok" and not host.deployments:
-            empty.append(f"{name}: nothing is deployed here")
+            notes.append(f"{name}: nothing is deployed here")
         for found in host.deployments:
             service = found["service"]
             managed = f"{service.get('name', '')} ({service.get('manager', '?')})" if service else ""
             active = str(found["state"].get("active") or "unknown")
             state = "ready" if found["ready"] else "running, not ready" if active == "running" else active
             rows.append((name, found["engine"], found["version"], found["model"], found["endpoint"], managed, state))
+            if found["ready_detail"]:
+                notes.append(f"{name}: {found['engine']}: {found['ready_detail']}")
     if len(rows) > 1:
         yield from columns(rows)
-    yield from empty
+    yield from notes
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -16,8 +16,10 @@ PYTHON_TRACE = (
 CENSORED = {"censored": "the output has been hidden due to the fact that 'no_log: true' was specified for this result"}
 
 
-def describe(result: dict[str, Any], action: str = "command", unreachable: bool = False) -> Failure:
-    return failures.describe("h", "engine: install", "T", action, result, unreachable)
+def describe(
+    result: dict[str, Any], *items: dict[str, Any], action: str = "command", unreachable: bool = False
+) -> Failure:
+    return failures.describe("h", "engine: install", "T", action, result, items, unreachable)
 
 
 def test_what_the_module_says_is_kept() -> None:
@@ -40,6 +42,7 @@ def test_what_the_module_says_is_kept() -> None:
         ({"msg": "MODULE FAILURE\nSee stdout"}, "MODULE FAILURE"),
         ({"msg": "non-zero return code", "cmd": ["/bin/tar", "xf"], "rc": 2}, "/bin/tar ended with exit status 2"),
         ({"msg": "non-zero return code", "cmd": "make -j secret", "rc": 1}, "make ended with exit status 1"),
+        ({"msg": "The command exited with a non-zero return code.", "cmd": "x", "rc": 3}, "x ended with exit status 3"),
         ({"msg": "'nope' is undefined\n\nThe error appears to be in '/x': line 1"}, "'nope' is undefined"),
         ({"reason": "conflicting action statements"}, "conflicting action statements"),
         ({"failed_when_result": True}, "what the task found counts as a failure (failed_when)"),
@@ -52,13 +55,10 @@ def test_message(result: dict[str, Any], message: str) -> None:
 
 
 def test_items_of_a_loop() -> None:
-    items = [
-        {"item": "a", "changed": True},
-        *({"item": name, "failed": True, "msg": f"no {name}", "_ansible_item_label": name} for name in "bcdef"),
-    ]
-    items[2] |= {"hint": "not the first", "stderr": "tail of c"}
-    items[1] |= {"hint": "look at b"}
-    failure = describe({"msg": "One or more items failed", "results": items})
+    items = [{"item": name, "msg": f"no {name}", "_ansible_item_label": name} for name in "bcdef"]
+    items[1] |= {"hint": "not the first", "stderr": "tail of c"}
+    items[0] |= {"hint": "look at b"}
+    failure = describe({"msg": "One or more items failed", "results": [{"item": "a"}, *items]}, *items)
     assert failure.msg == "b: no b; c: no c; d: no d; and 2 more"
     assert failure.hint == "look at b"
     assert failure.log_tail == ["tail of c"]

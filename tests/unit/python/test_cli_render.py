@@ -99,6 +99,7 @@ FOUND = {
     "service": {"name": "s", "manager": "systemd"},
     "state": {"active": "running"},
     "ready": True,
+    "ready_detail": "",
 }
 ANSWER = {"answer": "two\nlines", "reasoning": "think", "tokens_per_s": 12.34, "ttft_s": None, "verified": True}
 
@@ -141,11 +142,11 @@ def test_summary_of_a_check_and_of_a_stop() -> None:
     ],
 )
 def test_table_of_status(ready: bool, active: str | None, state: str) -> None:
-    found = {**FOUND, "ready": ready, "state": {"active": active}}
+    found = {**FOUND, "ready": ready, "state": {"active": active}, "ready_detail": "" if ready else "no answer"}
     lines = list(text.result(summary("status", {"h": host(deployments=[found]), "i": host()}), False, [], False))
     assert lines[0].split() == ["HOST", "ENGINE", "VERSION", "MODEL", "ENDPOINT", "SERVICE", "STATE"]
     assert lines[1].endswith(f"s (systemd)  {state}")
-    assert lines[2:] == ["i: nothing is deployed here"]
+    assert lines[2:] == [*([] if ready else ["h: llama_cpp: no answer"]), "i: nothing is deployed here"]
 
 
 def test_answers_of_several_hosts_are_told_apart() -> None:

@@ -133,7 +133,8 @@ def test_sudo_that_the_host_lacks(dsdeploy: Any) -> None:
 
 def test_status_not_ready_and_nothing_deployed(dsdeploy: Any) -> None:
     done = dsdeploy("status", "-e", "ready=false")
-    assert (done.returncode, done.stdout.split()[-3:]) == (3, ["running,", "not", "ready"])
+    assert done.returncode == 3
+    assert done.stdout.endswith("running, not ready\nhere: llama_cpp: no answer\n")
     done = dsdeploy("status", "-e", "deployed=false")
     assert (done.returncode, done.stdout) == (0, "here: nothing is deployed here\n")
 
@@ -226,6 +227,7 @@ def test_stopped_with_json(environ: dict[str, str], tmp_path: Path) -> None:
     code, out, _err = Slow(environ, tmp_path, "--json").stop(signal.SIGTERM)
     summary = json.loads(out.splitlines()[-1])
     assert (code, summary["exit_code"]) == (130, 130)
+    assert summary["ansible_rc"] is not None  # Ansible ended by itself, it was not killed
     assert summary["positions"] == {"here": "engine: install: Take long"}
 
 

@@ -128,6 +128,17 @@ def test_failure_in_the_rescue_is_the_one(feed: Feeder) -> None:
     assert feed.of(events.Failure) == summary.failures
 
 
+def test_items_of_a_loop_that_failed(feed: Feeder) -> None:
+    task = feed.task("T")
+    for msg in ("of the task before", "mine"):
+        feed("runner_on_start", host="h", **task)
+        feed("runner_item_on_failed", host="h", res={"item": "x", "msg": msg}, **task)
+        # The items do not say which of them failed.
+        res = {"msg": "One or more items failed", "results": [{"item": "w"}, {"item": "x", "msg": msg}]}
+        feed("runner_on_failed", host="h", ignore_errors=msg != "mine", res=res, **task)
+    assert [failure.msg for failure in feed.end(2, failures={"h": 1}).failures] == ["x: mine"]
+
+
 def test_hosts_that_end_differently(feed: Feeder) -> None:
     task = feed.task("T")
     feed("runner_on_failed", host="a", res={"msg": "no", "error_kind": "verify"}, **task)

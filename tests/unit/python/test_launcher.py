@@ -19,7 +19,7 @@ LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
 PYTHON = """#!/bin/bash
 real={real}
 case "$1 $2" in
-    "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; echo venv >>"$LAUNCHER_LOG";;
+    "-m venv") mkdir -p "$3/bin"; ln -s "$(readlink -f "$(type -p "$0")")" "$3/bin/python"; echo venv >>"$LAUNCHER_LOG";;
     "-m pip")
         echo pip >>"$LAUNCHER_LOG"
         sleep "${{PIP_SECONDS:-0}}"
@@ -103,9 +103,8 @@ def test_what_the_installation_depends_on_sets_up_anew(clone: Checkout, change: 
     if change == "requirements":
         (clone.root / "pyproject.toml").write_text("[project] # new\n")
     elif change == "python":
-        python = clone.root / ".venv" / "bin" / "python"
-        python.rename(python.with_name("python3.99"))
-        python.symlink_to("python3.99")
+        clone.python.rename(clone.python.with_name("python3.99"))
+        clone.python.symlink_to("python3.99")
     else:
         clone.root = clone.root.rename(clone.root.with_name("moved"))
     assert clone.run()[0] == 0
