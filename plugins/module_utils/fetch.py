@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import urllib.parse
@@ -16,7 +15,7 @@ import zipfile
 from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, hubs, model_store, pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError, origin
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError, make_directory
 
 DISK_HINT = "free space there, or set dsdeploy_models_dir to a larger file system"
 
@@ -93,30 +92,11 @@ class Fetch:
         if stat.st_size != remote.size:
             return False
         if remote.path not in self._done:
-            self._done[remote.path] = self._note_of(remote.path, stat) or (
+            self._done[remote.path] = model_store.noted_sha256(self.directory, remote.path) or (
                 model_store.sha256_of(path) if remote.sha256 else None
             )
         found = self._done[remote.path]
         return found is not None and remote.sha256 in (None, found)
-
-    def _note_of(self, name, stat):
-        """sha256 that an earlier, cut run noted for a file that has not changed since."""
-        try:
-            with open(os.path.join(self.partial, name + ".done"), encoding="ascii") as handle:
-                note = json.load(handle)
-            same = note["bytes"] == stat.st_size and note["mtime_ns"] == stat.st_mtime_ns
-            return note["sha256"] if same else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _note(self, name, sha256):
-        stat = os.stat(os.path.join(self.directory, name))
-        path = os.path.join(self.partial, name + ".done")
-        make_directory(os.path.dirname(path))
-        model_store.write_durably(
-            path, json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256})
-        )
-        self._done[name] = sha256
 
     # --- sources ---
 
@@ -305,7 +285,7 @@ class Fetch:
                 one = dict(manifest, files=[item])
                 problems, touched = model_store.compare(self.directory, one)
                 if not problems and not touched:
-                    self._note(item["path"], item["sha256"])
+                    model_store.note_file(self.directory, item["path"], item["sha256"])
         model_store.drop_manifest(self.directory)
 
     def _from_offer(self, offer, source):
@@ -373,7 +353,8 @@ class Fetch:
         os.chmod(part, 0o644)
         os.replace(part, final)
         model_store.fsync_directory(os.path.dirname(final))
-        self._note(remote.path, sha256)
+        model_store.note_file(self.directory, remote.path, sha256)
+        self._done[remote.path] = sha256
 
     def _finish(self, files, source, commit):
         origin_of_it = dict((key, source[key]) for key in source if key not in ("members",))
@@ -403,15 +384,3 @@ class Fetch:
                 "wait for it to end",
             ) from None
         return handle
-
-
-def make_directory(path):
-    """Create a directory and its parents, readable for engines whatever the umask is."""
-    if os.path.isdir(path):
-        return
-    make_directory(os.path.dirname(path))
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return
-    os.chmod(path, 0o755)

@@ -78,6 +78,18 @@ def write_durably(path, text):
     fsync_directory(os.path.dirname(path))
 
 
+def make_directory(path):
+    """Create a directory and its parents, readable for engines whatever the umask is."""
+    if os.path.isdir(path):
+        return
+    make_directory(os.path.dirname(path))
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    os.chmod(path, 0o755)
+
+
 # --- manifest -------------------------------------------------------------------------------------
 
 
@@ -116,6 +128,26 @@ def drop_manifest(directory):
     except FileNotFoundError:
         return
     fsync_directory(directory)
+
+
+def note_file(directory, name, sha256):
+    """Note that a file of a directory without manifest was verified, so that the next run need not read it."""
+    stat = os.stat(os.path.join(directory, name))
+    path = os.path.join(directory, PARTIAL, name + ".done")
+    make_directory(os.path.dirname(path))
+    write_durably(path, json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}))
+
+
+def noted_sha256(directory, name):
+    """sha256 noted for a file that has not changed since, or ``None``."""
+    try:
+        stat = os.stat(os.path.join(directory, name))
+        with open(os.path.join(directory, PARTIAL, name + ".done"), encoding="ascii") as handle:
+            note = json.load(handle)
+        same = note["bytes"] == stat.st_size and note["mtime_ns"] == stat.st_mtime_ns
+        return note["sha256"] if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def compare(directory, manifest):

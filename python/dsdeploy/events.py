@@ -139,6 +139,24 @@ class ServiceLog(Event):
 
 
 @dataclass(frozen=True)
+class StoredModel(Event):
+    """One revision of a model in a host's store: listed (`model_info`), read again (`model_verify`; `seconds`) or
+    removed (`model_prune`; `reason`). `problems`: what is wrong with its files, one line each."""
+
+    name: ClassVar[str] = "stored_model"
+    host: str
+    model: str
+    revision: str
+    directory: str
+    bytes: int
+    complete: bool | None = None
+    served_by: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    seconds: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Failure(Event):
     """Why a host failed: `msg` is the engine's or module's own message, `hint` the next thing to do, `log_tail` the
     last lines of the log that belongs to it. `kind`: usage, preflight, verify, unreachable or "" (any other).
@@ -169,6 +187,7 @@ class HostSummary:
     changed_tasks: list[str]
     deployments: list[dict[str, Any]]
     answers: list[dict[str, Any]]
+    models: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Host:
     deployments: dict[str, events.Deployment] = field(default_factory=dict)
     answers: list[events.Answer] = field(default_factory=list)
     logs: list[events.ServiceLog] = field(default_factory=list)
+    models: list[events.StoredModel] = field(default_factory=list)
 
 
 class Tracker:
@@ -179,6 +180,8 @@ class Tracker:
                     host.answers.append(event)
                 elif isinstance(event, events.ServiceLog):
                     host.logs.append(event)
+                elif isinstance(event, events.StoredModel):
+                    host.models.append(event)
                 yield event
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -276,6 +279,7 @@ class Tracker:
             changed_tasks=host.changed,
             deployments=[asdict(deployment) for deployment in host.deployments.values()],
             answers=[asdict(answer) for answer in host.answers],
+            models=[asdict(model) for model in host.models],
         )
 
 
@@ -306,6 +310,9 @@ def _task(data: Mapping[str, Any]) -> str:
     return plain_text(str(data.get("task") or "").rpartition(" | ")[2])
 
 
+_STORE_RESULTS = {"model_info": "models", "model_verify": "verified", "model_prune": "removed"}
+
+
 def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterator[events.Event]:
     """What one of our modules found. A key that is missing is unknown, not an error: check mode knows less."""
     if module == "chat_probe" and result.get("answer") is not None:
@@ -333,6 +340,20 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
             )
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})
+    elif module in _STORE_RESULTS:
+        for found in result.get(_STORE_RESULTS[module]) or []:
+            yield events.StoredModel(
+                host=host,
+                model=str(found.get("name") or ""),
+                revision=str(found.get("revision") or ""),
+                directory=str(found.get("directory") or ""),
+                bytes=int(found.get("bytes") or 0),
+                complete=found.get("complete"),
+                served_by=found.get("served_by") or [],
+                problems=found.get("problems") or [],
+                seconds=found.get("seconds"),
+                reason=str(found.get("reason") or ""),
+            )
 
 
 def _error_text(said: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from dsdeploy import events
 from dsdeploy.tracker import plain_text
@@ -80,6 +81,8 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
         yield from _table(summary)
     elif summary.verb == "ask":
         yield from _answers(summary, reasoning)
+    elif summary.verb.startswith("model "):
+        yield from _models(summary)
     elif summary.verb == "logs":
         several = len(logs) > 1
         yield from (f"{log.host} | {line}" if several else line for log in logs for line in log.lines)
@@ -169,6 +172,29 @@ def _table(summary: events.Summary) -> Iterator[str]:
     if len(rows) > 1:
         yield from columns(rows)
     yield from notes
+
+
+def _models(summary: events.Summary) -> Iterator[str]:
+    rows = [("HOST", "MODEL", "REVISION", "SIZE", "STATE")]
+    empty = []
+    for name, host in summary.hosts.items():
+        if host.status == "ok" and not host.models:
+            empty.append(f"{name}: {'nothing to remove' if summary.verb == 'model prune' else 'no models here'}")
+        for found in host.models:
+            rows.append((name, found["model"], found["revision"], amount(found["bytes"], "B"), _model_state(found)))
+    if len(rows) > 1:
+        yield from columns(rows)
+    yield from empty
+
+
+def _model_state(found: dict[str, Any]) -> str:
+    if found["reason"]:
+        return f"removed: {found['reason']}"
+    if found["seconds"] is not None:
+        return "damaged" if found["problems"] else f"sound, read in {found['seconds']:.1f} s"
+    if not found["complete"]:
+        return "damaged" if found["problems"] else "not complete"
+    return f"served by {', '.join(found['served_by'])}" if found["served_by"] else "complete"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -4,6 +4,7 @@
 
 # ruff: noqa: E501
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import (
     resolve,
     total_bytes,
 )
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[3]
 
 CATALOG = yaml.safe_load(
     (ROOT / "roles/model/defaults/main/catalog.yml").read_text().replace("{{ dsdeploy_data_dir }}", "/var/lib/dsdeploy")

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import fetch as fetch_module
@@ -18,7 +19,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.chunk_journal import 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[3]
 
 sys.path.insert(0, str(ROOT / "tests/standins"))
 import hub as standin  # noqa: E402

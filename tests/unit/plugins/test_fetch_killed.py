@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.chunk_journal import CHUNK, PartFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.download import BLOCK
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[3]
 
 KILLS = int(os.environ.get("DSDEPLOY_KILLS", "6"))
 SIZES = {"m-00001-of-00003.gguf": 40 * CHUNK, "m-00002-of-00003.gguf": 40 * CHUNK + 77, "m-00003-of-00003.gguf": 9}
@@ -66,6 +68,11 @@ def lost_bytes(part_path, content):
     missing = part.missing()
     part.close()
     lost = 0
+    # What counts as lost is wiped, so that the next kill's loss is measured and not this one's again.
+    with open(part_path, "r+b") as handle:
+        for start, end in missing:
+            handle.seek(start)
+            handle.write(bytes(end - start))
     for start, end in missing:
         for first in range(start, end, CHUNK):
             here, there = data[first : min(first + CHUNK, end)], content[first : min(first + CHUNK, end)]

@@ -4,12 +4,14 @@
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report, memory_fit, model_shape
 from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import GIB, MIB, Request
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[3]
 
 CATALOG = yaml.safe_load(
     (ROOT / "roles/model/defaults/main/catalog.yml").read_text().replace("{{ dsdeploy_data_dir }}", "/var/lib/dsdeploy")

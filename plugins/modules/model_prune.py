@@ -1,0 +1,118 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_prune
+short_description: Remove from the store what nothing needs any more
+version_added: 1.0.0
+description:
+  - Removes half-downloaded revisions that no run is working on, and revisions that nothing serves of models of which
+    another revision is served. A revision that a deployment record names is never removed.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  models_dir:
+    description: The model store.
+    type: path
+    required: true
+  records_dir:
+    description: Where the deployment records lie.
+    type: path
+    default: /etc/dsdeploy/deployments
+  unused:
+    description: Also remove complete models that nothing serves.
+    type: bool
+    default: false
+author:
+  - The dsdeploy developers
+"""
+
+EXAMPLES = r"""
+- name: Remove old revisions and half downloads
+  dsdeploy.llm.model_prune:
+    models_dir: /data/models
+"""
+
+RETURN = r"""
+removed:
+  description: What was removed, or would be in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the model.
+      type: str
+    revision:
+      description: Revision.
+      type: str
+    directory:
+      description: Where it lay.
+      type: str
+    bytes:
+      description: Bytes on disk.
+      type: int
+    reason:
+      description: Why it could go.
+      type: str
+freed_bytes:
+  description: Bytes that were freed, or would be.
+  returned: success
+  type: int
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import store_admin
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            models_dir=dict(type="path", required=True),
+            records_dir=dict(type="path", default=store_admin.RECORDS),
+            unused=dict(type="bool", default=False),
+        ),
+        supports_check_mode=True,
+    )
+    found = store_admin.inventory(module.params["models_dir"], module.params["records_dir"])
+    going = store_admin.superfluous(found, module.params["unused"])
+    gone = [item["directory"] for item, _reason in going]
+    try:
+        for directory in [] if module.check_mode else gone:
+            store_admin.remove(directory)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg="model store: %s" % error, hint="remove it by hand if it is not needed")
+    before = [item["directory"] for item in found]
+    module.exit_json(
+        changed=bool(going),
+        removed=[
+            dict(
+                name=item["name"],
+                revision=item["revision"],
+                directory=item["directory"],
+                bytes=item["bytes"],
+                reason=reason,
+            )
+            for item, reason in going
+        ],
+        freed_bytes=sum(item["bytes"] for item, _reason in going),
+        diff=dict(
+            before="".join(path + "\n" for path in before),
+            after="".join(path + "\n" for path in before if path not in gone),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
