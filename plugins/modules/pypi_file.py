@@ -90,6 +90,7 @@ hint:
   returned: failure
 """
 
+import contextlib
 import os
 import re
 from typing import Any
@@ -117,18 +118,22 @@ def fetch(params: dict[str, Any]) -> dict[str, Any]:
     config = pypi.pip_config(os.environ)
     client = Client(params["timeout"], params["retries"], ca_file=config.get("cert"), proxy=config.get("proxy"))
     indexes = pypi.index_urls(params["index_url"], config, params["index_url_default"])
-    directory, name = os.path.split(params["dest"])
-    make_directory(directory)
+    parts = params["dest"] + ".part"
+    make_directory(parts)
     url, headers = pypi.find_file(client, indexes, params["project"], params["filename"])
     size = params["size"] or client.retrying(lambda: size_of(client, url, headers))
 
     def accept(remote: Remote, part: str, found: str) -> None:
         os.chmod(part, 0o644)
         os.replace(part, params["dest"])
-        fsync_directory(directory)
+        fsync_directory(os.path.dirname(parts))
 
-    downloader = Downloader(client, directory, accept, connections=4)
-    downloader.run([Remote(name + ".part", size, url, headers, params["checksum"].lower())])
+    downloader = Downloader(client, parts, accept, connections=4)
+    try:
+        downloader.run([Remote(params["filename"], size, url, headers, params["checksum"].lower())])
+    finally:
+        with contextlib.suppress(OSError):  # what came so far is kept
+            os.rmdir(parts)
     return {"changed": True, "dest": params["dest"], "fetched_bytes": downloader.transferred, "url": shown(url)}
 
 
