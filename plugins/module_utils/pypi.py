@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find a wheel in a Python package index, with pip's own configuration but without pip.
+"""Find a file in a Python package index, with pip's own configuration but without pip.
 
 A minimal Debian has no pip; the index protocol (PEP 503 HTML, PEP 691 JSON) is a page of links.
 """
@@ -92,8 +92,8 @@ class _Links(html.parser.HTMLParser):
             self.hrefs.extend(value for key, value in attrs if key == "href" and value)
 
 
-def file_url(page, content_type, base, wheel):
-    """URL of file ``wheel`` on a project page of an index, or ``None``.
+def file_url(page, content_type, base, name):
+    """URL of file ``name`` (a wheel, an sdist) on a project page of an index, or ``None``.
 
     :param page: the body (bytes), JSON (PEP 691) or HTML (PEP 503).
     :param base: the page's own URL; links may be relative to it.
@@ -107,12 +107,12 @@ def file_url(page, content_type, base, wheel):
         links = parser.hrefs
     for link in links:
         url = urllib.parse.urljoin(base, link)
-        if urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2]) == wheel:
+        if urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2]) == name:
             return urllib.parse.urlunsplit(urllib.parse.urlsplit(url)._replace(fragment=""))
     return None
 
 
-def find_wheel(client, indexes, project, wheel):
+def find_file(client, indexes, project, name):
     """Ask the indexes in order; returns ``(url, headers for it)``.
 
     :raises HttpError: no index has the file; the message names each index and why.
@@ -126,15 +126,15 @@ def find_wheel(client, indexes, project, wheel):
             userinfo = "%s:%s" % (parts.username, parts.password or "")
             token = base64.b64encode(urllib.parse.unquote(userinfo).encode()).decode()
             secret = {"Authorization": "Basic %s" % token}
-        name = re.sub(r"[-_.]+", "-", project).lower()
-        url = "%s/%s/" % (without_userinfo(index).rstrip("/"), name)
+        normalized = re.sub(r"[-_.]+", "-", project).lower()
+        url = "%s/%s/" % (without_userinfo(index).rstrip("/"), normalized)
         try:
             body, answered, page = client.read(url, dict(headers, **secret))
-            found = file_url(body, answered.get("Content-Type", ""), page, wheel)
+            found = file_url(body, answered.get("Content-Type", ""), page, name)
         except (HttpError, ValueError) as error:
             reasons.append("%s" % error)
             continue
         if found:
             return found, secret if origin(found) == origin(index) else {}
-        reasons.append("%s has no %s" % (shown(url), wheel))
-    raise HttpError("no package index gives %s: %s" % (wheel, "; ".join(reasons) or "no index is configured"))
+        reasons.append("%s has no %s" % (shown(url), name))
+    raise HttpError("no package index gives %s: %s" % (name, "; ".join(reasons) or "no index is configured"))

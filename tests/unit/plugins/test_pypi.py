@@ -55,13 +55,13 @@ class Client:
 
 def test_next_index_is_tried_and_secret_stays_with_its_index():
     client = Client({"https://b/simple/a-b/": b'<a href="https://files.example/a_b-1.0.whl">x</a>'})
-    url, headers = pypi.find_wheel(client, ["https://u:p@a/simple", "https://b/simple"], "A_B", "a_b-1.0.whl")
+    url, headers = pypi.find_file(client, ["https://u:p@a/simple", "https://b/simple"], "A_B", "a_b-1.0.whl")
     assert (url, headers) == ("https://files.example/a_b-1.0.whl", {})
     assert client.seen == [("https://a/simple/a-b/", "Basic dTpw"), ("https://b/simple/a-b/", None)]
 
 
 def test_no_index_has_it_names_each_and_no_secret():
     with pytest.raises(HttpError) as error:
-        pypi.find_wheel(Client({}), ["https://u:p@a/simple"], "A_B", "a_b-1.0.whl")
+        pypi.find_file(Client({}), ["https://u:p@a/simple"], "A_B", "a_b-1.0.whl")
     assert "https://a/simple/a-b/ answered 404" in str(error.value)
     assert "u:p" not in str(error.value)

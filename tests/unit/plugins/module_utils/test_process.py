@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.process import run
+import time
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.process import run, stream
 
 
 def test_answer():
@@ -23,3 +26,23 @@ def test_time_out():
 def test_no_time_left_starts_nothing(tmp_path):
     assert run(["touch", str(tmp_path / "started")], 0).timed_out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stream_gives_lines_as_they_come_and_the_status():
+    seen = []
+    script = "echo one; echo two >&2; echo $WORD $LC_ALL; printf 'x\\377'; exit 3"
+    assert stream(["sh", "-c", script], {"WORD": "moin"}, seen.append) == 3
+    assert seen == ["one\n", "two\n", "moin C\n", "x\ufffd"]
+    assert stream(["sh", "-c", "kill -9 $$"], {}, seen.append) == -9
+    with pytest.raises(OSError):
+        stream(["/nowhere"], {}, seen.append)
+
+
+def test_stream_ends_the_program_when_a_line_cannot_be_taken():
+    def refuse(line):
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stream(["sh", "-c", "echo $$; exec sleep 60"], {}, refuse)
+    assert time.monotonic() - began < 30
