@@ -63,6 +63,9 @@ options:
         description: Space needed, in bytes.
         type: int
         required: true
+      unless:
+        description: File that shows that the space is taken up already; nothing is needed when it exists.
+        type: path
   commands:
     description: Commands to look for on C(PATH) and in the usual places of CUDA. A missing one is no failure.
     type: list
@@ -221,6 +224,7 @@ def main() -> None:
                     "what": {"type": "str", "required": True},
                     "path": {"type": "path", "required": True},
                     "need_bytes": {"type": "int", "required": True},
+                    "unless": {"type": "path"},
                 },
             },
             "commands": {"type": "list", "elements": "str", "default": []},
@@ -241,7 +245,8 @@ def main() -> None:
     )
     p = module.params
     owner = port_owner(p["port"]) if p["port"] else None
-    disk = [dict(want, **space(want["path"])) for want in p["disk"]]
+    wants = [want for want in p["disk"] if not (want["unless"] and os.path.exists(want["unless"]))]
+    disk = [dict(want, **space(want["path"])) for want in wants]
     found = [preflight.loopback_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
     if p["port"]:
         found.append(preflight.port_problem(p["port"], owner, p["user"], p["prefix"] + "_port"))
