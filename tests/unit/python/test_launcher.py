@@ -19,7 +19,10 @@ LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
 PYTHON = """#!/bin/bash
 real={real}
 case "$1 $2" in
-    "-m venv") mkdir -p "$3/bin"; ln -s "$(readlink -f "$(type -p "$0")")" "$3/bin/python"; echo venv >>"$LAUNCHER_LOG";;
+    "-m venv")
+        mkdir -p "$3/bin"
+        ln -s "$(readlink -f "$(type -p "$0")")" "$3/bin/python"
+        echo venv >>"$LAUNCHER_LOG";;
     "-m pip")
         echo pip >>"$LAUNCHER_LOG"
         sleep "${{PIP_SECONDS:-0}}"
