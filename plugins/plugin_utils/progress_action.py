@@ -143,7 +143,7 @@ class ProgressAction(ActionBase):
             self._follow(host, job, progress)
             result = self._persist(host, lambda: self._result(started["ansible_job_id"], directory, task_vars))
         except JobLost as lost:
-            result = {"failed": True, "msg": str(lost), "hint": "run it again; what was done so far is not lost"}
+            result = {"failed": True, "msg": str(lost), "hint": "run it again"}
         self._low_level_execute_command(f"rm -f {shlex.quote(job)} {shlex.quote(progress)}")
         return result
 
@@ -166,6 +166,7 @@ class ProgressAction(ActionBase):
         pause, told = FIRST_POLL_S, time.monotonic()
         patience = {"dead": DEAD_S, "unknown": SILENT_S}
         seen_alive = time.monotonic()
+        shown = None
         while True:
             time.sleep(pause)
             pause = min(POLL_S, pause * 2)
@@ -177,9 +178,10 @@ class ProgressAction(ActionBase):
                 seen_alive = now
             elif now - seen_alive > patience[process]:
                 raise JobLost(f"the job on {host} ended without a result: was it killed, or the host restarted?")
-            if report is None or self._task.no_log:
+            if report is None or report["updated"] == shown or self._task.no_log:
                 continue
             if os.environ.get(SWITCH) == "json":
+                shown = report["updated"]
                 display.display(PREFIX + as_json(host, self._task.get_name(), report))
             elif now - told >= TELL_S:
                 told = now
