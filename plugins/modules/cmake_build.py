@@ -18,9 +18,12 @@ description:
   - What stood at the prefix stays in use until the new build is whole.
   - A run that was killed leaves nothing that the next one does not remove, and its compilers end with it.
     Where another run works on the same prefix, this one waits and takes what that one has built.
+  - Shows the steps done and their total while it builds. When the play is stopped meanwhile (Ctrl-C), the build goes on
+    on the host to its end; the next run waits for it.
   - It needs C(cmake), C(ninja) and a compiler.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.progress
 attributes:
   check_mode:
     support: full
@@ -150,6 +153,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import build_prefix, cmake, process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.build_prefix import BuildError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
 
 PROJECT = "CMakeLists.txt"
 DEEPEST = 3  # directories above the project in an archive; an sdist has it in the second
@@ -158,8 +162,9 @@ DEEPEST = 3  # directories above the project in an archive; an sdist has it in t
 class Build:
     """One build, done under the lock of its prefix."""
 
-    def __init__(self, module: AnsibleModule, lock: int):
+    def __init__(self, module: AnsibleModule, lock: int, progress: Progress):
         self.module = module
+        self.progress = progress
         self.lock = lock
         self.prefix = module.params["prefix"]
         self.work = self.prefix + ".work"
@@ -222,21 +227,22 @@ class Build:
     def call(self, what: str, argv: list[str], listing: list[str] | None = None) -> None:
         """Run a step; the output is kept for the message in case it fails."""
         output = cmake.Output()
+        self.progress.begin(what)
 
         def take(line: str) -> None:
             output.feed(line)
             if listing is not None:
                 listing.append(line)
-            self.progress(cmake.progress(line))
+            steps = cmake.progress(line)
+            if steps:
+                self.progress.total = steps[1]
+                self.progress.update(steps[0])
 
         code = process.stream(argv, {"NINJA_STATUS": cmake.NINJA_STATUS}, take, pass_fds=(self.lock,))
         if code:
             why = output.first_error() or (output.tail() or ["no output"])[-1]
             message = "cannot %s %s (%s): %s" % (what, self.prefix, cmake.how_it_ended(code), why)
             raise BuildError(message, output.hint(os.path.dirname(self.prefix), self.jobs), output.tail())
-
-    def progress(self, steps: tuple[int, int] | None) -> None:
-        """Called for each line, with finished and total steps where the line tells."""
 
     def install(self, targets: list[str]) -> None:
         """Move the programs, and only them, to `<prefix>.new/bin`."""
@@ -297,14 +303,15 @@ def ensure(module: AnsibleModule) -> dict[str, Any]:
 
 def build(module: AnsibleModule, result: dict[str, Any]) -> None:
     prefix = module.params["prefix"]
-    with build_prefix.locked(prefix, waiting=lambda: None) as lock:
-        build_prefix.clean(prefix)
-        if build_prefix.is_finished(prefix, module.params["identity"]):
-            return  # another run has built it meanwhile, or one that was killed lacked only the rename
-        try:
-            result.update(Build(module, lock).run())
-        finally:
+    with Progress("wait for another build", unit="steps") as progress:
+        with build_prefix.locked(prefix, waiting=lambda: progress.update(0)) as lock:
             build_prefix.clean(prefix)
+            if build_prefix.is_finished(prefix, module.params["identity"]):
+                return  # another run has built it meanwhile, or one that was killed lacked only the rename
+            try:
+                result.update(Build(module, lock, progress).run())
+            finally:
+                build_prefix.clean(prefix)
 
 
 def main() -> None:
