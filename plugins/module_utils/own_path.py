@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, gguf, model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
 
 
@@ -50,7 +50,13 @@ def _problem_of(path, expected):
         return "%s cannot be read" % path
     if expected and os.path.getsize(path) != expected:
         return "%s has %d bytes, expected %d" % (path, os.path.getsize(path), expected)
-    return model_store.wrong_weights(path)
+    wrong = model_store.wrong_weights(path)
+    if wrong is None and path.endswith(".gguf"):
+        try:
+            gguf.read_header(path)
+        except gguf.GGUFError as error:
+            return "%s: %s" % (error.path, error.reason)
+    return wrong
 
 
 def _files_below(directory):

@@ -141,12 +141,15 @@ error_kind:
   type: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import KINDS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import DISK_HINT, Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.own_path import inspect_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
 
 
 def listing(directory, manifest):
@@ -155,7 +158,21 @@ def listing(directory, manifest):
     return "".join(line + "\n" for line in ["%s:" % directory] + lines)
 
 
-def run(module):
+def teller(progress, name):
+    """What `Fetch` reports, as progress: the files that are open, bytes there of all."""
+
+    def report(here, total, paths):
+        if progress.total is None:
+            progress.begin("model %s" % name, total, here)
+        if paths:
+            more = " and %d more" % (len(paths) - 1) if len(paths) > 1 else ""
+            progress.what = "%s: %s%s" % (name, os.path.basename(paths[0]), more)
+        progress.update(here)
+
+    return report
+
+
+def run(module, progress):
     entry = module.params["model"]
     fetch = Fetch(
         entry,
@@ -173,6 +190,7 @@ def run(module):
             "retries": module.params["retries"],
         },
         module.warn,
+        teller(progress, entry["name"]),
     )
     first = fetch.sources()[0]
     if first["kind"] == "path":
@@ -238,7 +256,8 @@ def main():
         supports_check_mode=True,
     )
     try:
-        result = run(module)
+        with Progress("model %s" % module.params["model"]["name"]) as progress:
+            result = run(module, progress)
     except StoreError as error:
         module.fail_json(msg=str(error), hint=error.hint, error_kind="preflight")
     except OSError as error:

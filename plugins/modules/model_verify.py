@@ -87,6 +87,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import store_admin
+from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
 
 
 def main():
@@ -110,7 +111,8 @@ def main():
     verified, problems, changed = [], [], False
     for item in chosen:
         started = time.monotonic()
-        wrong = store_admin.verify(item["directory"])
+        with Progress("verify %s" % item["name"], item["bytes"]) as progress:
+            wrong = store_admin.verify(item["directory"], progress.update)
         verified.append(
             dict(
                 name=item["name"],

@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 import os
+import struct
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store, own_path
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
 
-A = {"path": "a.gguf", "sha256": "x"}
+EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 
 
 @pytest.fixture
@@ -58,13 +59,25 @@ def test_impostors_are_named(tmp_path, name, content, words):
 
 
 def test_own_path_first_shard_misses_the_others(tmp_path):
-    (tmp_path / "m-00001-of-00002.gguf").write_bytes(b"GGUFx")
+    (tmp_path / "m-00001-of-00002.gguf").write_bytes(EMPTY_GGUF)
     with pytest.raises(StoreError, match="m-00002-of-00002.gguf is missing"):
         own_path.inspect_path({"name": "m"}, str(tmp_path / "m-00001-of-00002.gguf"))
-    (tmp_path / "m-00002-of-00002.gguf").write_bytes(b"GGUFyy")
+    (tmp_path / "m-00002-of-00002.gguf").write_bytes(EMPTY_GGUF)
     record = own_path.inspect_path({"name": "m"}, str(tmp_path / "m-00001-of-00002.gguf"))
-    assert record["bytes"] == 11
+    assert record["bytes"] == 48
     assert record["path"].endswith("m-00001-of-00002.gguf")
+
+
+def test_own_truncated_gguf_is_told_from_its_header(tmp_path):
+    # one F32 tensor of 1,000 numbers, whose data is cut
+    tensor = struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 1000, 0, 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + tensor
+    path = tmp_path / "m.gguf"
+    path.write_bytes(head + bytes(-len(head) % 32) + bytes(4000))
+    assert own_path.inspect_path({"name": "m"}, str(path))["bytes"] == path.stat().st_size
+    path.write_bytes(head + bytes(-len(head) % 32) + bytes(3000))
+    with pytest.raises(StoreError, match="m.gguf: .*bytes"):
+        own_path.inspect_path({"name": "m"}, str(path))
 
 
 def test_own_directory_of_safetensors(tmp_path):
