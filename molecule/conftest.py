@@ -15,3 +15,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # The file that molecule merges from .config/molecule/config.yml and the scenario's molecule.yml.
     scenario = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text(encoding="utf-8"))
     config.option.hosts = ",".join(f"ssh://{platform['name']}" for platform in scenario["platforms"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test module that names `testinfra_hosts` is about those alone, also where a scenario has more."""
+    wanted = []
+    for item in items:
+        only = getattr(item.module, "testinfra_hosts", None)
+        if only is None or item.callspec.id in only:
+            wanted.append(item)
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted

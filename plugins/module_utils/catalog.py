@@ -285,7 +285,7 @@ def resolve(catalog, extra, name, engine=None):
     by_lower = dict((known.lower(), known) for known in entries)
     known = by_lower.get(name.lower())
     if known is None:
-        near = difflib.get_close_matches(name.lower(), list(by_lower), 3, 0.5)
+        near = _names_near(name.lower(), by_lower)
         guess = "; did you mean %s?" % " or ".join(by_lower[item] for item in near) if near else ""
         raise CatalogError(
             ["model %s is not in the catalog%s" % (name, guess)],
@@ -302,6 +302,16 @@ def resolve(catalog, extra, name, engine=None):
             _models_like(entries, known, engine),
         )
     return entry
+
+
+def _names_near(name, known):
+    """Up to three of the known names that ``name`` may have meant: a slip of the keys, or only their beginning."""
+
+    def likeness(other):
+        return max(difflib.SequenceMatcher(None, name, part).ratio() for part in (other, other[: len(name) + 1]))
+
+    ranked = sorted(known, key=likeness, reverse=True)
+    return [other for other in ranked[:3] if likeness(other) >= 0.6]
 
 
 def _models_like(entries, name, engine):

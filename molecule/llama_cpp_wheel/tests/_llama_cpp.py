@@ -8,7 +8,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[3]
 SERVICE = "dsdeploy-llama-cpp"
-KEY = "key-for-tests-100%$HOME"
+KEY = 'key-for-tests-100%-"quoted"'
 CHAT = json.dumps({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
 ASK = (
     "import json, sys, urllib.request\n"

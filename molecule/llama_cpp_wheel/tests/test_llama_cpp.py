@@ -24,7 +24,7 @@ def test_the_key_is_in_no_readable_place(host):
 
 
 def test_it_has_a_user_of_its_own(host):
-    owner = host.check_output("stat -c %%U /proc/%s", pid_of(host))
+    owner = host.check_output("stat -c %%U /proc/%s", str(pid_of(host)))
     assert owner == SERVICE
     assert host.user(SERVICE).shell == "/usr/sbin/nologin"
 
@@ -36,7 +36,7 @@ def test_login_shells_find_it(host):
 def test_it_comes_back_after_sigkill(host):
     before = pid_of(host)
     with host.sudo():
-        host.check_output("kill -9 %s", before)
+        host.check_output("kill -9 %s", str(before))
     assert answers_within(host, 30)
     assert pid_of(host) != before
 
