@@ -26,7 +26,6 @@ class FilterModule:
     def filters(self):
         return {
             "systemd_quote": _filter(quoting.systemd_word),
-            "systemd_environment": _filter(quoting.systemd_environment),
+            "environment_quote": _filter(quoting.environment_value),
             "supervisor_quote": _filter(quoting.supervisor_word),
-            "supervisor_environment": _filter(quoting.supervisor_environment),
         }

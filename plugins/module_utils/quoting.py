@@ -29,19 +29,14 @@ def systemd_word(word: str) -> str:
     return _double_quoted(_one_line(word, "a unit file"), '"\\').replace("%", "%%").replace("$", "$$")
 
 
-def systemd_environment(value: str) -> str:
-    """A value in an EnvironmentFile=. Source: systemd.exec(5), which follows the shell's double quotes.
+def environment_value(value: str) -> str:
+    """A value in a file of NAME=value lines that systemd (EnvironmentFile=) and the shell (`.`) read alike.
+
+    Source: systemd.exec(5), which follows the shell's double quotes.
 
     :raises ValueError: on control characters.
     """
     return _double_quoted(_one_line(value, "an environment file"), '"\\$`')
-
-
-def _ini(value: str) -> str:
-    # supervisor's parser takes " ;" and " #" for the start of a comment, whatever quotes stand around them.
-    if re.search(r"\s[;#]", value):
-        raise ValueError("supervisor's configuration cannot hold a space followed by ';' or '#'")
-    return value.replace("%", "%%")
 
 
 def supervisor_word(word: str) -> str:
@@ -49,12 +44,7 @@ def supervisor_word(word: str) -> str:
 
     :raises ValueError: on control characters and what supervisor would read as a comment.
     """
-    return _ini(shlex.quote(_one_line(word, "supervisor's configuration")))
-
-
-def supervisor_environment(value: str) -> str:
-    """A value of environment= in a [program:x] section.
-
-    :raises ValueError: as for `supervisor_word`.
-    """
-    return _ini(_double_quoted(_one_line(value, "supervisor's configuration"), '"\\'))
+    # Its parser takes " ;" and " #" for the start of a comment, whatever quotes stand around them.
+    if re.search(r"\s[;#]", word):
+        raise ValueError("supervisor's configuration cannot hold a space followed by ';' or '#'")
+    return shlex.quote(_one_line(word, "supervisor's configuration")).replace("%", "%%")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import subprocess
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import quoting
@@ -27,8 +28,15 @@ def test_systemd_word(word):
 
 
 @given(WORDS)
-def test_systemd_environment(value):
-    assert unquoted(quoting.systemd_environment(value)) == value
+def test_environment_value(value):
+    assert unquoted(quoting.environment_value(value)) == value
+
+
+def test_the_shell_reads_an_environment_value_as_it_is(tmp_path):
+    value = """it's $HOME, 100% "quoted", `id` and a \\ ; # all of it"""
+    (tmp_path / "env").write_text(f"X={quoting.environment_value(value)}\n")
+    script = '. ./env; printf %s "$X"'
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True).stdout == value
 
 
 @given(WORDS)
@@ -45,12 +53,7 @@ def test_supervisor_reads_the_same_word_again_or_it_is_refused(word):
 
 @pytest.mark.parametrize(
     "quote",
-    [
-        quoting.systemd_word,
-        quoting.systemd_environment,
-        quoting.supervisor_word,
-        quoting.supervisor_environment,
-    ],
+    [quoting.systemd_word, quoting.environment_value, quoting.supervisor_word],
 )
 @pytest.mark.parametrize("bad", ["two\nlines", "a\0b", "\x1b[1m"])
 def test_control_characters_are_refused(quote, bad):
