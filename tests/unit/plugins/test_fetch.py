@@ -315,3 +315,23 @@ def test_client_refuses_circles_and_leaving_tls(hub):
     client = Client(timeout=5, retries=0)
     with pytest.raises(HttpError, match="answered 404"):
         client.read(f"{hub.url}/nothing")
+
+
+def test_plan_names_files_merge_and_disks(make):
+    files = [{"path": f"q/m-{n:05}-of-00003.gguf", "bytes": n * CHUNK} for n in (1, 2, 3)]
+    for merge, line, need in (
+        ("", "merge nothing: served from the first of its shards", 6),
+        ("copy", "merge its 3 shards into one file of 6291456 bytes", 12),
+        ("consume", "merge its 3 shards into one file of 6291456 bytes", 9),
+    ):
+        one = make(entry(HF, files=files), merge=merge, extra_disk=[{"path": "/", "bytes": CHUNK, "for": "Ollama"}])
+        known, source, unknown = one.preview()
+        disks = one.disks(known, source)
+        lines = one.plan(known, source, disks)
+        assert unknown == []
+        assert lines[0].startswith(
+            "fetch 3 files of model model, 6291456 bytes (6.0 MiB), from huggingface owner/model"
+        )
+        assert "  q/m-00002-of-00003.gguf: 2097152 bytes" in lines
+        assert line in lines
+        assert sum(disk["need"] for disk in disks) == (need + 1) * CHUNK
