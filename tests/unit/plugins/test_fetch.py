@@ -230,6 +230,12 @@ def test_damaged_file_alone_is_fetched_again(hub, root, make):
         handle.write(b"damage")
     again = make(entry(HF))
     assert "q4/m-00002-of-00002.gguf has sha256" in again.state()[1][0]
+    hub.faults.append({"fault": "404", "match": "m-00002", "times": 9})
+    with pytest.raises(StoreError):
+        again.run()
+    assert model_store.read_manifest(one.directory) is None  # engines do not see it meanwhile
+    hub.faults.clear()
+    again = make(entry(HF))
     hub.log.clear()
     again.run()
     assert_complete(again, root)
