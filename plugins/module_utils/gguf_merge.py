@@ -279,7 +279,7 @@ def _link(part: str, dest: str) -> bool:
         os.link(part, dest)
     except FileExistsError:
         raise MergeError(
-            "%s came into being while it was merged" % dest, "move it away, or set force: true, and run it again"
+            "%s came into being while it was merged" % dest, "move it away, or use force, and run it again"
         ) from None
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):

@@ -108,7 +108,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
             return Survey(state, plan, 0, verified, plan.total, removes, 0, free)
     if exists and not force:
         raise MergeError(
-            "%s exists and is not the merge of these shards" % dest, "move it away, or set force: true to replace it"
+            "%s exists and is not the merge of these shards" % dest, "move it away, or use force to replace it"
         )
     allocated = _allocated(part_path(dest))
     if not durable:
@@ -119,7 +119,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
         raise MergeError(
             "not enough space for %s: needs %d bytes free (%s), its file system has %d (%s), %d too few"
             % (dest, need, human(need), free, human(free), need - free),
-            "free space" + ("" if consume else ", or set consume: true, which removes each shard once it is merged"),
+            "free space" + ("" if consume else ", or use consume, which removes each shard once it is merged"),
         )
     return Survey("resume" if durable else "new", plan, durable, None, plan.total, removes, need, free)
 

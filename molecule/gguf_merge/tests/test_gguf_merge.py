@@ -30,7 +30,7 @@ def merge(*options, **arguments):
     )
     head, _arrow, result = done.stdout.partition("=> ")
     assert head, done.stderr
-    return json.loads(result[: result.rindex("}") + 1])
+    return {"failed": "FAILED" in head, **json.loads(result[: result.rindex("}") + 1])}
 
 
 def files(host, directory):

@@ -16,6 +16,7 @@ VERBS = {
     "logs": "dsdeploy.cli.logs:logs",
     "down": "dsdeploy.cli.down:down",
     "model": "dsdeploy.cli.model:model",
+    "gguf": "dsdeploy.cli.gguf:gguf",
 }
 
 

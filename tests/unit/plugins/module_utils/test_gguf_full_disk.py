@@ -84,7 +84,7 @@ print(json.dumps([result, seen()]))
     total = len(files.model(60, shards=3, big=40 * MIB).merged())
     assert f"not enough space for {tmp_path}/disk/out.gguf: needs {total + MIB} bytes free (126." in result["error"]
     assert f"has {DISK} (67.1 MB), {total + MIB - DISK} too few" in result["error"]
-    assert "consume: true" in result["hint"] and left == []
+    assert "use consume" in result["hint"] and left == []
 
 
 def test_consume_fits_where_a_copy_would_not(tmp_path):
