@@ -15,6 +15,11 @@ def test_the_limits_hold(host):
 
 
 def test_it_comes_back_with_the_host(host):
-    testhost = CHECKOUT / "tests/hosts/testhost"
-    subprocess.run([testhost, "restart", host.backend.get_hostname()], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    restart = [CHECKOUT / "tests/hosts/testhost", "restart", host.backend.get_hostname()]
+    subprocess.run(
+        [testhost, "restart", host.backend.get_hostname()],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     assert answers_within(host, 60)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from dsdeploy.cli import cli
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "module_utils"))
