@@ -52,7 +52,9 @@ def deploy(host, *variables):
     run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
     command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "playbooks/deepseek_r1.yml"]
     command += ["--limit", host.backend.get_hostname(), *variables]
-    environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg")
+    environment = dict(
+        os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".collections")
+    )
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert KEY not in done.stdout + done.stderr
