@@ -7,10 +7,11 @@
 
     python3 benchmarks/gguf_merge.py --reference llama-gguf-split --directory /data/bench
 
-Makes a model with the shapes of Qwen2-7B Q4_K_M (4.7 GB of random bytes in 10 shards) in DIRECTORY, needs three times
-its size there, and removes everything at the end. Each variant runs once in each round, in an order that changes; wall-clock time counts
-until the data is durable (fsync included), CPU is user + system of the process and of the fsync, RSS its peak.
-cp copies the merged file, cat the shards. Prints the medians and minima, and the ratios of the goals.
+Makes a model with the shapes of Qwen2-7B Q4_K_M (4.7 GB of random bytes in 10 shards) in DIRECTORY, needs three
+times its size there, and removes everything at the end. Each variant runs once in each round, in an order that
+changes; wall-clock time counts until the data is durable (fsync included), CPU is user + system of the process and
+of the fsync, RSS its peak. cp copies the merged file, cat the shards. Prints the medians and minima, and the
+ratios of the goals.
 """
 
 from __future__ import annotations
