@@ -54,10 +54,10 @@ def pair_bytes(kv):
     return out + b"".join(scalar(kv.element, one) for one in kv.value)
 
 
-def build(pairs, tensors, version=3, alignment=32, marks=None):
-    """A GGUF file. `marks`, a list, receives the offset of every structure in it."""
+def header(pairs, tensors, version=3, alignment=32, marks=None):
+    """A GGUF file up to its tensor data. `marks`, a list, receives the offset of every structure in it."""
     marks = [] if marks is None else marks
-    out = b"GGUF"
+    out = bytearray(b"GGUF")
     for value in (struct.pack("<I", version), struct.pack("<Q", len(tensors)), struct.pack("<Q", len(pairs))):
         marks.append(len(out))
         out += value
@@ -71,11 +71,17 @@ def build(pairs, tensors, version=3, alignment=32, marks=None):
         out += struct.pack(f"<{len(tensor.dims)}Q", *tensor.dims) + struct.pack("<IQ", tensor.kind, offset)
         offset += pad(len(tensor.data), alignment)
     marks.append(len(out))
-    out += bytes(pad(len(out), alignment) - len(out))
+    return bytes(out) + bytes(pad(len(out), alignment) - len(out))
+
+
+def build(pairs, tensors, version=3, alignment=32, marks=None):
+    """A GGUF file; see header()."""
+    marks = [] if marks is None else marks
+    out = bytearray(header(pairs, tensors, version, alignment, marks))
     for tensor in tensors:
         marks.extend((len(out), len(out) + len(tensor.data) // 2))
         out += tensor.data + bytes(pad(len(tensor.data), alignment) - len(tensor.data))
-    return out
+    return bytes(out)
 
 
 def c_string(kv):

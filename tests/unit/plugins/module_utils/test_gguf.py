@@ -55,7 +55,9 @@ def test_tensors(tmp_path):
 def test_the_types_are_those_of_gguf_py():
     gguf = pytest.importorskip("gguf", reason="PyPI's gguf is a development-only second opinion")
     theirs = {kind.value: (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
-    assert {kind: theirs[kind] for kind in theirs} == TENSOR_TYPES
+    # ggml's block_q8_1 has two half-precision numbers; gguf-py says two single ones. Files never hold it.
+    theirs.pop(9)
+    assert {kind: TENSOR_TYPES.get(kind) for kind in theirs} == theirs
 
 
 LONG = files.T(b"n" * 64, (8,), 24, bytes(8))
