@@ -167,6 +167,9 @@ class Supervisor:
         rc, out, err = self.module.run_command(self.ctl + list(arguments))
         return rc, (out + err).strip()
 
+    def state(self) -> dict:
+        return service_state(self.name, "supervisor", self.ctl[2], self.ctl[0])
+
     def daemon_runs(self) -> bool:
         return self.supervisorctl("pid")[0] == 0
 
@@ -209,9 +212,11 @@ class Supervisor:
                 return
             self.start_daemon()
         if action in ("start", "restart"):
-            # `update` restarts what changed and starts what is new; a stopped one of old is left alone.
+            # `update` restarts what changed and starts what is new; it leaves alone what runs or was stopped as it is.
+            before = self.state()["pid"]
             self.supervisorctl("update", self.name)
-            if service_state(self.name, "supervisor", self.ctl[2], self.ctl[0])["active"] in ("running", "starting"):
+            now = self.state()
+            if now["active"] in ("running", "starting") and (action == "start" or now["pid"] != before):
                 return
         rc, said = self.supervisorctl(action, self.name)
         # It may not come up at once, or not at all: that is for the one who waits for an answer to find.
