@@ -130,10 +130,9 @@ class _Merge:
     def __init__(
         self, dest: str, found: Survey, journal: Journal, progress: Progress, consume: bool, force: bool
     ) -> None:
-        assert found.plan is not None
         self.dest = dest
         self.part = part_path(dest)
-        self.plan: Plan = found.plan
+        self.plan: Plan = found.plan  # there is one where something is left to merge
         self.durable = found.durable
         self.journal = journal
         self.progress = progress
