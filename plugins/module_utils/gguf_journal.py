@@ -40,6 +40,7 @@ class Entry(NamedTuple):
     """A journal as it was read: the plan of the merge it belongs to, and how far that merge is durable."""
 
     directory: str  # where the shards were
+    inode: int  # of the part
     header_digest: str
     header_bytes: int
     total: int
@@ -63,12 +64,15 @@ def _beside(dest: str, what: str) -> str:
     return os.path.join(directory, ".%s.%s" % (name, what))
 
 
-def open_own(path: str, flags: int, mode: int = 0o600) -> int:
-    """Open a regular file of our own. Raises OSError also for a link, and PermissionError for somebody else's file:
-    a merge must not go on from what another user has put into a shared directory."""
+def open_own(path: str, flags: int, mode: int = 0o600, inode: Optional[int] = None) -> int:
+    """Open a regular file of our own, or the one of that `inode`, which may have got its later owner already.
+
+    Raises OSError also for a link, and PermissionError for somebody else's file: a merge must not go on from what
+    another user has put into a shared directory.
+    """
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode)
     info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid():
+    if not stat.S_ISREG(info.st_mode) or (info.st_uid != os.geteuid() and info.st_ino != inode):
         os.close(fd)
         raise PermissionError(1, "is not a file of user %d" % os.geteuid(), path)
     return fd
@@ -97,6 +101,7 @@ def parse(text: bytes) -> Optional[Entry]:
                 shards = tuple((str(item.pop("name")), item) for item in plan["shards"])
                 entry = Entry(
                     str(plan["directory"]),
+                    int(plan["inode"]),
                     str(plan["header_digest"]),
                     int(plan["header_bytes"]),
                     int(plan["total"]),
@@ -171,13 +176,14 @@ class Journal:
         os.ftruncate(self._fd, 0)
         sync_data(self._fd)
 
-    def begin(self, plan: Plan, durable: int) -> None:
-        """Record `plan`, of which the bytes of the part before `durable` are durable already: the header, at least."""
+    def begin(self, plan: Plan, part: int, durable: int) -> None:
+        """Record `plan`, and that of its part (a descriptor) the bytes before `durable` are durable: the header, or more."""
         self._append(
             {
                 "format": FORMAT,
                 "plan": {
                     "directory": os.path.dirname(os.path.abspath(plan.shards[0].path)),
+                    "inode": os.fstat(part).st_ino,
                     "header_digest": plan.header_digest,
                     "header_bytes": len(plan.header),
                     "total": plan.total,

@@ -94,19 +94,22 @@ def merge(
         if found.verified and found.plan is not None:
             write_record(dest, found.plan)
     with Journal(dest, lambda: progress.begin("wait for another merge")) as journal:
-        found = survey(src, dest, consume, force, journal.read(), progress)
+        entry = journal.read()
+        found = survey(src, dest, consume, force, entry, progress)
         if found.state == "published":
             _tidy(dest, journal)
             tidied = True
             found = survey(src, dest, consume, force, None, progress)
         if found.state == "unchanged":
+            _forget(dest, journal)
             for path in found.removes:
                 os.unlink(path)
             if found.removes:
                 sync_directory(os.path.dirname(found.removes[0]))
             result = _unchanged(dest, found)
             return result._replace(changed=tidied or bool(found.removes), removed=len(found.removes))
-        return _Merge(dest, found, journal, progress, bool(consume), force).run(prepare)
+        inode = entry.inode if entry else None
+        return _Merge(dest, found, journal, inode, progress, consume, force).run(prepare)
 
 
 def _unchanged(dest: str, found: Survey) -> Result:
@@ -114,6 +117,13 @@ def _unchanged(dest: str, found: Survey) -> Result:
         write_record(dest, found.plan)
     count = None if found.plan is None else len(found.plan.shards)
     return Result(False, found.size, count, 0, found.verified, None, 0)
+
+
+def _forget(dest: str, journal: Journal) -> None:
+    """Remove the part, and what the journal says of it. No shard may be gone yet, or the destination has it."""
+    journal.clear()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(part_path(dest))
 
 
 def _tidy(dest: str, journal: Journal) -> None:
@@ -128,14 +138,21 @@ class _Merge:
     """One run of the copying, the journal's lock held."""
 
     def __init__(
-        self, dest: str, found: Survey, journal: Journal, progress: Progress, consume: bool, force: bool
+        self,
+        dest: str,
+        found: Survey,
+        journal: Journal,
+        inode: Optional[int],
+        progress: Progress,
+        consume: bool,
+        force: bool,
     ) -> None:
-        assert found.plan is not None
         self.dest = dest
         self.part = part_path(dest)
-        self.plan: Plan = found.plan
+        self.plan: Plan = found.plan  # there is one where something is left to merge
         self.durable = found.durable
         self.journal = journal
+        self.inode = inode  # of the part of an earlier run
         self.progress = progress
         self.consume = consume
         self.force = force
@@ -170,28 +187,25 @@ class _Merge:
     def _start(self) -> int:
         """A new part with its header, and its journal."""
         plan = self.plan
-        self.journal.clear()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.part)
+        _forget(self.dest, self.journal)
         fd = open_own(self.part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             # In consume mode the shards' own space is needed: it is reserved shard by shard.
             reserve(fd, 0, len(plan.header) if self.consume else plan.total)
             write_all(fd, plan.header, 0)
             os.fsync(fd)
-            self.journal.begin(plan, len(plan.header))
+            self.journal.begin(plan, fd, len(plan.header))
         except BaseException:
             os.close(fd)
-            os.unlink(self.part)
-            self.journal.clear()
+            _forget(self.dest, self.journal)
             raise
         self.durable = len(plan.header)
         return fd
 
     def _resume(self) -> int:
-        fd = open_own(self.part, os.O_RDWR)
+        fd = open_own(self.part, os.O_RDWR, inode=self.inode)
         try:
-            self.journal.begin(self.plan, self.durable)
+            self.journal.begin(self.plan, fd, self.durable)
             if not self.consume:
                 reserve(fd, 0, self.plan.total)
         except BaseException:

@@ -166,7 +166,7 @@ def _is_published(dest: str, entry: Entry) -> bool:
 def _header_bytes(path: str, entry: Entry) -> Optional[bytes]:
     """The merged header at the start of `path`; None where another one, or none, is there."""
     try:
-        fd = open_own(path, os.O_RDONLY)
+        fd = open_own(path, os.O_RDONLY, inode=entry.inode)
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:

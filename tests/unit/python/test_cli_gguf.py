@@ -71,3 +71,8 @@ def test_info(shards, tmp_path):
     code, out, _err = run("info", "--json", tmp_path / "set")
     found = json.loads(out)
     assert found["tensors"] == 9 and found["layers"] == 2 and found["chat_template"] and len(found["shards"]) == 3
+
+
+def test_help():
+    assert "merge " in run("--help")[1] and "info " in run("--help")[1]
+    assert "--consume" in run("merge", "--help")[1]

@@ -243,3 +243,45 @@ def test_the_part_is_lost(tmp_path):
     Path(part_path(str(dest))).unlink()
     with pytest.raises(gguf_merge.GGUFError, match="1 of 3 shards are missing: m-00001-of-00003.gguf"):
         again(paths[0], dest, consume=True)
+
+
+class Killed(BaseException):
+    """Stands for a kill at one place: nothing that a merge does on errors may run. Its cleaning up is switched off."""
+
+
+@pytest.mark.parametrize("place", ["prepared", "linked", "tidied"])
+@pytest.mark.parametrize("owner", [None, 65534])
+def test_killed_around_the_publishing(tmp_path, monkeypatch, place, owner):
+    """The file may have its later owner already, who is not the one that merges."""
+    paths = files.write_set(tmp_path, files.model(54).shards())
+    dest = tmp_path / "out.gguf"
+
+    def give_away(part):
+        if owner is not None and os.geteuid() == 0:
+            os.chown(part, owner, -1)
+        if place == "prepared":
+            raise Killed
+
+    def killed(*_args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if place == "linked":
+            patch.setattr(gguf_merge, "_tidy", killed)
+        if place == "tidied":
+            patch.setattr(gguf_merge.Journal, "remove", killed)
+        gguf_merge.merge(str(paths[0]), str(dest), True, False, Progress("test"), give_away)
+    assert dest.exists() == (place != "prepared") and not any(path.exists() for path in paths)
+    result = again(tmp_path, dest, consume=True) if place == "prepared" else again(paths[0], dest, consume=True)
+    assert result.changed and dest.read_bytes() == files.model(54).merged() and os.listdir(tmp_path) == ["out.gguf"]
+    assert not again(paths[0], dest, consume=True).changed
+
+
+def test_killed_before_the_plan_was_written_and_merged_by_another_tool_then(tmp_path):
+    paths = files.write_set(tmp_path, files.model(55).shards())
+    dest = tmp_path / "out.gguf"
+    Path(part_path(str(dest))).write_bytes(b"GGUF")
+    Path(journal_path(str(dest))).write_bytes(b'{"format": 1, "pl')
+    dest.write_bytes(files.model(55).merged())
+    assert not again(paths[0], dest).changed
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name for path in paths] + ["out.gguf"])
