@@ -117,6 +117,22 @@ def test_real_h100_table_agrees_with_its_xml():
     assert table["gpus"][0]["power_draw_w"] == 75
 
 
+def test_real_h200():
+    xml, table = fixture("h200-x1"), fixture("h200-x1", TABLE)
+    facts = facts_of(xml, query=fixture("h200-x1", "query-uuid.csv"))
+    check_types(facts)
+    assert facts["summary"] == "1 x NVIDIA H200, 143771 MiB, driver 580.159.04, CUDA 13.0"
+    gpu = facts["gpus"][0]
+    assert (gpu["uuid"], gpu["pci_id"]) == ("GPU-00000000-0000-0000-0000-000000000000", "00000000:00:06.0")
+    assert (gpu["compute_capability"], gpu["compute_capability_source"]) == ("9.0", "query")
+    assert [gpu[f"memory_{kind}_mib"] for kind in ("total", "used", "free", "reserved")] == [143771, 0, 143156, 616]
+    assert (gpu["power_draw_w"], gpu["power_limit_w"], gpu["temperature_c"]) == (79.48, 700.0, 43)
+    # Without the query, its name tells what to build for.
+    for text, parse in ((xml, parse_xml), (table, parse_table)):
+        gpu = facts_of(text, parse=parse)["gpus"][0]
+        assert (gpu["compute_capability"], gpu["compute_capability_source"]) == ("9.0", "product")
+
+
 def test_real_h800_table():
     facts = facts_of(fixture("h800-x8-driver550", TABLE), parse=parse_table)
     check_types(facts)
