@@ -106,23 +106,6 @@ _repository = _leaf(
     "owner/name", lambda value: isinstance(value, str) and re.match(r"^[\w.-]+/[\w.-]+$", value) is not None
 )
 
-_SOURCES = {
-    "pypi": {
-        "project": Field(_text, True),
-        "version": Field(_text, True),
-        "wheel": Field(_path, True),
-        "bytes": Field(_positive, True),
-        "sha256": Field(_sha256, True),
-        "members": Field(lambda value: _check_members(value), True),
-    },
-    "huggingface": {"id": Field(_repository, True), "revision": Field(_text)},
-    "modelscope": {"id": Field(_repository, True), "revision": Field(_text)},
-    "url": {"base": Field(_url, True)},
-    "git_lfs": {"url": Field(_url, True), "revision": Field(_text)},
-    "path": {"path": Field(_absolute, True)},
-}
-KINDS = tuple(_SOURCES)
-
 
 def _check_members(value):
     if not isinstance(value, dict) or not value:
@@ -133,6 +116,24 @@ def _check_members(value):
             yield str(name), "two relative paths", "%r: %r" % (name, member)
 
 
+_SOURCES = {
+    "pypi": {
+        "project": Field(_text, True),
+        "version": Field(_text, True),
+        "wheel": Field(_path, True),
+        "bytes": Field(_positive, True),
+        "sha256": Field(_sha256, True),
+        "members": Field(_check_members, True),
+    },
+    "huggingface": {"id": Field(_repository, True), "revision": Field(_text)},
+    "modelscope": {"id": Field(_repository, True), "revision": Field(_text)},
+    "url": {"base": Field(_url, True)},
+    "git_lfs": {"url": Field(_url, True), "revision": Field(_text)},
+    "path": {"path": Field(_absolute, True)},
+}
+KINDS = tuple(_SOURCES)
+
+
 def _check_source(value):
     kind = value.get("kind") if isinstance(value, dict) else None
     if kind not in _SOURCES:
@@ -140,8 +141,7 @@ def _check_source(value):
         yield "kind", "one of %s%s" % (", ".join(KINDS), "; did you mean %s?" % near[0] if near else ""), repr(kind)
         return
     fields = dict(_SOURCES[kind], kind=Field(_text, True))
-    for problem in _mapping(fields)(value):
-        yield problem
+    yield from _mapping(fields)(value)
 
 
 _FILE = {"path": Field(_path, True), "bytes": Field(_positive), "sha256": Field(_sha256)}

@@ -31,7 +31,7 @@ options:
     type: path
     default: /etc/dsdeploy/deployments
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""

@@ -35,7 +35,7 @@ options:
     type: bool
     default: false
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""

@@ -35,7 +35,7 @@ options:
     elements: str
     default: []
 author:
-  - The dsdeploy developers
+  - The dsdeploy developers (@dsdeploy)
 """
 
 EXAMPLES = r"""

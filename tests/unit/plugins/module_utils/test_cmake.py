@@ -124,8 +124,8 @@ def output(text):
         (
             PACKAGE,
             "CMake Error at /usr/share/cmake-3.25/Modules/FindPackageHandleStandardArgs.cmake:230 (message): Could NOT "
-            "find OpenSSL, try to set the path to OpenSSL root folder in the system variable OPENSSL_ROOT_DIR (missing: "
-            "OPENSSL_CRYPTO_LIBRARY OPENSSL_INCLUDE_DIR)",
+            "find OpenSSL, try to set the path to OpenSSL root folder in the system variable OPENSSL_ROOT_DIR "
+            "(missing: OPENSSL_CRYPTO_LIBRARY OPENSSL_INCLUDE_DIR)",
             "A library that the build needs is missing",
         ),
         (ARCHITECTURE, "nvcc fatal   : Unsupported gpu architecture 'compute_35'", "does not know this GPU"),
