@@ -10,4 +10,9 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action impor
 
 
 class ActionModule(ProgressAction):
-    pass
+    def _run_job(self, task_vars):
+        # A model that is complete needs no job in the background, which takes several more round trips.
+        known = self._execute_module(module_args=dict(self._task.args, probe=True), task_vars=task_vars)
+        if known.get("failed") or known.get("complete", True):
+            return known
+        return super()._run_job(task_vars)

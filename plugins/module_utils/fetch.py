@@ -59,6 +59,11 @@ class Fetch:
 
     # --- what is there ---
 
+    def is_complete(self):
+        """Whether the manifest is there and every file has its size and time; reads no file."""
+        manifest = model_store.read_manifest(self.directory)
+        return manifest is not None and model_store.compare(self.directory, manifest) == ([], [])
+
     def state(self):
         """``(manifest or None, lines that say what is wrong, whether a sound file's time has changed)``.
 

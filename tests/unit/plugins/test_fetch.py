@@ -85,6 +85,7 @@ def assert_complete(one, root, names=tuple(FILES)):
     for name in names:
         assert model_store.sha256_of(os.path.join(one.directory, name)) == digest(root, name)
     assert not os.path.exists(one.partial)
+    assert one.is_complete()
     assert one.state()[1:] == ([], False)
 
 
@@ -229,6 +230,7 @@ def test_damaged_file_alone_is_fetched_again(hub, root, make):
         handle.seek(1000)
         handle.write(b"damage")
     again = make(entry(HF))
+    assert not again.is_complete()
     assert "q4/m-00002-of-00002.gguf has sha256" in again.state()[1][0]
     hub.faults.append({"fault": "404", "match": "m-00002", "times": 9})
     with pytest.raises(StoreError):
