@@ -147,6 +147,7 @@ log_tail:
 
 import errno
 import os
+import shutil
 import time
 from typing import Any
 
@@ -156,6 +157,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.build_prefix import B
 from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
 
 PROJECT = "CMakeLists.txt"
+FULL = 16 << 20  # bytes; on a full disk CMake may fail over a file that it has cut, without a word of the disk
 DEEPEST = 3  # directories above the project in an archive; an sdist has it in the second
 
 
@@ -240,9 +242,13 @@ class Build:
 
         code = process.stream(argv, {"NINJA_STATUS": cmake.NINJA_STATUS}, take, pass_fds=(self.lock,))
         if code:
+            directory = os.path.dirname(self.prefix)
             why = output.first_error() or (output.tail() or ["no output"])[-1]
             message = "cannot %s %s (%s): %s" % (what, self.prefix, cmake.how_it_ended(code), why)
-            raise BuildError(message, output.hint(os.path.dirname(self.prefix), self.jobs), output.tail())
+            hint = output.hint(directory, self.jobs)
+            if not hint and shutil.disk_usage(directory).free < FULL:
+                hint = "The disk is almost full: free space on the file system of %s." % directory
+            raise BuildError(message, hint, output.tail())
 
     def install(self, targets: list[str]) -> None:
         """Move the programs, and only them, to `<prefix>.new/bin`."""
