@@ -177,7 +177,7 @@ class Journal:
         sync_data(self._fd)
 
     def begin(self, plan: Plan, part: int, durable: int) -> None:
-        """Record `plan`, and how many bytes of its part (a descriptor) are durable: the header, or more."""
+        """Record `plan`; of its `part` (a descriptor) the bytes before `durable`, at least the header, are durable."""
         self._append(
             {
                 "format": FORMAT,
