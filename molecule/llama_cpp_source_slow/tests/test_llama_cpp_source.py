@@ -9,6 +9,13 @@ import testinfra
 SERVER = "bash -lc 'command -v llama-server'"
 
 
+def said(host, command):
+    """What a program says in a login shell, on stdout and stderr."""
+    result = host.run("bash -lc %s", command)
+    assert result.rc == 0
+    return result.stdout + result.stderr
+
+
 def builder_and_other():
     config = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "ssh_config"
     names = ("llama-cpp-source-one", "llama-cpp-source-two")
@@ -24,17 +31,17 @@ def test_it_serves(host):
 
 
 def test_its_version_is_the_source_s(host):
-    said = host.run("bash -lc 'llama-server --version'")
-    assert "version: 11434" in said.stdout + said.stderr
+    assert "(build 11434, " in said(host, "llama-server --version")
     assert '"version": "11434"' in host.file("/etc/dsdeploy/deployments/llama_cpp.json").content_string
 
 
 def test_the_other_programs_came_with_it(host):
     model = host.check_output("sudo find /var/lib/dsdeploy/models -name '*.gguf'")
-    split = "bash -lc 'llama-gguf-split --split --split-max-size 50M %s /tmp/part'"
-    assert "gguf_split: 2 gguf split written" in host.run(split % model).stdout
+    split = f"llama-gguf-split --split --split-max-size 50M {model} /tmp/part"
+    assert "gguf_split: 2 gguf split written" in said(host, split)
     host.check_output("rm /tmp/part-00001-of-00002.gguf /tmp/part-00002-of-00002.gguf")
-    assert "version: 11434" in "".join(host.run("bash -lc 'llama-cli --version'")[3:5])
+    assert "(build 11434, " in said(host, "llama-cli --version")
+    assert "build: unknown (11434)" in said(host, f"llama-bench -m {model} -t 1 -p 8 -n 8 -r 1")
 
 
 def test_nothing_is_left_but_the_programs(host):
