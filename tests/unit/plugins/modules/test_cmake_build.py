@@ -276,8 +276,12 @@ def sleepers(work):
 
 def test_killed_in_the_middle(source, prefix, tmp_path):
     asleep = tmp_path / "asleep"
-    module = run_module.start("cmake_build", arguments(source, prefix, f"-DSLEEP={asleep}"))
+    told = tmp_path / "progress"
+    watched = {"DSDEPLOY_PROGRESS_FILE": str(told)}
+    module = run_module.start("cmake_build", arguments(source, prefix, f"-DSLEEP={asleep}"), environment=watched)
     wait_for(asleep.exists)
+    report = json.loads(told.read_text())
+    assert (report["what"], report["unit"], report["pid"]) == ("build", "steps", module.pid)
     assert sleepers(f"{prefix}.work")
     module.send_signal(signal.SIGKILL)
     module.communicate()
