@@ -10,11 +10,12 @@ from dsdeploy import events
 from dsdeploy.tracker import plain_text
 
 CHANGES_SHOWN = 8
+BYTES = ("B", "bytes")
 
 
 def amount(value: float, unit: str) -> str:
     """`value` in `unit` for people: bytes as KiB, MiB, …, anything else as it is."""
-    if unit not in ("B", "bytes"):
+    if unit not in BYTES:
         return f"{value:g} {unit}".strip()
     for name in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(value) < 1024 or name == "TiB":
@@ -37,11 +38,12 @@ def progress(event: events.Progress) -> str:
     parts = [event.what or event.task]
     if event.total:
         parts.append(f"{min(event.done / event.total, 1):.0%}")
-        parts.append(f"({amount(event.done, event.unit)} of {amount(event.total, event.unit)})")
+        done = amount(event.done, event.unit if event.unit in BYTES else "")
+        parts.append(f"({done} of {amount(event.total, event.unit)})")
     else:
         parts.append(amount(event.done, event.unit))
     if event.rate:
-        parts.append(f"{amount(event.rate, event.unit)}/s")
+        parts.append(f"{amount(event.rate if event.unit in BYTES else round(event.rate, 1), event.unit)}/s")
     if event.eta_s is not None:
         parts.append(f"{duration(event.eta_s)} left")
     return " ".join(parts)

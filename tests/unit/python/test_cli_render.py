@@ -171,8 +171,8 @@ def test_plain_progress_is_throttled(capsys: pytest.CaptureFixture[str]) -> None
     renderer.event(events.Progress("h", "T", "m", 100.0, 100.0, "files", None, None))
     told = capsys.readouterr().err.splitlines()
     assert [line.split("(")[1] for line in told] == [
-        "0 files of 100 files)",
-        "10 files of 100 files)",
-        "20 files of 100 files)",
-        "100 files of 100 files)",
+        "0 of 100 files)",
+        "10 of 100 files)",
+        "20 of 100 files)",
+        "100 of 100 files)",
     ]

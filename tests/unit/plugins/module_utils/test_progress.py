@@ -59,6 +59,17 @@ def test_the_rate_is_that_of_the_last_seconds(clock):
     assert (seen[-1]["what"], seen[-1]["rate"], seen[-1]["total"]) == ("publish", 0.0, 5)
 
 
+def test_steps_are_averaged_over_the_stage(clock):
+    seen = []
+    job = Progress("configure", report=seen.append, unit="steps")
+    clock.now += 100
+    job.begin("build", 100)
+    for step in range(1, 21):  # ten quick ones, then ten slow ones
+        clock.now += 1 if step <= 10 else 19
+        job.update(step)
+    assert (seen[-1]["rate"], seen[-1]["eta_s"]) == (0.1, 800)
+
+
 def test_a_job_survives_that_its_file_cannot_be_written(monkeypatch, tmp_path, clock):
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "no" / "p.json"))
     with Progress("merge", 10) as job:
