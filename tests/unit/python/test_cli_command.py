@@ -34,10 +34,14 @@ def test_help_names_every_verb_and_exit_code(dsdeploy) -> None:  # type: ignore[
         assert word in done.stdout
 
 
-# gguf works on local files, without hosts.
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "gguf"])
+# gguf works on local files, without hosts; model has verbs of its own.
+PLAYBOOK_VERBS = [verb for verb in VERBS if verb not in ("gguf", "model")]
+PLAYBOOK_VERBS += ["model list", "model verify", "model prune"]
+
+
+@pytest.mark.parametrize("verb", PLAYBOOK_VERBS)
 def test_every_verb_has_help_and_the_common_options(dsdeploy, verb: str) -> None:  # type: ignore[no-untyped-def]
-    done = dsdeploy(verb, "--help")
+    done = dsdeploy(*verb.split(), "--help")
     assert done.returncode == 0
     for option in (
         "--inventory",
