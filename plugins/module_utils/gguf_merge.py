@@ -42,6 +42,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progr
 from ansible_collections.dsdeploy.llm.plugins.module_utils.range_copy import (
     Copier,
     Flusher,
+    ReadAhead,
     SourceEnded,
     reserve,
     sync_directory,
@@ -239,12 +240,14 @@ class _Merge:
             reserve(fd, start, shard.target_end - start)
         source = os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            ahead = ReadAhead(source, shard.data_start + start - shard.target, shard.data_start + shard.data_bytes)
             for piece in pieces(self.plan, index, start):
                 done = 0
                 if piece.shard is None:
                     write_all(fd, bytes(piece.count), piece.target)
                     done = piece.count
                 while done < piece.count:
+                    ahead.reach(piece.source + done)
                     done += self.copier.copy(source, fd, piece.source + done, piece.target + done, piece.count - done)
                     flusher.wrote(piece.target + done)
                     self.progress.update(piece.target + done)

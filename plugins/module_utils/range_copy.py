@@ -14,6 +14,7 @@ from typing import Callable, Optional
 
 CHUNK = 16 * 1024 * 1024  # bytes a system call: small enough that a signal is answered at once
 BUFFER = 1024 * 1024
+AHEAD = 32 * 1024 * 1024  # bytes that the kernel is asked to read before they are copied
 FLUSH = 256 * 1024 * 1024  # bytes between two calls of fdatasync
 MAX_UNFLUSHED = 4 * FLUSH
 
@@ -71,6 +72,23 @@ def _read_write(source: int, target: int, source_at: int, target_at: int, count:
     data = os.pread(source, min(count, BUFFER), source_at)
     write_all(target, data, target_at)
     return len(data)
+
+
+class ReadAhead:
+    """Has a file read ahead of the copy. Left alone the kernel reads 128 KiB ahead, and the disk waits for the copy."""
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        self._fd = fd
+        self._asked = start
+        self._end = end
+
+    def reach(self, offset: int) -> None:
+        """The copy is at `offset`."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        while self._asked < min(self._end, offset + AHEAD):
+            os.posix_fadvise(self._fd, self._asked, min(CHUNK, self._end - self._asked), os.POSIX_FADV_WILLNEED)
+            self._asked += CHUNK
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:
