@@ -107,7 +107,7 @@ def test_a_choice_nothing_like_any_suggests_none() -> None:
         ("[Errno 28] No space left on device", "Free space"),
         ("E: You don't have enough free space in /var/cache/apt/archives/.", "Free space"),
         ("Could not get lock /var/lib/dpkg/lock-frontend", "wait until it is done"),
-        ("Temporary failure resolving 'deb.debian.org'", "mirrors"),
+        ("Temporary failure resolving 'mirror.example'", "mirrors"),
     ],
 )  # fmt: skip
 def test_hint_for_what_any_host_can_lack(said: str, hint: str) -> None:
