@@ -84,7 +84,7 @@ deployments:
       description: C(name), C(manager) and C(log) of the service.
       type: dict
     dirs:
-      description: Directories that belong to the deployment.
+      description: Directories and files that belong to the deployment and go with it.
       type: list
       elements: str
     file:
