@@ -87,7 +87,8 @@ def test_kill_9(files, hub_url, tmp_path):
     worst, kills, before = 0, 0, {}
     while kills < KILLS:
         entry = {"name": f"m{kills}", "format": "gguf", "sources": [{"kind": "huggingface", "id": "o/m"}]}
-        options = {"mirrors": {"huggingface": [hub_url]}, "limit": 60 * CHUNK, "connections": 16}
+        # So slow that the kills come in the middle of it, also where a process starts at once.
+        options = {"mirrors": {"huggingface": [hub_url]}, "limit": 20 * CHUNK, "connections": 16}
         command = [sys.executable, "-c", RUN, str(ROOT / ".collections"), json.dumps(entry), str(tmp_path)]
         for _again in range(4):
             process = subprocess.Popen(command + [json.dumps(options)])
@@ -96,7 +97,9 @@ def test_kill_9(files, hub_url, tmp_path):
             process.wait()
             kills += 1
             partial = tmp_path / entry["name"] / "main" / model_store.PARTIAL
-            assert not (tmp_path / entry["name"] / "main" / model_store.MANIFEST).exists()
+            # It may have been done before the kill came: then there is nothing to resume, and the files are right (below).
+            if (tmp_path / entry["name"] / "main" / model_store.MANIFEST).exists():
+                break
             for name, data in content.items():
                 if (partial / name).exists() and (partial / (name + ".journal")).stat().st_size:
                     lost, there = lost_bytes(str(partial / name), data)
