@@ -113,8 +113,9 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
         handle.write("\n".join(requirements) + "\n")
     command = [os.path.join(path, "bin", "python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
     command += ["--only-binary", ":all:", "--requirement", listing]
+    # Not as an argument, which others on the host can see: it may hold a password.
     if module.params["index_url"]:
-        command += ["--index-url", module.params["index_url"]]
+        environ["PIP_INDEX_URL"] = module.params["index_url"]
     rc, out, err = module.run_command(command, environ_update=environ)
     if rc:
         said = [line for line in (err or out).splitlines() if line.strip()]

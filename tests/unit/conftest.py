@@ -5,5 +5,9 @@
 import sys
 from pathlib import Path
 
+from ansible.plugins.loader import init_plugin_loader
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / ".collections"), str(ROOT / "python")]
+# Before anything of the collection is imported: role variables are templated with its filters (tests/unit/roles).
+init_plugin_loader([str(ROOT / ".collections")])

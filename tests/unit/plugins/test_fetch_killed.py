@@ -97,7 +97,7 @@ def test_kill_9(files, hub_url, tmp_path):
             process.wait()
             kills += 1
             partial = tmp_path / entry["name"] / "main" / model_store.PARTIAL
-            # It may have been done before the kill came: then there is nothing to resume, and the files are right (below).
+            # Done before the kill came: there is nothing to resume, and the files are right (below).
             if (tmp_path / entry["name"] / "main" / model_store.MANIFEST).exists():
                 break
             for name, data in content.items():

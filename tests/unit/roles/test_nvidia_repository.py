@@ -1,0 +1,70 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's repository as it is resolved for each distribution."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from resolve import resolve
+
+NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
+OLD, DEBIAN_13, RPM = (
+    "EB693B3035CD5710E231E123A4B469963BF863CC",
+    "02182E60104FCDC26EAE1B8597A5D4CB8793F200",
+    "610C7B14E068A878070DA4E99CD0A493D42D0685",
+)
+
+
+def of(host, name, host_facts=None, **inventory):
+    return resolve("nvidia_repository", host, name, host_facts, **inventory)
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "key", "fingerprint"),
+    [
+        ("Ubuntu 22.04", f"{NVIDIA}/ubuntu2204/x86_64", "3bf863cc.pub", OLD),
+        ("Ubuntu 24.04", f"{NVIDIA}/ubuntu2404/x86_64", "3bf863cc.pub", OLD),
+        ("Debian 12", f"{NVIDIA}/debian12/x86_64", "3bf863cc.pub", OLD),
+        ("Debian 13", f"{NVIDIA}/debian13/x86_64", "8793F200.pub", DEBIAN_13),
+        ("RHEL 8", f"{NVIDIA}/rhel8/x86_64", "D42D0685.pub", RPM),
+        ("RHEL 9", f"{NVIDIA}/rhel9/x86_64", "D42D0685.pub", RPM),
+        ("Rocky 9", f"{NVIDIA}/rhel9/x86_64", "D42D0685.pub", RPM),
+    ],
+)
+def test_repository_and_key(host, url, key, fingerprint):
+    assert of(host, "nvidia_repository_url") == url
+    assert of(host, "nvidia_repository_key_url") == f"{url}/{key}"
+    assert of(host, "nvidia_repository_key_fingerprint") == fingerprint
+    # The last eight digits of a key's fingerprint are its name.
+    assert fingerprint.endswith(key.removesuffix(".pub").upper())
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("Debian 12", f"/usr/share/keyrings/dsdeploy-nvidia-{OLD}.asc"),
+        ("Rocky 9", f"/etc/pki/rpm-gpg/RPM-GPG-KEY-dsdeploy-nvidia-{RPM}"),
+    ],
+)
+def test_the_key_s_place(host, path):
+    assert of(host, "_nvidia_repository_key_file") == path
+
+
+def test_arm_servers_have_a_name_of_nvidia_s_own():
+    arm = {"architecture": "aarch64"}
+    assert of("Ubuntu 22.04", "nvidia_repository_url", arm) == f"{NVIDIA}/ubuntu2204/sbsa"
+
+
+def test_it_comes_from_the_mirror():
+    mirrors = {"cuda_repository": "http://mirror.example/cuda"}
+    found = of("RHEL 9", "nvidia_repository_key_url", dsdeploy_mirrors=mirrors)
+    assert found == "http://mirror.example/cuda/rhel9/x86_64/D42D0685.pub"
+
+
+def test_an_unknown_distribution_has_none():
+    assert of("SLES 15", "_nvidia_repository_entry") == {}
+    assert of("SLES 15", "nvidia_repository_key_fingerprint") == ""
