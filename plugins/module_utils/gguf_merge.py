@@ -42,7 +42,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progr
 from ansible_collections.dsdeploy.llm.plugins.module_utils.range_copy import (
     Copier,
     Flusher,
-    ReadAhead,
+    ReadOnce,
     SourceEnded,
     reserve,
     sync_directory,
@@ -240,18 +240,19 @@ class _Merge:
             reserve(fd, start, shard.target_end - start)
         source = os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            ahead = ReadAhead(source, shard.data_start + start - shard.target, shard.data_start + shard.data_bytes)
+            passage = ReadOnce(source, shard.data_start + start - shard.target, shard.data_start + shard.data_bytes)
             for piece in pieces(self.plan, index, start):
                 done = 0
                 if piece.shard is None:
                     write_all(fd, bytes(piece.count), piece.target)
                     done = piece.count
                 while done < piece.count:
-                    ahead.reach(piece.source + done)
+                    passage.reach(piece.source + done)
                     done += self.copier.copy(source, fd, piece.source + done, piece.target + done, piece.count - done)
                     flusher.wrote(piece.target + done)
                     self.progress.update(piece.target + done)
                 flusher.wrote(piece.target + done)
+            passage.reach(shard.data_start + shard.data_bytes)
             same = _same_file(shard, os.fstat(source))
         except SourceEnded:
             same = False

@@ -74,18 +74,26 @@ def _read_write(source: int, target: int, source_at: int, target_at: int, count:
     return len(data)
 
 
-class ReadAhead:
-    """Has a file read ahead of the copy. Left alone the kernel reads 128 KiB ahead, and the disk waits for the copy."""
+class ReadOnce:
+    """Has a file that is read once, from `start` to `end`, read ahead of the copy and dropped from memory behind it.
+
+    Left alone the kernel reads 128 KiB ahead, and the disk waits for the copy. Copied bytes that stay in memory make
+    the kernel look for fresh pages for what is written: a merge from a cold cache then took 1.6 times as long.
+    """
 
     def __init__(self, fd: int, start: int, end: int) -> None:
         self._fd = fd
         self._asked = start
+        self._kept = start
         self._end = end
 
     def reach(self, offset: int) -> None:
-        """The copy is at `offset`."""
+        """Every byte before `offset` is copied."""
         if not hasattr(os, "posix_fadvise"):
             return
+        if offset > self._kept:
+            os.posix_fadvise(self._fd, self._kept, offset - self._kept, os.POSIX_FADV_DONTNEED)
+            self._kept = offset
         while self._asked < min(self._end, offset + AHEAD):
             os.posix_fadvise(self._fd, self._asked, min(CHUNK, self._end - self._asked), os.POSIX_FADV_WILLNEED)
             self._asked += CHUNK
