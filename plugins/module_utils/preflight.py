@@ -96,6 +96,23 @@ def loopback_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Op
     )
 
 
+def glibc_problems(found: str, oldest: str) -> List[Problem]:
+    """What is wrong with a C library, as confstr names it (`glibc 2.36`), for packages that are built on `oldest`."""
+
+    def key(version: str) -> List[int]:
+        return [int(part) for part in version.split(".")]
+
+    name, _space, version = found.partition(" ")
+    if name == "glibc" and key(version) >= key(oldest):
+        return []
+    return [
+        Problem(
+            "glibc %s or newer is needed, this host has %s" % (oldest, found or "another C library"),
+            "Use a newer release of the distribution.",
+        )
+    ]
+
+
 def missing_command(name: str) -> Problem:
     """What is wrong when a command is not there."""
     hints = {

@@ -10,10 +10,10 @@ there, replaced as a whole at most twice a second:
     {"what": "merge", "done": 12300000000, "total": 404000000000, "unit": "B", "rate": 1.2e9, "eta_s": 326,
      "started": 1760000000.0, "updated": 1760000010.0, "pid": 4711}
 
-`total` and `eta_s` are null where they are not known. `unit` is B for bytes, else any noun. `rate` is units a second:
-of bytes over the last ten seconds or so, of anything else since the stage began, because such units differ too much
-from each other (a step of a CUDA build takes from 0.1 to 60 s). Where the variable is not set, every call returns at
-once.
+`total` and `eta_s` are null where they are not known. `unit` is B for bytes, s for a wait, else any noun. `rate` is
+units a second: of bytes over the last ten seconds or so, of anything else since the stage began, because such units
+differ too much from each other (a step of a CUDA build takes from 0.1 to 60 s). Where the variable is not set, every
+call returns at once.
 
 The other half, which sets the variable, polls the file and shows it, is plugins/plugin_utils/progress_action.py; any
 module becomes one with progress by a three-line action plugin of its name. The dsdeploy command reads the same numbers
@@ -89,6 +89,8 @@ class Progress:
         )
 
     def _rate(self, now: float, done: int) -> float:
+        if self.unit == "s":
+            return 0.0  # of a wait: seconds pass at one a second
         if self.unit != "B" and len(self._samples) > 1:
             self._samples.pop()
         self._samples.append((now, done))

@@ -22,8 +22,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Ht
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 
+PIP_KEYS = ("index-url", "extra-index-url", "find-links", "cert", "proxy")
+
+
 def pip_config(environ, read=None):
-    """What pip on this host would use: ``{index-url, extra-index-url, cert, proxy}``, only what is set.
+    """What pip on this host would use, of `PIP_KEYS` what is set.
 
     Order as in pip: global file, user file, virtual environment's file, ``PIP_CONFIG_FILE``, environment.
     Source: pip documentation, "Configuration".
@@ -56,10 +59,10 @@ def pip_config(environ, read=None):
         except configparser.Error:
             continue  # pip itself will complain to its user; an unreadable file configures nothing here
         for section in ("global", "download"):
-            for key in ("index-url", "extra-index-url", "cert", "proxy"):
+            for key in PIP_KEYS:
                 if parser.has_option(section, key):
                     found[key] = parser.get(section, key).strip()
-    for key in ("index-url", "extra-index-url", "cert", "proxy"):
+    for key in PIP_KEYS:
         value = environ.get("PIP_" + key.upper().replace("-", "_"))
         if value:
             found[key] = value

@@ -20,6 +20,7 @@ description:
     O(service).
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.progress
   - dsdeploy.llm.supervisor
 attributes:
   check_mode:
@@ -68,6 +69,17 @@ options:
     description: How long to wait for O(health_path), in seconds.
     type: int
     default: 600
+  wait:
+    description:
+      - Whether to wait for the server. Without it one that is not healthy yet is answered with RV(waiting).
+      - The action plugin asks so first, because a server that is up needs no job in the background.
+    type: bool
+    default: true
+  metrics_path:
+    description:
+      - Path of the server's own metrics, in the Prometheus format, such as V(/metrics) of vLLM and SGLang. With it
+        RV(tokens_per_s) is what the server measured.
+    type: str
   answer_timeout:
     description:
       - How long the whole answer may take, in seconds. A stream which stalls ends here too.
@@ -171,6 +183,10 @@ usage:
   description: C(prompt_tokens), C(completion_tokens), C(total_tokens); V(null) where the server does not count.
   returned: when a question was asked
   type: dict
+waiting:
+  description: Whether the server is not healthy yet, and nothing was asked.
+  returned: when O(wait=false) and the server is not healthy
+  type: bool
 health_wait_s:
   description: Seconds until the server was healthy.
   returned: when the server was healthy
@@ -186,6 +202,7 @@ tokens_per_s:
 tokens_per_s_source:
   description:
     - Who measured. V(timings) is llama.cpp, V(eval_duration) is Ollama.
+    - V(metrics) is the server at O(metrics_path), the time between two tokens.
     - V(usage) is this module. The tokens that the server counted, less the first, over the time from the first to
       the last.
   returned: when a question was asked
@@ -206,8 +223,10 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import (
     HEALTH_PATHS,
+    HTTP_TIMEOUT,
     QUESTION,
     Endpoint,
     ProbeError,
@@ -216,6 +235,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import (
     wait_healthy,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_stream import one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
     SUPERVISOR_CONFIG,
     SUPERVISORCTL,
@@ -291,13 +311,41 @@ def check_options(params: Dict[str, Any]) -> None:
     for name in ("health_timeout", "answer_timeout", "max_tokens"):
         if params[name] < 1:
             raise ValueError(f"{name}: must be at least 1, not {params[name]}")
-    if params["health_path"] and not re.match(r"/[\x21-\x7e]*\Z", params["health_path"]):
-        raise ValueError(f"health_path: '{one_line(params['health_path'])}' is not a path that starts with /")
+    for name in ("health_path", "metrics_path"):
+        if params[name] and not re.match(r"/[\x21-\x7e]*\Z", params[name]):
+            raise ValueError(f"{name}: '{one_line(params[name])}' is not a path that starts with /")
     try:
         re.compile(params["expect"] or "")
     except re.error as exc:
         raise ValueError(f"expect: not a regular expression: {exc}") from exc
     Endpoint(params["url"])
+
+
+class NotYet(Exception):
+    """The server is not healthy yet, and is not to be waited for."""
+
+
+def metrics(endpoint: Endpoint, path: Optional[str]) -> Dict[str, float]:
+    """The server's own metrics; none where it has none."""
+    if not path:
+        return {}
+    try:
+        status, _type, body = endpoint.get(path, HTTP_TIMEOUT)
+    except ProbeError:
+        return {}
+    return engine_metrics.parse(body.decode("utf-8", "replace")) if status == 200 else {}
+
+
+def teller(progress: Progress, wait: bool) -> Callable[[float, float, str], None]:
+    """What `wait_healthy` reports, as progress in seconds. Raises NotYet instead where waiting is not wanted."""
+
+    def on_wait(elapsed: float, _deadline: float, state: str) -> None:
+        if not wait:
+            raise NotYet()
+        progress.what = "waiting for the engine (%s)" % state.rpartition(": ")[2]
+        progress.update(int(elapsed))
+
+    return on_wait
 
 
 def probe(
@@ -310,6 +358,7 @@ def probe(
     """Wait, ask and judge; fills `result`. Raises ProbeError."""
     path = params["health_path"] or HEALTH_PATHS[params["api"]]
     result["health_wait_s"] = round(wait_healthy(endpoint, path, params["health_timeout"], check_service, on_wait), 3)
+    before = metrics(endpoint, params["metrics_path"])
     wanted = ("model", "system", "max_tokens", "temperature")
     try:
         answer = ask(
@@ -323,6 +372,9 @@ def probe(
         result.update(exc.result)
         raise
     result.update(answer)
+    speed = engine_metrics.tokens_per_s(before, metrics(endpoint, params["metrics_path"]))
+    if speed:
+        result.update(tokens_per_s=speed, tokens_per_s_source="metrics")
     wrong = judge(answer, params["expect"])
     if wrong:
         raise ProbeError(*wrong)
@@ -341,6 +393,8 @@ def main() -> None:
             max_tokens=dict(type="int", default=2048, no_log=False),
             temperature=dict(type="float"),
             health_path=dict(type="str"),
+            metrics_path=dict(type="str"),
+            wait=dict(type="bool", default=True),
             health_timeout=dict(type="int", default=600),
             answer_timeout=dict(type="int", default=300),
             expect=dict(type="str"),
@@ -382,7 +436,11 @@ def main() -> None:
     service = Service(module) if params["service"] else None
     failure = None
     try:
-        probe(params, endpoint, service.check if service else None, result)
+        with Progress("waiting for the engine", unit="s") as progress:
+            on_wait = teller(progress, params["wait"])
+            probe(params, endpoint, service.check if service else None, result, on_wait)
+    except NotYet:
+        module.exit_json(msg="the server is not healthy yet", waiting=True, **result)
     except ProbeError as exc:
         failure = exc
     if service and service.state:

@@ -40,7 +40,7 @@ options:
       - Kinds of sources to use, the first that works wins. Empty means all, as the entry lists them.
     type: list
     elements: str
-    choices: [pypi, huggingface, modelscope, url, git_lfs, path]
+    choices: [pypi, huggingface, modelscope, url, git_lfs, path, generated]
     default: []
   mirrors:
     description:

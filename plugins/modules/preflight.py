@@ -76,6 +76,9 @@ options:
     type: list
     elements: str
     default: []
+  glibc:
+    description: Oldest GNU C library that what is installed runs with, such as V(2.31).
+    type: str
   require:
     description: Conditions of the role's own.
     type: list
@@ -207,6 +210,14 @@ def space(path: str) -> dict:
     return {"mount": there, "free_bytes": stat.f_bavail * stat.f_frsize}
 
 
+def libc() -> str:
+    """Such as `glibc 2.36`; empty where it is another library."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (OSError, ValueError):
+        return ""
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -229,6 +240,7 @@ def main() -> None:
             },
             "commands": {"type": "list", "elements": "str", "default": []},
             "require_commands": {"type": "list", "elements": "str", "default": []},
+            "glibc": {"type": "str"},
             "require": {
                 "type": "list",
                 "elements": "dict",
@@ -253,6 +265,8 @@ def main() -> None:
     problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]
+    if p["glibc"]:
+        problems += preflight.glibc_problems(libc(), p["glibc"])
     problems += [preflight.Problem(rule["msg"], rule["hint"]) for rule in p["require"] if not rule["that"]]
     for warning in filter(None, p["warn"]):
         module.warn(warning)

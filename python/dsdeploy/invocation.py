@@ -13,6 +13,7 @@ from dsdeploy.collection import Collection
 from dsdeploy.errors import DsdeployError
 
 PLAYBOOKS = {"up": "deepseek_r1", "status": "status", "ask": "ask", "logs": "logs", "down": "down"}
+PLAYBOOKS["rollback"] = "rollback"
 PLAYBOOKS.update({f"model {verb}": f"model_{verb}" for verb in ("list", "verify", "prune")})
 DEFAULT_INVENTORY = "local"
 

@@ -15,6 +15,7 @@ VERBS = {
     "ask": "dsdeploy.cli.ask:ask",
     "logs": "dsdeploy.cli.logs:logs",
     "down": "dsdeploy.cli.down:down",
+    "rollback": "dsdeploy.cli.rollback:rollback",
     "model": "dsdeploy.cli.model:model",
     "gguf": "dsdeploy.cli.gguf:gguf",
 }

@@ -10,6 +10,8 @@ from dsdeploy.tracker import Tracker, plain_text
 
 # A long task's progress is worth a line every so many seconds.
 PROGRESS_EVERY = 10.0
+# Verbs that change hosts: their way is told.
+CHANGING = ("up", "down", "rollback")
 
 
 class PlainRenderer:
@@ -26,7 +28,7 @@ class PlainRenderer:
             case events.Start():
                 self._verb = event.verb
                 what = f"dsdeploy {event.verb}{' --check' if event.check else ''}"
-                if event.verb in ("up", "down"):
+                if event.verb in CHANGING:
                     self.note(f"{what}: inventory {', '.join(event.inventory)}")
             case events.Stage(status="started"):
                 if self._tells_the_way():
@@ -61,7 +63,7 @@ class PlainRenderer:
 
     def _tells_the_way(self) -> bool:
         """The verbs that only read are over in a moment: their result says it all."""
-        return self._verb in ("up", "down") or bool(self._verbose)
+        return self._verb in CHANGING or bool(self._verbose)
 
     def _summary(self, summary: events.Summary) -> None:
         for line in text.result(summary, self._reasoning, self._logs, bool(self._verbose)):

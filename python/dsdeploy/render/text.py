@@ -74,6 +74,7 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
         "up": "What is done stays as it is; the task named may be half done. "
         "Run `dsdeploy up` again: it goes on from there.",
         "down": "What is stopped stays stopped. Run `dsdeploy down` again: it goes on from there.",
+        "rollback": "The engine may run as before or as after it: `dsdeploy status` says which.",
     }.get(summary.verb, f"`dsdeploy {summary.verb}` changes nothing on the hosts.")
 
 
@@ -95,7 +96,7 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
 
 def _host(summary: events.Summary, name: str, host: events.HostSummary, reasoning: bool, every: bool) -> Iterator[str]:
     yield f"{name}: {_ended(summary, host)}"
-    if summary.verb == "up":
+    if summary.verb in ("up", "rollback"):
         for found in host.deployments:
             yield f"  endpoint  {found['endpoint']}"
             yield f"  model     {found['model']}"
@@ -116,7 +117,7 @@ def _ended(summary: events.Summary, host: events.HostSummary) -> str:
         return "checked, nothing was changed"
     if summary.exit_code == 130:
         return "stopped"
-    if summary.verb == "up":
+    if summary.verb in ("up", "rollback"):
         verified = any(answer["verified"] for answer in host.answers)
         return "deployed and verified" if verified else "deployed, answers" if host.answers else "deployed"
     return "down"

@@ -40,7 +40,7 @@ def test_seed_sizes():
         (["architecture", "layers"], True, "model m: architecture.layers: expected a whole number, 1 or more, found True"),
         (["engines"], [], "model m: engines: expected a list of at least 1, found []"),
         (["licens"], "x", "model m: licens: expected licence, found this unknown key"),
-        (["sources", 0, "kind"], "pipy", "model m: sources[0].kind: expected one of pypi, huggingface, modelscope, url, git_lfs, path; did you mean pypi?, found 'pipy'"),
+        (["sources", 0, "kind"], "pipy", "model m: sources[0].kind: expected one of pypi, huggingface, modelscope, url, git_lfs, path, generated; did you mean pypi?, found 'pipy'"),
         (["sources", 0, "sha256"], "abc", "model m: sources[0].sha256: expected 64 hexadecimal digits (sha256), found 'abc'"),
         (["files", 0, "path"], "../x", "model m: files[0].path: expected a path below the model's directory (relative, no '..'), found '../x'"),
         (["files", 0, "path"], "/etc/x", "model m: files[0].path: expected a path below the model's directory (relative, no '..'), found '/etc/x'"),

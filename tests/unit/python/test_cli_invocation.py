@@ -24,7 +24,7 @@ def invocation(
 
 @pytest.mark.parametrize(
     ("verb", "playbook"),
-    [("up", "deepseek_r1"), ("status", "status"), ("ask", "ask"), ("logs", "logs"), ("down", "down")],
+    [("up", "deepseek_r1"), *((verb, verb) for verb in ("status", "ask", "logs", "down", "rollback"))],
 )
 def test_each_verb_is_one_playbook(checkout: Path, verb: str, playbook: str) -> None:
     assert invocation(checkout, verb).playbook == checkout / "playbooks" / f"{playbook}.yml"

@@ -109,6 +109,15 @@ def test_nobody_there(run_module, refused):
     assert result["log_tail"] == []
 
 
+def test_one_that_is_not_to_be_waited_for(run_module, refused):
+    result = run_module("chat_probe", url=refused, wait=False, health_timeout=60)
+    assert (result["waiting"], result["verified"]) == (True, False)
+    with StandinChatServer() as server:
+        result = run_module("chat_probe", url=server.url, wait=False, metrics_path="/nothing/there")
+    assert result["verified"] is True
+    assert "waiting" not in result
+
+
 def test_what_had_arrived_comes_with_the_failure(run_module):
     with StandinChatServer(deltas=[("content", "half"), ("content", "whole")], fault="cut") as server:
         result = run_module("chat_probe", url=server.url)

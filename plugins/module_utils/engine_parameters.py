@@ -1,0 +1,256 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An engine's parameters as data: checked, compared with what the installed engine knows, rendered. Pure.
+
+A table maps the name of a parameter (of the role's variable, without the role's prefix) to what it is:
+
+- ``flag``: of the command line; ``--the-name`` where it is not given.
+- ``type``: str (the default), int, float, flag, json or list. A ``flag`` is given when true; when false its
+  ``negative`` is, if it has one. ``json`` takes any data and is passed as JSON; ``list`` as several words.
+- ``choices``, ``min``, ``max``: what values are possible. ``many: true`` with choices allows several.
+- ``since``, ``until``: the first version that knows it, and the first that does not any more.
+- ``replaced_by``: what to use instead, in words.
+
+A parameter whose value is None or empty ("", [], {}), or a flag that is false and has no ``negative``, is left to the
+engine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+Table = Dict[str, Dict[str, Any]]
+Values = Dict[str, Any]
+
+_KINDS = {"int": "a whole number", "float": "a number", "flag": "true or false", "list": "a list", "str": "text"}
+
+
+class Known(NamedTuple):
+    """What an engine's help says of one flag."""
+
+    choices: Tuple[str, ...]  # empty: any value
+
+
+def version_key(version: str) -> Tuple[int, ...]:
+    """`0.10.1.post2` as (0, 10, 1): releases compare by their numbers alone."""
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", str(version))
+    if not numbers:
+        raise ValueError("%r is not a version" % version)
+    return tuple(int(part) for part in numbers.group(1).split("."))
+
+
+def in_versions(version: str, since: Optional[str] = None, until: Optional[str] = None) -> bool:
+    """Whether `since` <= version < `until`; a bound that is not given does not bound."""
+    key = version_key(version)
+    return not (since and key < version_key(since)) and not (until and key >= version_key(until))
+
+
+def flag_of(name: str, row: Dict[str, Any]) -> str:
+    return row.get("flag") or "--" + name.replace("_", "-")
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def _is_kind(kind: str, value: Any) -> bool:
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "flag":
+        return isinstance(value, bool)
+    if kind == "list":
+        return isinstance(value, list)
+    return kind == "json" or isinstance(value, str)
+
+
+def _value_problem(row: Dict[str, Any], value: Any) -> Optional[str]:
+    kind = row.get("type", "str")
+    if not _is_kind(kind, value):
+        return "expected %s, found %r" % (_KINDS[kind], value)
+    if kind == "json" and isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError as error:
+            return "expected JSON, found %r (%s)" % (value, error)
+    low, high = row.get("min"), row.get("max")
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = "at least %s" % low if high is None else "from %s to %s" % (low, high)
+        return "expected a value %s, found %s" % (bounds, value)
+    choices = row.get("choices")
+    wrong = [item for item in (value if kind == "list" else [value]) if choices and item not in choices]
+    if wrong:
+        return "expected one of %s, found %r%s" % (
+            ", ".join(str(choice) for choice in choices),
+            wrong[0],
+            _meant(str(wrong[0]), [str(choice) for choice in choices]),
+        )
+    return None
+
+
+def _meant(word: str, known: List[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, 0.6)
+    return "; did you mean %s?" % near[0] if near else ""
+
+
+def check_values(table: Table, values: Values, prefix: str) -> List[str]:
+    """What is wrong with the values by themselves, one line each: type, range, choice.
+
+    :param prefix: of the role's variables, for the lines.
+    """
+    problems = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        problem = _value_problem(table[name], value)
+        if problem:
+            problems.append("%s_%s: %s" % (prefix, name, problem))
+    return problems
+
+
+def check_version(table: Table, values: Values, prefix: str, engine: str, version: str) -> List[str]:
+    """Which of the values that are set this version no longer or not yet knows, by the table alone; one line each."""
+    problems = []
+    for name, value in values.items():
+        if value is not None and is_outside(table, name, version):
+            problems.append(_gone(prefix, name, table[name], engine, version))
+    return problems
+
+
+def is_outside(table: Table, name: str, version: str) -> bool:
+    """Whether the table says that this version does not know the parameter."""
+    return not in_versions(version, table[name].get("since"), table[name].get("until"))
+
+
+def _gone(prefix: str, name: str, row: Dict[str, Any], engine: str, version: str) -> str:
+    since = row.get("since")
+    line = "%s_%s: %s %s does not know %s" % (prefix, name, engine, version, flag_of(name, row))
+    if since and version_key(version) < version_key(since):
+        return line + " yet, it came with %s" % since
+    return line + (" any more: %s" % row["replaced_by"] if row.get("replaced_by") else "")
+
+
+# --- the engine's own help ------------------------------------------------------------------------
+
+_OPTION_LINE = re.compile(r"^  ?(?=-)")
+_FLAG = re.compile(r"(?<![\w-])(--[A-Za-z0-9][\w.-]*)")
+_CHOICES = re.compile(r"\{([^{}]*)\}")
+
+
+def parse_help(text: str) -> Dict[str, Known]:
+    """The flags that argparse's help lists, with their choices.
+
+    An option's line starts with two spaces and its flags, such as
+    ``  --tensor-parallel-size TENSOR_PARALLEL_SIZE, -tp TENSOR_PARALLEL_SIZE``; its description follows after at
+    least two more spaces, or on lines that are indented further.
+    """
+    found: Dict[str, Known] = {}
+    for line in text.splitlines():
+        if not _OPTION_LINE.match(line):
+            continue
+        invocation = re.split(r"\s{2,}", line.strip())[0]
+        braces = _CHOICES.search(invocation)
+        # "{a,b} or name registered in --some-plugin" is open.
+        closed = braces and " or " not in invocation
+        choices = tuple(word.strip() for word in braces.group(1).split(",")) if closed else ()
+        for flag in _FLAG.findall(_CHOICES.sub("", invocation)):
+            found[flag] = Known(choices)
+    return found
+
+
+def check_help(
+    table: Table, values: Values, prefix: str, engine: str, version: str, known: Dict[str, Known]
+) -> List[str]:
+    """Which of the values that are set the installed engine does not take, by its own help; one line each."""
+    problems = []
+    for name, value in values.items():
+        row = table[name]
+        if value is None or not render({name: row}, {name: value}):
+            continue
+        flag = render({name: row}, {name: value})[0]
+        if flag not in known:
+            problems.append(_gone(prefix, name, row, engine, version))
+            continue
+        # An ellipsis is argparse's own cut; `None` is how a choice of "not at all" is printed.
+        choices = [choice for choice in known[flag].choices if choice not in ("...", "None")]
+        words = [str(item) for item in (value if isinstance(value, list) else [value])]
+        wrong = [word for word in words if choices and word not in choices]
+        if wrong and row.get("type", "str") not in ("flag", "json"):
+            problems.append(
+                "%s_%s: %s %s does not know %s %s%s; it knows %s"
+                % (prefix, name, engine, version, flag, wrong[0], _meant(wrong[0], choices), ", ".join(choices))
+            )
+    return problems
+
+
+def check_extra_args(extra: List[str], prefix: str, engine: str, version: str, known: Dict[str, Known]) -> List[str]:
+    """Flags among the user's own words that the installed engine does not know; one line each.
+
+    ``--flag=value`` and vLLM's ``--config.key`` are understood, and underscores for hyphens.
+    """
+    problems = []
+    for word in extra:
+        if not word.startswith("--") or word == "--":
+            continue
+        flag = "--" + word[2:].partition("=")[0].partition(".")[0].replace("_", "-")
+        if flag not in known and word not in known:
+            problems.append(
+                "%s_extra_args: %s %s does not know %s%s" % (prefix, engine, version, flag, _meant(flag, list(known)))
+            )
+    return problems
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def render(table: Table, values: Values) -> List[str]:
+    """The words of the command line, in the table's order. Values must have been checked."""
+    words: List[str] = []
+    for name, row in table.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        flag, kind = flag_of(name, row), row.get("type", "str")
+        if kind == "flag":
+            given = flag if value else row.get("negative")
+            words += [given] if given else []
+        elif kind == "json":
+            words += [flag, value if isinstance(value, str) else json.dumps(value, sort_keys=True)]
+        elif kind == "list":
+            words += [flag] + [str(item) for item in value] if value else []
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+def recipe_of(recipes: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
+    """The first of a model's recipes that is for this version of the engine, else an empty one.
+
+    A recipe is ``{since, until, parameters, environment}``, see the README of role model.
+    """
+    for recipe in recipes:
+        if in_versions(version, recipe.get("since"), recipe.get("until")):
+            return recipe
+    return {}
+
+
+def filled(table: Table, values: Values, recipe: Dict[str, Any]) -> Values:
+    """The values, and the recipe's where a value is left to the engine; None for what both leave to it.
+
+    :raises ValueError: a parameter that the table does not have, in one line.
+    """
+    given = recipe.get("parameters") or {}
+    for name in [*values, *given]:
+        if name not in table:
+            raise ValueError("there is no parameter %s%s" % (name, _meant(name, list(table))))
+    return {
+        name: given.get(name) if _is_left(table[name], values.get(name)) else values[name] for name in [*values, *given]
+    }
+
+
+def _is_left(row: Dict[str, Any], value: Any) -> bool:
+    return value in (None, "", [], {}) or (value is False and row.get("type") == "flag" and not row.get("negative"))

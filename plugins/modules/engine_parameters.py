@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An engine's parameters, checked against the engine that is installed, as its command line."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine_parameters
+short_description: Check an engine's parameters, by themselves and against the installed engine, and render them
+version_added: 1.0.0
+description:
+  - Checks values against a table of types, ranges, choices and versions, and against the flags that the installed
+    engine lists in its own help.
+  - Fails with everything that is wrong, one line each, before the engine is started. A parameter that has left the
+    engine is refused by name, with what replaced it.
+  - Returns the words of the command line.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  idempotent:
+    support: full
+options:
+  table:
+    description:
+      - The parameters, by name, each with its C(flag), C(type) (str, int, float, flag, json, list), C(choices), C(min),
+        C(max), C(since), C(until), C(replaced_by) and C(negative), as far as they apply.
+    type: dict
+    required: true
+  values:
+    description: Values by the same names. V(null) leaves a parameter to the engine.
+    type: dict
+    required: true
+  recipes:
+    description:
+      - What the model's entry in the catalog says for this engine, a list of C(since), C(until), C(parameters) and
+        C(environment). The first that is for O(version) fills in the values that are V(null).
+    type: list
+    elements: dict
+    default: []
+  prefix:
+    description: Prefix of the role's variables, for messages that name one.
+    type: str
+    required: true
+  engine:
+    description: Name of the engine, for messages.
+    type: str
+    required: true
+  version:
+    description: Version of the engine.
+    type: str
+    required: true
+  extra_args:
+    description: Further words of the command line. Flags among them are checked too, and come last.
+    type: list
+    elements: str
+    default: []
+  rules:
+    description: What else to check, of the rules that belong to one engine. None when empty.
+    type: str
+    choices: ["", vllm]
+    default: ""
+  facts:
+    description: What the rules need to know, such as C(profile), C(gpus) and C(architecture).
+    type: dict
+    default: {}
+  help_file:
+    description: File on the host with the engine's help. Without it nothing is compared with it.
+    type: path
+author:
+  - The dsdeploy developers (@dsdeploy)
+"""
+
+EXAMPLES = r"""
+- name: Check them before 4 GB are installed
+  dsdeploy.llm.engine_parameters:
+    table:
+      port: {type: int, min: 1, max: 65535}
+      swap_space: {type: int, until: "0.11.0", replaced_by: set kv_offloading_size}
+    values: {port: 8000, swap_space: null}
+    prefix: vllm_venv
+    engine: vLLM
+    version: 0.32.0
+"""
+
+RETURN = r"""
+argv:
+  description: The words of the command line.
+  type: list
+  elements: str
+  returned: success
+  sample: [--port, "8000"]
+values:
+  description: The values with the recipe's filled in.
+  type: dict
+  returned: success
+environment:
+  description: Environment variables of the recipe.
+  type: dict
+  returned: success
+compared:
+  description: Whether the parameters were compared with the installed engine's help.
+  type: bool
+  returned: always
+problems:
+  description: Everything found wrong, one line each.
+  type: list
+  elements: str
+  returned: always
+hint:
+  description: What to do next.
+  type: str
+  returned: failure
+error_kind:
+  description: V(usage).
+  type: str
+  returned: failure
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_parameters as parameters
+from ansible_collections.dsdeploy.llm.plugins.module_utils import vllm_rules
+
+RULES = {"vllm": vllm_rules.check}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "table": {"type": "dict", "required": True},
+            "values": {"type": "dict", "required": True},
+            "recipes": {"type": "list", "elements": "dict", "default": []},
+            "prefix": {"type": "str", "required": True},
+            "engine": {"type": "str", "required": True},
+            "version": {"type": "str", "required": True},
+            "extra_args": {"type": "list", "elements": "str", "default": []},
+            "rules": {"type": "str", "choices": ["", "vllm"], "default": ""},
+            "facts": {"type": "dict", "default": {}},
+            "help_file": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    table, engine, version = p["table"], p["engine"], p["version"]
+    about = {"prefix": p["prefix"], "engine": engine, "version": version}
+    known = None
+    if p["help_file"] and os.path.exists(p["help_file"]):
+        with open(p["help_file"], encoding="utf-8") as handle:
+            known = parameters.parse_help(handle.read())
+    try:
+        recipe = parameters.recipe_of(p["recipes"], version)
+        values = parameters.filled(table, p["values"], recipe)
+        problems = parameters.check_values(table, values, p["prefix"])
+        if not problems:
+            problems += parameters.check_version(table, values, **about)
+            if known is not None:
+                gone = {
+                    name: value for name, value in values.items() if not parameters.is_outside(table, name, version)
+                }
+                problems += parameters.check_help(table, gone, known=known, **about)
+                problems += parameters.check_extra_args(p["extra_args"], known=known, **about)
+            if p["rules"]:
+                wrong, warnings = RULES[p["rules"]](values, p["facts"], p["prefix"])
+                problems += wrong
+                for warning in warnings:
+                    module.warn(warning)
+    except ValueError as error:
+        module.fail_json(msg=str(error), error_kind="usage", hint="Correct it.", problems=[str(error)], compared=False)
+    result = {"compared": known is not None, "problems": problems}
+    if problems:
+        module.fail_json(
+            msg="; ".join(problems),
+            hint="Correct or unset these variables (null leaves a parameter to the engine).",
+            error_kind="usage",
+            **result,
+        )
+    module.exit_json(
+        changed=False,
+        argv=parameters.render(table, values) + p["extra_args"],
+        values=values,
+        environment=recipe.get("environment") or {},
+        **result,
+    )
+
+
+if __name__ == "__main__":
+    main()

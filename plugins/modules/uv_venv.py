@@ -1,0 +1,380 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Python virtual environment made by uv from a lock file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: uv_venv
+short_description: A Python virtual environment made by uv from a lock file with hashes
+version_added: 1.0.0
+description:
+  - Makes a virtual environment with C(uv) and installs exactly what a lock file names, each file checked against its
+    hash.
+  - An environment counts as made only once its stamp is written, last of all. One that was interrupted half-way, or
+    made from another lock or for another Python, is made anew.
+  - An interpreter that is on the host is used before one is downloaded. Candidates are really run, because a C(pyenv)
+    shim looks like an interpreter and is none; one that other users cannot reach (below C(/root)) is left alone.
+  - Package index, further indexes, certificates, proxy and C(find-links) are those that C(pip) on the host is
+    configured for, unless given here.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.progress
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  path:
+    description: Directory of the environment. What stands there is replaced when it does not match.
+    type: path
+    required: true
+  lock:
+    description:
+      - File on the host with the requirements, every one of them pinned and with its hashes, as
+        C(uv pip compile --generate-hashes) writes it. Nothing else is installed, dependencies neither.
+    type: path
+    required: true
+  uv:
+    description: The C(uv) to use.
+    type: path
+    required: true
+  python:
+    description: Version of Python, such as V(3.12).
+    type: str
+    required: true
+  interpreter:
+    description: The interpreter to use. Without it one of that version is looked for on the host, then downloaded.
+    type: path
+  distribution:
+    description: The package that all this is for; RV(version) is its version.
+    type: str
+    required: true
+  cache_dir:
+    description: Cache of C(uv), for downloads and unpacked packages. On the same file system it takes no space twice.
+    type: path
+    required: true
+  python_dir:
+    description: Directory for interpreters that C(uv) downloads.
+    type: path
+    required: true
+  index_url:
+    description: Package index. When empty, C(pip)'s configuration on the host decides, then O(index_url_default).
+    type: str
+    default: ""
+  index_url_default:
+    description: Package index where neither names one. When empty, none is asked then.
+    type: str
+    default: ""
+  find_links:
+    description: Directories or pages with packages, besides the indexes. Those of C(pip)'s configuration are added.
+    type: list
+    elements: str
+    default: []
+  fallback_index_urls:
+    description:
+      - Further indexes, such as one of packages that are built for CPU. They are asked only when a package of the lock
+        is found nowhere else.
+    type: list
+    elements: str
+    default: []
+  python_mirror:
+    description: URL to get Python builds from, as C(UV_PYTHON_INSTALL_MIRROR). When empty, none is downloaded.
+    type: str
+    default: ""
+  probe:
+    description:
+      - Make nothing, only say whether it would be made.
+      - The action plugin asks so first, because a run with nothing to do needs no job in the background.
+    type: bool
+    default: false
+  help:
+    description:
+      - Arguments of the environment's Python that print the options of the program that was installed. What they
+        print is kept in RV(help_file), so that nobody has to wait for it again.
+    type: list
+    elements: str
+    default: []
+  help_environment:
+    description: Environment variables for O(help).
+    type: dict
+    default: {}
+author:
+  - The dsdeploy developers (@dsdeploy)
+"""
+
+EXAMPLES = r"""
+- name: One release of vLLM
+  dsdeploy.llm.uv_venv:
+    path: /opt/dsdeploy/vllm/0.32.0-cuda
+    lock: /opt/dsdeploy/vllm/0.32.0-cuda.lock
+    uv: /usr/local/bin/uv
+    python: "3.12"
+    distribution: vllm
+    cache_dir: /opt/dsdeploy/vllm/.cache
+    python_dir: /opt/dsdeploy/python
+    help: [-m, vllm.entrypoints.openai.api_server, --help]
+"""
+
+RETURN = r"""
+path:
+  description: Directory of the environment.
+  type: str
+  returned: always
+python:
+  description: The environment's interpreter.
+  type: str
+  returned: always
+version:
+  description: Version of O(distribution) that is installed; V(null) where there is none yet.
+  type: str
+  returned: always
+help_file:
+  description: File with the program's options.
+  type: str
+  returned: always
+base_interpreter:
+  description: The interpreter that the environment was made with.
+  type: str
+  returned: when it was made
+hint:
+  description: What to do next.
+  type: str
+  returned: failure
+log_tail:
+  description: The last lines that uv said.
+  type: list
+  elements: str
+  returned: failure
+"""
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import process, pypi, uv
+from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+
+STAMP = ".dsdeploy-venv.json"
+HELP = ".dsdeploy-help.txt"
+INDEX_HINT = "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
+
+
+class Environment:
+    """One virtual environment, as it is and as it is to be."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.path = self.params["path"]
+        self.python = os.path.join(self.path, "bin", "python")
+        self.help_file = os.path.join(self.path, HELP)
+        self.pip = pypi.pip_config(os.environ)
+        self.variables = uv.environment(
+            self.pip,
+            self.params["cache_dir"],
+            self.params["python_dir"],
+            self.params["index_url"],
+            self.params["index_url_default"],
+            self.params["python_mirror"],
+        )
+
+    def stamp(self) -> dict | None:
+        try:
+            with open(os.path.join(self.path, STAMP), encoding="utf-8") as handle:
+                found = json.load(handle)
+        except (OSError, ValueError):
+            return None
+        return found if os.access(self.python, os.X_OK) else None
+
+    def wanted(self) -> dict | None:
+        """The stamp that it is to have; None in check mode where the lock is not there yet."""
+        try:
+            with open(self.params["lock"], "rb") as handle:
+                lock = handle.read()
+        except OSError as error:
+            if self.module.check_mode:
+                return None
+            self.fail("%s: %s" % (self.params["lock"], error.strerror), "Give the path of a lock file.")
+        problem = uv.lock_problem(lock.decode("utf-8", "replace"))
+        if problem:
+            hint = "Make one with `uv pip compile --generate-hashes`."
+            self.fail("%s is no lock file: %s" % (self.params["lock"], problem), hint)
+        return {"lock_sha256": hashlib.sha256(lock).hexdigest(), "python": self.params["python"]}
+
+    def installed(self) -> dict:
+        """Distribution to version of what is in it."""
+        found = glob.glob(os.path.join(glob.escape(self.path), "lib", "python*", "site-packages", "*.dist-info"))
+        return uv.packages(os.path.basename(name) for name in found)
+
+    def version(self) -> str | None:
+        return self.installed().get(uv.normalized(self.params["distribution"]))
+
+    def fail(self, msg: str, hint: str, output: uv.Output | None = None) -> None:
+        self.module.fail_json(msg=msg, hint=hint, log_tail=output.tail() if output else [])
+
+    # --- making ---
+
+    def interpreter(self) -> str | None:
+        """A Python of the version on this host that really runs and that others can run; None where there is none."""
+        asked = self.params["interpreter"]
+        names = [asked] if asked else uv.interpreter_names(self.params["python"], os.get_exec_path())
+        code = "import sys, os; print('%d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
+        for name in names:
+            if not os.access(name, os.X_OK):
+                continue
+            rc, out, _err = self.module.run_command([name, "-c", code], environ_update={"PYTHONHOME": ""})
+            version, _space, real = out.strip().partition(" ")
+            if rc == 0 and version == self.params["python"] and uv.others_can_run(real):
+                return real
+        if asked:
+            self.fail(
+                "%s is no Python %s that every user of this host can run" % (asked, self.params["python"]),
+                "Give another interpreter, or none: then one is looked for, or downloaded.",
+            )
+        return None
+
+    def run(self, argv: list, progress: Progress | None = None) -> uv.Output:
+        """Run uv; its lines as `Output`. Fails when it does."""
+        output = uv.Output()
+
+        def feed(line: str) -> None:
+            if output.feed(line) and progress:
+                progress.total = output.total
+                progress.update(output.done)
+
+        if process.stream(argv, self.variables, feed):
+            raise UvFailed(output)
+        return output
+
+    def make(self) -> str:
+        """Make it anew; returns the interpreter it was made with."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+        base = self.interpreter()
+        command = [self.params["uv"], "venv", "--quiet", "--python", base or self.params["python"]]
+        if base is None:
+            command.append("--managed-python")
+        try:
+            self.run(command + [self.path])
+        except UvFailed as failed:
+            self.fail(
+                "no Python %s on this host, and none could be had: %s"
+                % (self.params["python"], failed.output.reason()),
+                "Install Python %s, or set dsdeploy_mirrors.python_builds to a mirror of uv's Python builds."
+                % self.params["python"],
+                failed.output,
+            )
+        self.install()
+        self.keep_help()
+        return base or os.path.realpath(self.python)
+
+    def install(self) -> None:
+        # Hashes are not optional: `sync` installs what the lock names, no less and no more.
+        command = [self.params["uv"], "pip", "sync", "--python", self.python, "--require-hashes", "--no-build"]
+        for place in self.params["find_links"] + self.pip.get("find-links", "").split():
+            command += ["--find-links", place]
+        if "UV_DEFAULT_INDEX" not in self.variables:
+            command.append("--no-index")
+        command.append(self.params["lock"])
+        more = [word for index in self.params["fallback_index_urls"] for word in ("--index", index)]
+        with Progress("install %s" % self.params["distribution"]) as progress:
+            for attempt in (command, command + more) if more else (command,):
+                try:
+                    self.run(attempt, progress)
+                    return
+                except UvFailed as failed:
+                    output = failed.output
+        self.fail("uv could not install %s: %s" % (self.params["distribution"], output.reason()), INDEX_HINT, output)
+
+    def keep_help(self) -> None:
+        if not self.params["help"]:
+            return
+        with Progress("ask %s for its options" % self.params["distribution"], unit="s"):
+            rc, out, err = self.module.run_command(
+                [self.python] + self.params["help"], environ_update=self.params["help_environment"]
+            )
+        if rc or "--" not in out:
+            said = [line for line in (err or out).splitlines() if line.strip()]
+            self.module.fail_json(
+                msg="%s does not run: %s" % (self.params["distribution"], said[-1] if said else "it says nothing"),
+                hint="Its lock file may lack a package, or the host a library that log_tail names.",
+                log_tail=said[-uv.TAIL_LINES :],
+            )
+        with open(self.help_file, "w", encoding="utf-8") as handle:
+            handle.write(out)
+
+    def write_stamp(self, stamp: dict) -> None:
+        temporary = os.path.join(self.path, STAMP + ".new")
+        with open(temporary, "w", encoding="utf-8") as handle:
+            json.dump(stamp, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, os.path.join(self.path, STAMP))
+
+
+class UvFailed(Exception):
+    def __init__(self, output: uv.Output) -> None:
+        super().__init__(output.reason())
+        self.output = output
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "lock": {"type": "path", "required": True},
+            "uv": {"type": "path", "required": True},
+            "python": {"type": "str", "required": True},
+            "interpreter": {"type": "path"},
+            "distribution": {"type": "str", "required": True},
+            "cache_dir": {"type": "path", "required": True},
+            "python_dir": {"type": "path", "required": True},
+            "index_url": {"type": "str", "default": ""},
+            "index_url_default": {"type": "str", "default": ""},
+            "find_links": {"type": "list", "elements": "str", "default": []},
+            "fallback_index_urls": {"type": "list", "elements": "str", "default": []},
+            "python_mirror": {"type": "str", "default": ""},
+            "probe": {"type": "bool", "default": False},
+            "help": {"type": "list", "elements": "str", "default": []},
+            "help_environment": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    # Others must be able to read what the service's user is to run.
+    os.umask(0o022)
+    environment = Environment(module)
+    before, wanted = environment.stamp(), environment.wanted()
+    changed = before is None or before != wanted
+    result = {}
+    old = environment.installed() if before else {}
+    if changed and not (module.check_mode or module.params["probe"]):
+        result["base_interpreter"] = environment.make()
+        environment.write_stamp(wanted)
+    new = environment.installed()
+    module.exit_json(
+        changed=changed,
+        path=environment.path,
+        python=environment.python,
+        version=environment.version(),
+        help_file=environment.help_file,
+        diff={
+            "before_header": environment.path,
+            "after_header": environment.path,
+            "before": "".join("%s==%s\n" % item for item in sorted(old.items())),
+            "after": "".join("%s==%s\n" % item for item in sorted(new.items())),
+        },
+        **result,
+    )
+
+
+if __name__ == "__main__":
+    main()

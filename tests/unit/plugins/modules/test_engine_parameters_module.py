@@ -1,0 +1,49 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from run_module import run
+
+ARGUMENTS = {
+    "table": {
+        "port": {"type": "int", "max": 65535},
+        "swap_space": {"type": "int", "replaced_by": "use something else"},
+    },
+    "values": {"port": 8000, "swap_space": None},
+    "prefix": "vllm_venv",
+    "engine": "vLLM",
+    "version": "0.32.0",
+}
+
+
+def test_the_command_line_of_an_engine_that_is_not_installed_yet():
+    done = run("engine_parameters", {**ARGUMENTS, "help_file": "/nowhere", "extra_args": ["--seed", "1"]})
+    assert done["argv"] == ["--port", "8000", "--seed", "1"]
+    assert (done["changed"], done["compared"]) == (False, False)
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path):
+    help_file = tmp_path / "help.txt"
+    help_file.write_text("usage: x\n\noptions:\n  --port PORT           Port.\n")
+    values = {"port": 8000, "swap_space": 4}
+    done = run(
+        "engine_parameters", {**ARGUMENTS, "values": values, "help_file": str(help_file), "extra_args": ["--ports"]}
+    )
+    assert done["failed"]
+    assert done["error_kind"] == "usage"
+    assert done["problems"] == [
+        "vllm_venv_swap_space: vLLM 0.32.0 does not know --swap-space any more: use something else",
+        "vllm_venv_extra_args: vLLM 0.32.0 does not know --ports; did you mean --port?",
+    ]
+
+
+def test_a_recipe_is_filled_in_and_brings_its_environment():
+    recipes = [{"parameters": {"port": 9000}, "environment": {"A": "1"}}]
+    done = run("engine_parameters", {**ARGUMENTS, "values": {"port": None}, "recipes": recipes})
+    assert (done["argv"], done["environment"]) == (["--port", "9000"], {"A": "1"})
+
+
+def test_the_engine_s_own_rules_are_asked():
+    facts = {"profile": "cpu", "gpus": 0, "environment": ["VLLM_API_KEY"]}
+    done = run("engine_parameters", {**ARGUMENTS, "rules": "vllm", "facts": facts})
+    assert done["msg"] == "vllm_venv_environment: the API key belongs in vllm_venv_api_key"

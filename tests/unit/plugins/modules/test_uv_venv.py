@@ -1,0 +1,145 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The module with the real uv, and a package that is made here: no index is asked."""
+
+import base64
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from run_module import run
+
+PROGRAM = "print('usage: engine [-h] [--port PORT]')\nprint('  --port PORT  where')\n"
+# The distribution's own: the one that runs the tests may lie where other users cannot reach it.
+HOST_PYTHON = subprocess.run(
+    ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.strip()
+# No index is named, and pip's configuration of the machine that runs the tests is not theirs.
+OFFLINE = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": "", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": ""}
+
+
+def make_wheel(directory, program=PROGRAM):
+    """A package `tiny-engine` with one module that prints its options; returns the sha256 of its wheel."""
+    info = "tiny_engine-1.0.dist-info"
+    files = {
+        "tiny_engine.py": program,
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: tiny-engine\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = ""
+    for name, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        rows += f"{name},sha256={digest},{len(text.encode())}\n"
+    path = directory / "tiny_engine-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", rows + f"{info}/RECORD,,\n")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    digest = make_wheel(wheels)
+    lock = tmp_path / "1.0.lock"
+    lock.write_text(f"tiny-engine==1.0 \\\n    --hash=sha256:{digest}\n")
+    return {
+        "path": str(tmp_path / "releases" / "1.0"),
+        "lock": str(lock),
+        "uv": shutil.which("uv", path=f"{sys.prefix}/bin"),
+        "python": HOST_PYTHON,
+        "distribution": "tiny_engine",
+        "cache_dir": str(tmp_path / "cache"),
+        "python_dir": str(tmp_path / "python"),
+        "find_links": [str(wheels)],
+        "help": ["-m", "tiny_engine"],
+    }
+
+
+def made(arguments, **more):
+    return run("uv_venv", {**arguments, **more}, environment=OFFLINE)
+
+
+def test_it_is_made_once_and_known_again(arguments):
+    done = made(arguments)
+    assert (done["changed"], done["version"]) == (True, "1.0")
+    assert "--port" in Path(done["help_file"]).read_text()
+    assert done["base_interpreter"].startswith("/usr/bin/python3")
+    again = made(arguments)
+    assert (again["changed"], again["version"]) == (False, "1.0")
+
+
+def test_check_mode_says_that_it_would_be_made(arguments, tmp_path):
+    for absent in ({}, {"lock": str(tmp_path / "not-there-yet.lock")}):
+        done = run("uv_venv", {**arguments, **absent}, check=True)
+        assert (done["changed"], done["version"]) == (True, None)
+    assert not (tmp_path / "releases").exists()
+
+
+def test_one_that_was_interrupted_is_made_anew(arguments):
+    made(arguments)
+    stray = Path(arguments["path"]) / "half-done"
+    stray.write_text("")
+    (Path(arguments["path"]) / ".dsdeploy-venv.json").unlink()
+    assert made(arguments)["changed"]
+    assert not stray.exists()
+
+
+def test_another_lock_is_another_environment(arguments):
+    made(arguments)
+    with Path(arguments["lock"]).open("a") as handle:
+        handle.write("# made again\n")
+    assert made(arguments)["changed"]
+
+
+def test_a_file_that_is_not_the_lock_s_is_refused_and_nothing_counts_as_made(arguments):
+    lock = Path(arguments["lock"])
+    lock.write_text(f"tiny-engine==1.0 --hash=sha256:{'0' * 64}\n")
+    done = made(arguments)
+    assert done["failed"]
+    assert "hash" in done["msg"].lower()
+    assert "dsdeploy_mirrors.pypi_index" in done["hint"]
+    assert not (Path(arguments["path"]) / ".dsdeploy-venv.json").exists()
+
+
+def test_a_lock_without_hashes_is_refused(arguments):
+    Path(arguments["lock"]).write_text("tiny-engine==1.0\n")
+    assert "is no lock file: tiny-engine==1.0 has no hash" in made(arguments)["msg"]
+
+
+def test_a_program_that_does_not_run_is_not_installed(arguments):
+    done = made(arguments, help=["-m", "tiny_engines"])
+    assert done["failed"]
+    assert "No module named tiny_engines" in done["msg"]
+    assert not (Path(arguments["path"]) / ".dsdeploy-venv.json").exists()
+
+
+def test_a_python_that_is_nowhere_is_said_with_what_to_do(arguments):
+    done = made(arguments, python="3.99")
+    assert done["msg"].startswith("no Python 3.99 on this host, and none could be had: ")
+    assert "dsdeploy_mirrors.python_builds" in done["hint"]
+
+
+def test_a_shim_that_does_not_run_is_no_interpreter(arguments, tmp_path):
+    """As pyenv's: there, executable, and exits with 127."""
+    shim = tmp_path / f"python{HOST_PYTHON}"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    done = run("uv_venv", arguments, environment={**OFFLINE, "PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert done["base_interpreter"].startswith("/usr/bin/python3")
+
+
+def test_a_probe_makes_nothing(arguments):
+    assert made(arguments, probe=True)["changed"]
+    assert not Path(arguments["path"]).exists()
