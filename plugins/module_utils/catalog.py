@@ -211,6 +211,7 @@ _ENTRY = {
     "files": Field(_list(_mapping(_FILE))),
     "bytes": Field(_positive),
     "serve": Field(_path),
+    "answer_tokens": Field(_positive),
     "kv_cache": Field(_leaf("latent or full", lambda value: value in ("latent", "full"))),
     "architecture": Field(_mapping(_ARCHITECTURE)),
     "guidance": Field(_mapping(_GUIDANCE)),

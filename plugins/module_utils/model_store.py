@@ -30,12 +30,13 @@ _IMPOSTORS = (
 
 
 class StoreError(Exception):
-    """What is wrong with a model's files: a list of one-line ``problems`` and one ``hint``."""
+    """What is wrong with a model's files: a list of one-line ``problems``, one ``hint``, the ``error_kind``."""
 
-    def __init__(self, problems, hint=""):
+    def __init__(self, problems, hint="", error_kind="preflight"):
         super().__init__("; ".join(problems))
         self.problems = problems
         self.hint = hint
+        self.error_kind = error_kind
 
 
 def mib(number):

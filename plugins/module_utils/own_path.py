@@ -19,7 +19,7 @@ def inspect_path(entry, path):
     """
     hint = "restore the file, or give the path of a complete model"
     if not os.path.exists(path):
-        raise StoreError(["model path %s does not exist on this host" % path], hint)
+        raise StoreError(["model path %s does not exist on this host" % path], hint, "usage")
     if os.path.isdir(path):
         directory, names = path, _files_below(path)
         model_format = entry.get("format") or model_store.weights_format(names)

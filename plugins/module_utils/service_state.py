@@ -23,6 +23,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.process import Answer
 SUPERVISORCTL = "/opt/dsdeploy/supervisor/bin/supervisorctl"
 SUPERVISOR_CONFIG = "/etc/dsdeploy/supervisor/supervisord.conf"
 
+AUTOSTART = "autostart=true"  # as role service writes it
+
 TIMEOUT = 15.0  # s; a manager that does not answer must not hold up its caller
 MAX_TAIL = 1024 * 1024  # bytes of a log read at most
 
@@ -197,6 +199,23 @@ def service_state(
             return _state("absent", f"{path} is not there")
     done = _run([supervisorctl, "-c", supervisor_config, "status", name])
     return parse_supervisorctl(done.stdout + done.stderr, name, datetime.now(timezone.utc))
+
+
+def starts_with_host(name: str, manager: str, supervisor_config: str = SUPERVISOR_CONFIG) -> bool:
+    """Whether its manager starts the service by itself: one that is not to was stopped on purpose."""
+    check_name(name)
+    if manager == "systemd":
+        return _run(["systemctl", "is-enabled", "--quiet", name]).rc == 0
+    try:
+        with open(program_file(name, supervisor_config), encoding="utf-8") as handle:
+            return AUTOSTART in handle.read()
+    except FileNotFoundError:
+        return False
+
+
+def program_file(name: str, supervisor_config: str = SUPERVISOR_CONFIG) -> str:
+    """The file that makes a service a program of supervisor."""
+    return os.path.join(os.path.dirname(supervisor_config), "conf.d", f"{name}.conf")
 
 
 def service_log(name: str, manager: str, log: Optional[str] = None, count: int = 50) -> List[str]:

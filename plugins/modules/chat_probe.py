@@ -150,6 +150,10 @@ verified:
   description: Whether a good answer was received.
   returned: always
   type: bool
+as_expected:
+  description: Whether the answer matches O(expect).
+  returned: when a question was answered and O(expect) is given
+  type: bool
 msg:
   description: The outcome in one line.
   returned: always
@@ -375,6 +379,8 @@ def probe(
     speed = engine_metrics.tokens_per_s(before, metrics(endpoint, params["metrics_path"]))
     if speed:
         result.update(tokens_per_s=speed, tokens_per_s_source="metrics")
+    if params["expect"] is not None:
+        result["as_expected"] = re.search(params["expect"], answer["answer"]) is not None
     wrong = judge(answer, params["expect"])
     if wrong:
         raise ProbeError(*wrong)
@@ -454,7 +460,8 @@ def main() -> None:
             **result,
         )
     speed = f", {result['tokens_per_s']} tokens/s" if result["tokens_per_s"] else ""
-    result.update(verified=True, msg=f"{result['model']} answered{speed}: {one_line(result['answer'], 120)}")
+    cut = ", cut at max_tokens" if result["finish_reason"] == "length" else ""
+    result.update(verified=True, msg=f"{result['model']} answered{speed}{cut}: {one_line(result['answer'], 120)}")
     module.exit_json(**result)
 
 

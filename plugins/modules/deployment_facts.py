@@ -95,10 +95,13 @@ deployments:
         - State of the service, in the shape that M(dsdeploy.llm.service_log) describes.
         - V(null) where its manager could not be asked; a warning says why.
       type: dict
+    stopped_on_purpose:
+      description: Whether the service does not run and is not to start with the host either, as after C(dsdeploy down).
+      type: bool
     ready:
       description:
         - Whether the service runs, or is starting, and its health path answers now.
-        - V(null) where it was not asked.
+        - V(null) where it was not asked, such as one that was stopped on purpose.
       type: bool
     ready_detail:
       description: Why it is not ready, in one line, else V(null).
@@ -127,6 +130,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import 
     ServiceError,
     has_process,
     service_state,
+    starts_with_host,
 )
 
 
@@ -178,15 +182,19 @@ def main() -> None:
             continue
         service = record["service"]
         state = ready = detail = None
+        on_purpose = False
         try:
             state = service_state(
                 service["name"], service["manager"], params["supervisor_config"], params["supervisorctl"]
             )
+            if state["active"] in ("stopped", "failed"):
+                on_purpose = not starts_with_host(service["name"], service["manager"], params["supervisor_config"])
         except ServiceError as exc:
             module.warn(f"{record['engine']}: the state of service {service['name']} is not known: {exc}")
-        if params["health"]:
+        if params["health"] and not on_purpose:
             ready, detail = readiness(record, state, params["health_timeout"])
-        deployments.append(dict(record, file=path, state=state, ready=ready, ready_detail=detail))
+        found = {"state": state, "stopped_on_purpose": on_purpose, "ready": ready, "ready_detail": detail}
+        deployments.append(dict(record, file=path, **found))
     deployments.sort(key=lambda found: found["engine"])
     module.exit_json(changed=False, deployments=deployments, ansible_facts={"dsdeploy_deployments": deployments})
 

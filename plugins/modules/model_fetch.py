@@ -312,7 +312,7 @@ def main():
         with Progress("model %s" % module.params["model"]["name"]) as progress:
             result = run(module, progress)
     except StoreError as error:
-        module.fail_json(msg=str(error), hint=error.hint, error_kind="preflight")
+        module.fail_json(msg=str(error), hint=error.hint, error_kind=error.error_kind)
     except OSError as error:
         module.fail_json(
             msg="model store: %s" % error, hint="check the path and its permissions", error_kind="preflight"

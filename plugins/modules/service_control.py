@@ -38,7 +38,8 @@ options:
     description:
       - V(started) also starts it with the host (supervisor has no part in the host's start).
       - V(stopped) also keeps it stopped at the next start of the host.
-      - V(absent) stops it and makes the manager forget it, once its files are gone.
+      - V(absent) stops it and makes the manager forget it, once its files are gone. With its last program supervisord
+        is shut down.
     type: str
     choices: [started, stopped, absent]
     required: true
@@ -78,21 +79,31 @@ actions:
   elements: str
   returned: always
   sample: [restart]
+last:
+  description: Whether supervisord has no program left besides this one, for O(state=absent).
+  type: bool
+  returned: always
 state:
   description: State of the service afterwards, or before in check mode.
   type: dict
   returned: always
 """
 
+import glob
 import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import ServiceError, service_state
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
+    AUTOSTART,
+    ServiceError,
+    program_file,
+    service_state,
+    starts_with_host,
+)
 
-# Seconds a new supervisord may take until it listens.
+# Seconds a new supervisord may take until it listens, or an old one until it is gone.
 DAEMON_START = 15
-AUTOSTART = "autostart=true"
 
 
 def plan(wanted: str, state: dict, started_with: str, revision: str, enabled: bool, reload: bool) -> list:
@@ -134,9 +145,6 @@ class Systemd:
             )
         return out
 
-    def enabled(self) -> bool:
-        return self.module.run_command(["systemctl", "is-enabled", "--quiet", self.name])[0] == 0
-
     def needs_reload(self) -> bool:
         return self.systemctl("show", "-p", "NeedDaemonReload", "--value", self.name).strip() == "yes"
 
@@ -151,6 +159,9 @@ class Systemd:
             # A unit is "started" once it answers, which takes minutes for a large model: not waited for here.
             self.systemctl("--no-block", action, self.name)
 
+    def is_last(self) -> bool:
+        return False  # systemd has other work
+
     def forget(self) -> None:
         self.module.run_command(["systemctl", "reset-failed", self.name])
 
@@ -161,7 +172,7 @@ class Supervisor:
     def __init__(self, module: AnsibleModule) -> None:
         self.module, self.name = module, module.params["name"]
         self.ctl = [module.params["supervisorctl"], "-c", module.params["supervisor_config"]]
-        self.program = os.path.join(os.path.dirname(self.ctl[2]), "conf.d", "%s.conf" % self.name)
+        self.program = program_file(self.name, self.ctl[2])
 
     def supervisorctl(self, *arguments: str) -> tuple[int, str]:
         rc, out, err = self.module.run_command(self.ctl + list(arguments))
@@ -171,15 +182,12 @@ class Supervisor:
         return service_state(self.name, "supervisor", self.ctl[2], self.ctl[0])
 
     def daemon_runs(self) -> bool:
-        return self.supervisorctl("pid")[0] == 0
+        return os.path.exists(self.ctl[0]) and self.supervisorctl("pid")[0] == 0
 
-    def enabled(self) -> bool:
-        """Whether the program starts with supervisord."""
-        try:
-            with open(self.program, encoding="utf-8") as handle:
-                return AUTOSTART in handle.read()
-        except FileNotFoundError:
-            return False
+    def is_last(self) -> bool:
+        """Whether supervisord has no other program than this one."""
+        programs = glob.glob(os.path.join(glob.escape(os.path.dirname(self.program)), "*.conf"))
+        return set(programs) <= {self.program}
 
     def disable(self) -> None:
         with open(self.program, encoding="utf-8") as handle:
@@ -207,6 +215,9 @@ class Supervisor:
         if action == "disable":
             self.disable()
             return
+        if action == "shutdown":
+            self.shut_down()
+            return
         if not self.daemon_runs():
             if action == "stop":
                 return
@@ -222,6 +233,14 @@ class Supervisor:
         # It may not come up at once, or not at all: that is for the one who waits for an answer to find.
         if rc and "ERROR (spawn error)" not in said and "ERROR (abnormal termination)" not in said:
             self.module.fail_json(msg="supervisorctl %s %s: %s" % (action, self.name, said), error_kind="service")
+
+    def shut_down(self) -> None:
+        self.supervisorctl("shutdown")
+        deadline = time.monotonic() + DAEMON_START
+        while self.daemon_runs():
+            if time.monotonic() > deadline:
+                self.module.fail_json(msg="supervisord does not end", error_kind="service")
+            time.sleep(0.1)
 
     def forget(self) -> None:
         if self.daemon_runs():
@@ -263,9 +282,12 @@ def main() -> None:
             before,
             started_revision(p["revision_file"]),
             p["revision"],
-            there and manager.enabled(),
+            there and starts_with_host(p["name"], p["manager"], p["supervisor_config"]),
             p["manager"] == "systemd" and there and manager.needs_reload(),
         )
+        last = p["state"] == "absent" and manager.is_last()
+        if last and manager.daemon_runs():
+            actions.append("shutdown")
         if module.check_mode:
             after = before
         else:
@@ -280,6 +302,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(actions),
         actions=actions,
+        last=last,
         state=after,
         diff={"before": before["active"] + "\n", "after": (wanted if actions else before["active"]) + "\n"},
     )

@@ -27,6 +27,21 @@ class Collection:
     def playbook(self, name: str) -> Path:
         return self.root / "playbooks" / f"{name}.yml"
 
+    def stages(self, playbook: str) -> list[str]:
+        """The tags that `--tags` can name in a playbook of the collection, in its order."""
+        import yaml  # type: ignore[import-untyped]
+
+        found: list[str] = []
+        pending = [yaml.safe_load(self.playbook(playbook).read_text(encoding="utf-8"))]
+        while pending:
+            here = pending.pop(0)
+            if isinstance(here, dict):
+                found += here.get("tags") or []
+                here = list(here.values())
+            if isinstance(here, list):
+                pending += here
+        return [tag for tag in dict.fromkeys(found) if tag != "always"]
+
     def shipped_inventories(self) -> list[str]:
         """Names that `-i` takes without a path."""
         return sorted(p.name for p in (self.root / "inventories").glob("*") if not p.name.startswith("."))

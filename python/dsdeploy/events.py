@@ -99,7 +99,7 @@ class Log(Event):
 @dataclass(frozen=True)
 class Answer(Event):
     """What the served model answered (`chat_probe`). `ttft_s`: time to the first token in s; `verified`: the answer
-    holds what was expected, null when nothing was."""
+    holds what was expected, null when nothing was; `finish_reason`: length for one that was too long."""
 
     name: ClassVar[str] = "answer"
     host: str
@@ -108,12 +108,14 @@ class Answer(Event):
     tokens_per_s: float | None
     ttft_s: float | None
     verified: bool | None
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Deployment(Event):
     """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
-    starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not."""
+    starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not;
+    `stopped_on_purpose`: as `down` leaves it."""
 
     name: ClassVar[str] = "deployment"
     host: str
@@ -126,6 +128,7 @@ class Deployment(Event):
     state: dict[str, Any]
     ready: bool | None
     ready_detail: str
+    stopped_on_purpose: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ PLAYBOOKS["rollback"] = "rollback"
 PLAYBOOKS.update({f"model {verb}": f"model_{verb}" for verb in ("list", "verify", "prune")})
 DEFAULT_INVENTORY = "local"
 
+# A task that says nothing for an hour (a download, a build) must not lose its connection to a firewall that forgets
+# idle ones; a host that does not answer for five minutes is gone.
+_SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=30m -o ServerAliveInterval=30 -o ServerAliveCountMax=10"
+
 # Set unless the user set them, in the environment or in their ansible.cfg: (name, value, ansible.cfg section, key).
 _DEFAULTS = (
     ("ANSIBLE_PIPELINING", "True", "connection", "pipelining"),
-    ("ANSIBLE_SSH_ARGS", "-C -o ControlMaster=auto -o ControlPersist=30m", "ssh_connection", "ssh_args"),
+    ("ANSIBLE_SSH_ARGS", _SSH_ARGS, "ssh_connection", "ssh_args"),
     ("ANSIBLE_FORKS", "25", "defaults", "forks"),
     ("ANSIBLE_GATHERING", "explicit", "defaults", "gathering"),
     # ansible-runner would switch it off.
@@ -107,14 +112,14 @@ def build(
     extra_vars = {engine: options.engine, "dsdeploy_model": options.model, **variables}
     return Invocation(
         playbook=collection.playbook(PLAYBOOKS[verb]),
-        argv=tuple(_argv(options, collection)),
+        argv=tuple(_argv(options, collection, PLAYBOOKS[verb])),
         extra_vars={name: value for name, value in extra_vars.items() if value is not None},
         environment=_environment(collection, environ, user_config),
         prompts=tuple(_prompts(options)),
     )
 
 
-def _argv(options: Options, collection: Collection) -> Iterable[str]:
+def _argv(options: Options, collection: Collection, playbook: str) -> Iterable[str]:
     for source in options.inventory or (str(collection.root / "inventories" / DEFAULT_INVENTORY),):
         yield from ("--inventory", collection.inventory(source))
     for extra in options.extra_vars:
@@ -124,8 +129,8 @@ def _argv(options: Options, collection: Collection) -> Iterable[str]:
         ("--user", options.user),
         ("--private-key", options.private_key),
         ("--become-password-file", options.become_password_file),
-        ("--tags", ",".join(options.tags)),
-        ("--skip-tags", ",".join(options.skip_tags)),
+        ("--tags", ",".join(_checked_tags(options.tags, collection, playbook))),
+        ("--skip-tags", ",".join(_checked_tags(options.skip_tags, collection, playbook))),
     ):
         if given:
             yield from (flag, given)
@@ -155,6 +160,19 @@ def _checked_extra_vars(given: str) -> str:
             raise DsdeployError(f"-e {given}: no such file", "Write -e @FILE with a YAML or JSON file.")
     elif not text.startswith("{") and ("=" not in text or text.startswith("=")):
         raise DsdeployError(f"-e {given}: names no value", "Write -e name=value, -e '{\"name\": value}' or -e @file.")
+    return given
+
+
+def _checked_tags(given: tuple[str, ...], collection: Collection, playbook: str) -> tuple[str, ...]:
+    """`given` itself. With a tag that nothing has, Ansible does nothing, and calls that success."""
+    stages = collection.stages(playbook) if given else []
+    for tag in ",".join(given).split(",") if given else ():
+        if tag not in stages:
+            close = difflib.get_close_matches(tag, stages, n=1)
+            raise DsdeployError(
+                f"there is no stage {tag!r}" + (f"; did you mean {close[0]}?" if close else ""),
+                f"The stages are {', '.join(stages)}.",
+            )
     return given
 
 

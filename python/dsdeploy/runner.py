@@ -94,7 +94,7 @@ class Run:
             project_dir=os.getcwd(),
             # Not `ansible-playbook` from the PATH: the one installed beside this package.
             binary=sys.executable,
-            cmdline=shlex.join(["-m", "ansible", "playbook", *first, *invocation.argv, str(invocation.playbook)]),
+            cmdline=shlex.join(["-m", "dsdeploy.playbook", *first, *invocation.argv, str(invocation.playbook)]),
             envvars={**invocation.environment, **_locale()},
             passwords=self._passwords,
             settings={"pexpect_timeout": _CANCEL_LOOK, "suppress_output_file": True},

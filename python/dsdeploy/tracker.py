@@ -201,7 +201,8 @@ class Tracker:
             if not failed:
                 failed = [*self._failed_outside_hosts(ansible_rc), *self._missing_results()]
             codes = [failures.exit_code(failure) for failure in failed]
-            if self.verb == "status" and not all(d.ready for h in self.hosts.values() for d in h.deployments.values()):
+            deployments = [found for host in self.hosts.values() for found in host.deployments.values()]
+            if self.verb == "status" and not all(found.ready or found.stopped_on_purpose for found in deployments):
                 codes.append(ExitCode.VERIFY)
         else:
             codes = [ExitCode.INTERRUPTED]
@@ -322,7 +323,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
             reasoning=plain_text(str(result.get("reasoning") or "")),
             tokens_per_s=result.get("tokens_per_s"),
             ttft_s=result.get("ttft_s"),
-            verified=result.get("verified"),
+            verified=result.get("as_expected"),
+            finish_reason=result.get("finish_reason"),
         )
     elif module == "deployment_facts":
         for found in result.get("deployments") or []:
@@ -337,6 +339,7 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 state=found.get("state") or {},
                 ready=found.get("ready"),
                 ready_detail=plain_text(str(found.get("ready_detail") or "")),
+                stopped_on_purpose=bool(found.get("stopped_on_purpose")),
             )
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})

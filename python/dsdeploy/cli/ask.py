@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 @click.command(short_help="Ask the served model a question.")
 @click.argument("question", required=False)
 @click.option("--expect", metavar="TEXT", help="Fail with 3 unless the answer holds this text.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, its reasoning included.")
 @click.option("--reasoning", is_flag=True, help="Print the model's reasoning before its answer.")
 @common_options
-def ask(options: Options, question: str | None, expect: str | None, reasoning: bool) -> int:
+def ask(options: Options, question: str | None, expect: str | None, max_tokens: int | None, reasoning: bool) -> int:
     """Ask the served model QUESTION (default: the question that `up` verifies with).
 
     Only the answer goes to stdout.
     """
     from dsdeploy.session import execute
 
-    return execute("ask", options, {"dsdeploy_question": question, "dsdeploy_expect": expect}, reasoning)
+    variables = {
+        "dsdeploy_question": question,
+        "dsdeploy_expect": expect,
+        "dsdeploy_answer_max_tokens": max_tokens,
+    }
+    return execute("ask", options, variables, reasoning)

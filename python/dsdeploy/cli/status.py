@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def status(options: Options) -> int:
     """Show what is deployed on each host and whether it answers.
 
-    Exits with 0 when every recorded deployment is ready (also when there is none), with 3 when one is not.
+    Exits with 0 when every recorded deployment is ready or was stopped by `down` (also when there is none), with 3 when
+    one is not as it should be.
     """
     from dsdeploy.session import execute
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from dsdeploy import events
 from dsdeploy.tracker import plain_text
 
 CHANGES_SHOWN = 8
+# Of an answer in the summary of `up`: it shows that the model answers, `ask` is for reading.
+ANSWER_LINES, ANSWER_CHARACTERS = 5, 400
 BYTES = ("B", "bytes")
 
 
@@ -104,7 +107,9 @@ def _host(summary: events.Summary, name: str, host: events.HostSummary, reasonin
         for answer in host.answers:
             if reasoning and answer["reasoning"]:
                 yield f"  reasoning {_indented(answer['reasoning'], 12)}"
-            yield f"  answer    {_indented(answer['answer'], 12)}"
+            yield f"  answer    {_indented(_shortened(answer['answer']), 12)}"
+            if answer["finish_reason"] == "length":
+                yield "            (ended by dsdeploy_answer_max_tokens)"
             if speed := _speed(answer):
                 yield f"  speed     {speed}"
     yield f"  {'would do' if summary.check else 'changed '}  {_changes(host, every)}"
@@ -130,6 +135,12 @@ def _changes(host: events.HostSummary, every: bool) -> str:
     return f"{host.changed}" + (f": {listed}" if listed else "")
 
 
+def _shortened(answer: str) -> str:
+    lines = answer.strip()[:ANSWER_CHARACTERS].splitlines()[:ANSWER_LINES]
+    short = "\n".join(lines)
+    return short if short == answer.strip() else f"{short} … ({len(answer.strip())} characters in all)"
+
+
 def _speed(answer: dict[str, object]) -> str:
     parts = []
     if isinstance(rate := answer["tokens_per_s"], (int, float)):
@@ -153,9 +164,10 @@ def _answers(summary: events.Summary, reasoning: bool) -> Iterator[str]:
 
 def answer_details(event: events.Answer) -> str:
     """What `ask` says beside the answer."""
-    details = _speed({"tokens_per_s": event.tokens_per_s, "ttft_s": event.ttft_s})
+    details = _speed(asdict(event))
     verified = {True: ", as expected", False: ", NOT as expected", None: ""}[event.verified]
-    return f"{event.host}: answered{verified}" + (f" ({details})" if details else "")
+    cut = "; ended by the limit of tokens, --max-tokens raises it" if event.finish_reason == "length" else ""
+    return f"{event.host}: answered{verified}" + (f" ({details})" if details else "") + cut
 
 
 def _table(summary: events.Summary) -> Iterator[str]:

@@ -27,7 +27,8 @@ RUN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import Fetch
-Fetch(json.loads(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]), print).run()
+report = lambda here, total, paths: print(here, flush=True)
+Fetch(json.loads(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]), print, report).run()
 """
 
 
@@ -87,12 +88,13 @@ def test_kill_9(files, hub_url, tmp_path):
     worst, kills, before = 0, 0, {}
     while kills < KILLS:
         entry = {"name": f"m{kills}", "format": "gguf", "sources": [{"kind": "huggingface", "id": "o/m"}]}
-        # So slow that the kills come in the middle of it, also where a process starts at once.
-        options = {"mirrors": {"huggingface": [hub_url]}, "limit": 20 * CHUNK, "connections": 16}
+        # So slow that the kills come in the middle of it.
+        options = {"mirrors": {"huggingface": [hub_url]}, "limit": 40 * CHUNK, "connections": 16}
         command = [sys.executable, "-c", RUN, str(ROOT / ".collections"), json.dumps(entry), str(tmp_path)]
         for _again in range(4):
-            process = subprocess.Popen(command + [json.dumps(options)])
-            time.sleep(chance.uniform(0.25, 0.9))
+            process = subprocess.Popen(command + [json.dumps(options)], stdout=subprocess.PIPE, text=True)
+            process.stdout.readline()  # it downloads; how long it takes to get there is the machine's affair
+            time.sleep(chance.uniform(0, 1.2))
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
@@ -107,7 +109,7 @@ def test_kill_9(files, hub_url, tmp_path):
                     assert there >= before.get((entry["name"], name), 0)
                     before[entry["name"], name] = there
                     worst = max(worst, lost)
-        subprocess.run(command + [json.dumps(dict(options, limit=0))], check=True)
+        subprocess.run(command + [json.dumps(dict(options, limit=0))], check=True, stdout=subprocess.DEVNULL)
         manifest = model_store.read_manifest(str(tmp_path / entry["name"] / "main"))
         assert {item["path"]: item["bytes"] for item in manifest["files"]} == SIZES
         for name, data in content.items():

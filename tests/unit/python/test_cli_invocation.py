@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -99,12 +100,28 @@ def test_bad_extra_vars_are_refused(checkout: Path, bad: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("options", [{"tags": ("verfy",)}, {"skip_tags": ("install,verfy",)}])
+def test_stage_that_is_none_is_refused(checkout: Path, options: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, **options)
+    assert caught.value.message == "there is no stage 'verfy'; did you mean verify?"
+    assert caught.value.hint == "The stages are install, serve, verify."
+    assert caught.value.exit_code == 2
+
+
+def test_stages_of_the_playbook_are_those_of_the_readme() -> None:
+    here = collection.find()
+    told = re.search(r"^Stages are tags: (.*)\.$", (here.root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert told and sorted(re.findall(r"`(\w+)`", told.group(1))) == sorted(here.stages("deepseek_r1"))
+
+
 def test_environment_has_the_defaults_and_the_collection_first(checkout: Path) -> None:
     environment = invocation(checkout).environment
     assert environment["ANSIBLE_PIPELINING"] == "True"
     assert environment["ANSIBLE_FORKS"] == "25"
     assert environment["ANSIBLE_HOST_KEY_CHECKING"] == "True"
-    assert "ControlPersist" in environment["ANSIBLE_SSH_ARGS"]
+    for option in ("ControlPersist", "ServerAliveInterval", "ServerAliveCountMax"):
+        assert f"-o {option}=" in environment["ANSIBLE_SSH_ARGS"]
     assert environment["DSDEPLOY_PROGRESS"] == "json"
     assert environment["ANSIBLE_COLLECTIONS_PATH"].split(":") == [
         str(checkout / ".collections"),

@@ -101,7 +101,14 @@ FOUND = {
     "ready": True,
     "ready_detail": "",
 }
-ANSWER = {"answer": "two\nlines", "reasoning": "think", "tokens_per_s": 12.34, "ttft_s": None, "verified": True}
+ANSWER = {
+    "answer": "two\nlines",
+    "reasoning": "think",
+    "tokens_per_s": 12.34,
+    "ttft_s": None,
+    "verified": True,
+    "finish_reason": "stop",
+}
 
 
 def test_summary_of_up() -> None:
@@ -119,6 +126,20 @@ def test_summary_of_up() -> None:
     every = list(text.result(summary("up", {"h": told}), True, [], True))
     assert every[-1] == "  changed   11: t0; t1; t2; t3; t4; t5; t6; t7; t8; t9; and 1 more"
     assert "  reasoning think" in every
+
+
+def test_summary_shortens_a_long_answer_and_says_that_it_was_cut() -> None:
+    rambling = {**ANSWER, "answer": "\n".join(f"line {n}" for n in range(300)), "finish_reason": "length"}
+    told = list(text.result(summary("up", {"h": host(deployments=[FOUND], answers=[rambling])}), False, [], False))
+    answer = told.index("  answer    line 0\n            line 1\n            line 2\n            line 3\n"
+                        "            line 4 … (2589 characters in all)")  # fmt: skip
+    assert told[answer + 1] == "            (ended by dsdeploy_answer_max_tokens)"
+    long = {**ANSWER, "answer": "x" * 401}
+    told = list(text.result(summary("up", {"h": host(deployments=[FOUND], answers=[long])}), False, [], False))
+    assert f"  answer    {'x' * 400} … (401 characters in all)" in told
+    # `ask` is for reading it.
+    told = list(text.result(summary("ask", {"h": host(answers=[rambling])}), False, [], False))
+    assert told == [rambling["answer"]]
 
 
 def test_summary_of_a_check_and_of_a_stop() -> None:

@@ -161,6 +161,7 @@ def test_unreachable_that_is_ignored_is_no_failure(feed: Feeder) -> None:
 
 def test_answer_and_deployment_from_our_modules_even_in_a_loop(feed: Feeder) -> None:
     answer = {"answer": "\x1b[31m杚\x07", "reasoning": "木+乞", "tokens_per_s": 12.5, "ttft_s": 0.1, "verified": True}
+    answer.update(as_expected=True, finish_reason="stop")
     task = feed.task("Ask", action="dsdeploy.llm.chat_probe")
     feed("runner_on_ok", host="h", res={"results": [answer, {"skipped": True}]}, **task)
     found = {"engine": "llama_cpp", "version": None, "model": "m", "endpoint": "http://h", "ready": True}
@@ -168,10 +169,16 @@ def test_answer_and_deployment_from_our_modules_even_in_a_loop(feed: Feeder) -> 
     feed("runner_on_ok", host="h", res={"deployments": [{**found, "ready": False}]}, **task)
     feed("runner_on_ok", host="h", res={"deployments": [found]}, **task)
     summary = feed.end(ok={"h": 3})
-    assert feed.of(events.Answer) == [events.Answer("h", "杚", "木+乞", 12.5, 0.1, True)]
+    assert feed.of(events.Answer) == [events.Answer("h", "杚", "木+乞", 12.5, 0.1, True, "stop")]
     assert [found["ready"] for found in summary.hosts["h"].deployments] == [True]
     assert summary.hosts["h"].deployments[0]["version"] == ""
     assert summary.exit_code == 0
+
+
+def test_answer_of_which_nothing_was_expected_is_not_as_expected(feed: Feeder) -> None:
+    result = {"answer": "hello", "verified": True, "finish_reason": "length"}
+    feed("runner_on_ok", host="h", res=result, **feed.task("Ask", action="dsdeploy.llm.chat_probe"))
+    assert feed.of(events.Answer) == [events.Answer("h", "hello", "", None, None, None, "length")]
 
 
 def test_answer_that_failed_verification_is_shown_too(feed: Feeder) -> None:
@@ -244,6 +251,14 @@ def test_no_host_matched_is_usage(feed: Feeder) -> None:
 def test_ansible_that_was_killed_is_a_failure(feed: Feeder) -> None:
     feed("runner_on_ok", host="h", res={}, **feed.task("T"))
     assert feed.end(137).exit_code == 1
+
+
+def test_status_of_what_was_stopped_on_purpose_is_good() -> None:
+    feed = Feeder("status")
+    found = {"engine": "llama_cpp", "ready": None, "state": {"active": "stopped"}, "stopped_on_purpose": True}
+    task = feed.task("Look", action="dsdeploy.llm.deployment_facts")
+    feed("runner_on_ok", host="h", res={"deployments": [found]}, **task)
+    assert feed.end(ok={"h": 1}).exit_code == 0
 
 
 @pytest.mark.parametrize(("ready", "code"), [(True, 0), (False, 3)])

@@ -51,6 +51,7 @@ def test_verified(run_module):
     with StandinChatServer("llama.cpp", deltas) as server:
         result = run_module("chat_probe", url=server.url, expect="杚")
     assert result["verified"] is True
+    assert result["as_expected"] is True
     assert result["msg"] == "deepseek-r1 answered, 50.0 tokens/s: 杚。"
     assert (result["answer"], result["reasoning"], result["model"]) == ("杚。", "木+乞", "deepseek-r1")
     assert (result["finish_reason"], result["tokens_per_s_source"]) == ("stop", "timings")
@@ -66,8 +67,16 @@ def test_verified_by_ollama(run_module):
     with StandinChatServer("ollama") as server:
         result = run_module("chat_probe", url=server.url, api="ollama", question="Which?", temperature=0)
     assert result["verified"] is True
+    assert "as_expected" not in result
     assert [path for _method, path, *_rest in server.requests] == ["/api/version", "/api/tags", "/api/chat"]
     assert server.requests[-1][3]["options"] == {"num_predict": 2048, "temperature": 0.0}
+
+
+def test_a_cut_answer_is_told(run_module):
+    with StandinChatServer("llama.cpp", [("content", "Once upon")], finish_reason="length") as server:
+        result = run_module("chat_probe", url=server.url)
+    assert result["verified"] is True and result["finish_reason"] == "length"
+    assert ", cut at max_tokens: Once upon" in result["msg"]
 
 
 def test_check_mode_asks_nothing_and_says_so(run_module):

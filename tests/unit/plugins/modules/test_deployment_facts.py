@@ -35,6 +35,11 @@ class Host:
         self.records.mkdir()
         (path / "supervisord.conf").write_text("")
         self.says("RUNNING   pid 7, uptime 0:00:09")
+        self.starts("true")
+
+    def starts(self, automatically):
+        (self.path / "conf.d").mkdir(exist_ok=True)
+        (self.path / "conf.d" / "dsdeploy-vllm.conf").write_text(f"[program:x]\nautostart={automatically}\n")
 
     def says(self, words):
         ctl = self.path / "supervisorctl"
@@ -74,7 +79,12 @@ def test_a_running_deployment_that_answers(host):
     state = found.pop("state")
     assert (state["active"], state["pid"]) == ("running", 7)
     assert found == dict(
-        RECORD, endpoint=server.url, ready=True, ready_detail=None, file=str(host.records / "vllm.json")
+        RECORD,
+        endpoint=server.url,
+        stopped_on_purpose=False,
+        ready=True,
+        ready_detail=None,
+        file=str(host.records / "vllm.json"),
     )
     assert [(method, path) for method, path, *_rest in server.requests] == [("GET", "/health")]
     assert "Authorization" not in server.requests[0][2]
@@ -99,6 +109,18 @@ def test_not_ready(host):
         (found,) = host.run()["deployments"]
         assert (found["ready"], found["state"]["active"]) == (False, "running")
         assert found["ready_detail"].endswith("HTTP 503: Loading model")
+
+
+@pytest.mark.parametrize(("autostart", "on_purpose"), [("false", True), ("true", False)])
+def test_one_that_is_not_to_start_was_stopped_on_purpose(host, autostart, on_purpose):
+    host.says("STOPPED   Nov 24 06:00 AM")
+    host.starts(autostart)
+    host.record()
+    (found,) = host.run()["deployments"]
+    assert found["stopped_on_purpose"] is on_purpose
+    assert found["ready"] is (None if on_purpose else False)
+    host.says("RUNNING   pid 7, uptime 0:00:09")
+    assert host.run()["deployments"][0]["stopped_on_purpose"] is False
 
 
 def test_a_slow_endpoint_is_not_waited_for(host):

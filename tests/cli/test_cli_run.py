@@ -147,6 +147,13 @@ def test_ask_prints_the_answer_alone(dsdeploy: Any) -> None:
     assert dsdeploy("ask", "q", "--reasoning").stdout == "let me think\n\nthe answer to q\n"
 
 
+def test_ask_says_what_was_not_expected_and_what_was_cut(dsdeploy: Any) -> None:
+    done = dsdeploy("ask", "q", "--max-tokens", "3")
+    assert (done.returncode, done.stdout) == (0, "the answer to q\n")
+    assert "as expected" not in done.stderr
+    assert "ended by the limit of tokens, --max-tokens raises it" in done.stderr
+
+
 def test_ask_with_another_answer_than_expected(dsdeploy: Any) -> None:
     done = dsdeploy("ask", "q", "--expect", "xyz")
     assert done.returncode == 3
@@ -210,6 +217,17 @@ class Slow:
         return self.process.returncode, out, err
 
 
+def running(tmp_path: Path) -> list[str]:
+    """Command lines of the processes that this test has started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return [command for command in found if str(tmp_path) in command]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_stopped_by_a_signal(environ: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
     slow = Slow(environ, tmp_path)
@@ -221,6 +239,17 @@ def test_stopped_by_a_signal(environ: dict[str, str], tmp_path: Path, number: si
     assert "Run `dsdeploy up` again: it goes on from there." in err
     assert "changed   2: " in out
     assert not list(tmp_path.glob("dsdeploy-*"))
+
+
+def test_killed_it_takes_ansible_with_it(environ: dict[str, str], tmp_path: Path) -> None:
+    slow = Slow(environ, tmp_path)
+    assert running(tmp_path)
+    code, _out, _err = slow.stop(signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while running(tmp_path) or slow.module.exists():
+        assert time.monotonic() < deadline, running(tmp_path)
+        time.sleep(0.1)
 
 
 def test_stopped_with_json(environ: dict[str, str], tmp_path: Path) -> None:

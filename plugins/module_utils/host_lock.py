@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run at a time on a host: who holds its lock, and whether that run still lives.
+
+A holder is `{machine, pid, started, who, since}`: `machine` names the kernel and the PID namespace in which `pid` is
+the run's process and `started` its start time (clock ticks since boot, field 22 of /proc/PID/stat, proc(5)), so that a
+process id that was given away anew is not taken for the run; `who` and `since` are for people.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from typing import Any, Callable, Dict, Optional, Tuple
+
+PATH = "/run/dsdeploy.lock"
+_IDENTITY = ("machine", "pid", "started")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def started(pid: int) -> str:
+    """Start time of a process; "" when there is none, or no /proc."""
+    # The name of the command, in parentheses, may hold anything.
+    return (_read("/proc/%d/stat" % pid).rpartition(")")[2].split() + [""] * 20)[19]
+
+
+def machine() -> str:
+    """Name of this kernel's run and PID namespace; of the machine where there is no /proc."""
+    try:
+        return _read("/proc/sys/kernel/random/boot_id").strip() + " " + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return platform.node()
+
+
+def holder_of(pid: int, who: str, since: str) -> Dict[str, Any]:
+    """The holder that the process `pid` of this machine is."""
+    return {"machine": machine(), "pid": pid, "started": started(pid), "who": who, "since": since}
+
+
+def same(one: Optional[Dict[str, Any]], other: Optional[Dict[str, Any]]) -> bool:
+    """Whether two holders are the same run."""
+    return one is not None and other is not None and all(one.get(key) == other.get(key) for key in _IDENTITY)
+
+
+def is_dead(holder: Dict[str, Any]) -> bool:
+    """Whether the run is known to have ended; one of another machine never is."""
+    if holder.get("machine") != machine() or not isinstance(holder.get("pid"), int):
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return started(holder["pid"]) != holder.get("started")
+
+
+def _changed(path: str, decide: Callable[[Optional[Dict[str, Any]]], Tuple[bool, Optional[Dict[str, Any]]]]) -> Any:
+    """Reads the lock, lets `decide` say (whether to write, the holder to write), and writes; one at a time."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    with open(descriptor, "r+", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            found = json.loads(handle.read())
+        except ValueError:
+            found = None  # empty: free
+        write, holder = decide(found if isinstance(found, dict) else None)
+        if write:
+            handle.seek(0)
+            handle.truncate()
+            handle.write(json.dumps(holder) if holder else "")
+    return holder
+
+
+def take(
+    path: str, holder: Dict[str, Any], dead: Optional[Dict[str, Any]] = None, force: bool = False
+) -> Dict[str, Any]:
+    """Take the lock unless another run holds it, and return who holds it then.
+
+    :param dead: a holder that is known to be dead, from which it may be taken.
+    :param force: take it from whoever holds it.
+    """
+
+    def decide(found: Optional[Dict[str, Any]]) -> Tuple[bool, Optional[Dict[str, Any]]]:
+        if found is None or force or same(found, holder) or same(found, dead):
+            return True, holder
+        return False, found
+
+    return _changed(path, decide)
+
+
+def release(path: str, holder: Dict[str, Any]) -> None:
+    """Give the lock back where `holder` has it."""
+    _changed(path, lambda found: (same(found, holder), None))

@@ -1,0 +1,29 @@
+"""`python -m dsdeploy.playbook …` is `ansible-playbook …` that ends when whoever started it is gone.
+
+Its terminal is a pseudo-terminal of the command `dsdeploy`. When that is killed, the terminal hangs up; ansible-runner
+has the signal ignored, so that Ansible would go on alone, with nobody to see what it does or to stop it.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from types import FrameType
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C would: to Ansible, which passes it on to its workers, and to those of its group."""
+    if os.getpid() == os.getpgrp():
+        os.killpg(0, signal.SIGINT)
+
+
+def main() -> None:
+    signal.signal(signal.SIGHUP, _interrupt)
+    sys.argv[1:1] = ["playbook"]
+    runpy.run_module("ansible", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Two runs on one host, and one that was killed: the real module and action, on this machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAYBOOK = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - dsdeploy.llm.host_lock:
+        path: "{{ lock }}"
+    - block:
+        - ansible.builtin.file: {path: "{{ marker }}", state: touch, mode: "0600"}
+        - ansible.builtin.wait_for: {path: "{{ go_on }}"}
+        - ansible.builtin.fail: {msg: broken}
+          when: broken is defined
+      always:
+        - dsdeploy.llm.host_lock:
+            path: "{{ lock }}"
+            state: released
+"""
+
+
+class Runs:
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.count = directory, 0
+        self.last: subprocess.Popen[str]
+        (directory / "play.yml").write_text(PLAYBOOK)
+
+    def start(self, *variables: str) -> subprocess.Popen[str]:
+        self.count += 1
+        paths = f"lock='{self.directory}/lock' go_on='{self.directory}/go-on' marker='{self.directory}/{self.count}'"
+        python = f"ansible_python_interpreter='{sys.executable}'"
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "play.yml"]
+        command += ["-e", python, "-e", paths, *variables]
+        self.last = subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return self.last
+
+    def wait_until_it_holds_the_lock(self) -> None:
+        deadline = time.monotonic() + 60
+        while not (self.directory / str(self.count)).exists():
+            assert self.last.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def go_on(self) -> None:
+        (self.directory / "go-on").touch()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def test_a_second_run_is_told_who_works_there_and_works_once_it_is_free(runs: Runs) -> None:
+    first = runs.start()
+    runs.wait_until_it_holds_the_lock()
+    second = runs.start()
+    said = second.communicate(timeout=60)[0]
+    assert second.returncode == 2
+    who = f"{getpass.getuser()}@{os.uname().nodename}"
+    assert f"another run works on this host: {who}, process {first.pid}, since 20" in said
+    runs.go_on()
+    assert first.wait(60) == 0
+    third = runs.start()
+    assert "changed=1 " in third.communicate(timeout=60)[0]  # the marker alone
+
+
+def test_a_run_that_fails_gives_the_lock_back(runs: Runs) -> None:
+    runs.go_on()
+    assert runs.start("-e", "broken=1").wait(60) == 2
+    assert (runs.directory / "lock").read_text() == ""
+
+
+def test_the_lock_of_a_killed_run_is_taken_over(runs: Runs) -> None:
+    first = runs.start()
+    runs.wait_until_it_holds_the_lock()
+    first.kill()
+    first.communicate(timeout=60)
+    assert (runs.directory / "lock").read_text() != ""
+    runs.go_on()
+    assert runs.start().wait(60) == 0
+
+
+def test_check_mode_needs_no_lock(runs: Runs) -> None:
+    first = runs.start()
+    runs.wait_until_it_holds_the_lock()
+    runs.go_on()
+    assert runs.start("--check").wait(60) == 0
+    assert first.wait(60) == 0
