@@ -59,5 +59,5 @@ def _expected(kind: Optional[str], words: Sequence[str]) -> str:
         upto = "up" if rule.most is None else "to %g" % rule.most
         good.insert(0, "a %snumber from %g %s" % ("whole " if rule.whole else "", rule.least, upto))
     if len(good) < 2:
-        return good[0] if good else "none: there is nothing to name"
+        return good[0] if good else "nothing: there is none"
     return "%s or %s" % (", ".join(good[:-1]), good[-1])

@@ -142,7 +142,7 @@ class Tracker:
             return
         name, stage, task = str(data["host"]), _stage(data), _task(data)
         result = data.get("res") or {}
-        if _action(data) not in ("include_tasks", "include_role", "meta", "validate_argument_spec"):
+        if _action(data) not in _SILENT:
             yield from self._tell_stage()
         if kind in ("runner_on_failed", "runner_on_unreachable"):
             yield from self._tell_stage()
@@ -284,6 +284,8 @@ class Tracker:
         )
 
 
+# Not worth telling the stage for: what only leads to others, or serves the run itself.
+_SILENT = ("include_tasks", "include_role", "meta", "validate_argument_spec", "host_lock")
 _STATS = ("ok", "changed", "failures", "dark", "skipped", "rescued", "ignored", "processed")
 
 

@@ -47,10 +47,10 @@ def answers_within(host, seconds):
             time.sleep(1)
 
 
-def deploy(host, *variables):
-    """Run the playbook again over this host alone; returns its recap line."""
+def deploy(host, *variables, playbook="deepseek_r1"):
+    """Run a playbook over this host alone; returns its recap line."""
     run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
-    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "playbooks/deepseek_r1.yml"]
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml"]
     command += ["--limit", host.backend.get_hostname(), *variables]
     environment = dict(
         os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".collections")

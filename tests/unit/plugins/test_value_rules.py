@@ -41,7 +41,7 @@ def test_good_values(value, kind, words):
         ("al", "count_or_zero", ("all", "auto"), "x is 'al' (did you mean all?), expected"),
         ("tny", None, ("tiny", "large"), "x is 'tny' (did you mean tiny?), expected tiny or large"),
         ("x", None, ("tiny",), "x is 'x', expected tiny"),
-        ("x", None, (), "x is 'x', expected none: there is nothing to name"),
+        ("x", None, (), "x is 'x', expected nothing: there is none"),
         (17, "connections", (), "x is 17, expected a whole number from 1 to 16"),
     ],
 )

@@ -1,0 +1,34 @@
+"""The memory fit of the served model against what llama-server itself prints of it."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[3]
+sys.path.insert(0, str(CHECKOUT / ".collections"))
+from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import MIB, Request  # noqa: E402
+
+NAME = "smollm2-135m-instruct"
+# Until it has said how large its buffers are; it ends when nobody listens any more.
+RUN = (
+    "timeout 60 llama-server --model %s --ctx-size %s --parallel 1 --threads 1 --host 127.0.0.1 --port 18080 2>&1"
+    " | sed '/compute buffer size/q'"
+)
+
+
+@pytest.mark.parametrize("context", [2048, 4096, 8192])
+def test_within_five_percent(host, context):
+    with host.sudo():
+        model = host.check_output("ls /var/lib/dsdeploy/models/%s/*/*.gguf", NAME)
+        said = host.check_output(RUN, model, str(context))
+    printed = {what: float(mib) for what, mib in re.findall(r"(model|KV|compute) buffer size = +([0-9.]+) MiB", said)}
+    catalog = (CHECKOUT / "roles/model/defaults/main/catalog.yml").read_text(encoding="utf-8")
+    entry = yaml.safe_load(catalog.replace("{{ dsdeploy_data_dir }}", "/"))["model_catalog"][NAME]
+    cpu = fit_report.check(dict(entry, name=NAME), {"gpus": []}, Request(context=context))["devices"][-1]
+    ours = {"model": cpu["weights"], "KV": cpu["kv"], "compute": cpu["compute"]}
+    assert {what: size["value"] / MIB for what, size in ours.items()} == pytest.approx(printed, rel=0.05)
+    assert cpu["total"]["value"] / MIB == pytest.approx(sum(printed.values()), rel=0.05)
