@@ -1,0 +1,67 @@
+"""What `--check` says of inventories/ctyun, on a host that looks like its server."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+SEED = [
+    48339779936,
+    49429396320,
+    49527312640,
+    48272509536,
+    49422027488,
+    48272509536,
+    49429396320,
+    46938773696,
+    14798482144,
+]
+
+
+def check(*variables):
+    """The output of check mode on one line, and whether it succeeded."""
+    run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
+    command = ["ansible-playbook", "-i", "inventories/ctyun", "playbooks/deepseek_r1.yml", "--check"]
+    host = {
+        "ansible_host": "ctyun-plan",
+        "ansible_user": "operator",
+        "ansible_ssh_common_args": f"-F {run}/ssh_config",
+        # No hub is asked for long: what it takes to know more is there or not.
+        "model_timeout": 5,
+        "model_retries": 0,
+    }
+    command += [word for name, value in host.items() for word in ("-e", f"{name}='{value}'")]
+    environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
+    done = subprocess.run([*command, *variables], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
+    return " ".join((done.stdout + done.stderr).split()), done.returncode
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return check()
+
+
+def test_the_plan_is_whole(host, plan):
+    said, code = plan
+    assert code == 0, said
+    assert "fetch 9 files of model deepseek-r1-q4_k_m, 404430187616 bytes (376.7 GiB), from modelscope" in said
+    assert "into /data/dsdeploy/models/deepseek-r1-q4_k_m" in said
+    for number, size in enumerate(SEED, 1):
+        assert f"DeepSeek-R1-Q4_K_M/DeepSeek-R1-Q4_K_M-0000{number}-of-00009.gguf: {size} bytes" in said
+    assert "merge nothing: served from the first of its shards" in said
+    assert "disk /data: 376.7 GiB needed for model deepseek-r1-q4_k_m, 3200.0 GiB free" in said
+
+
+def test_nothing_was_written(host, plan):
+    with host.sudo():
+        assert host.check_output("find /data -mindepth 1") == ""
+        assert not host.file("/etc/dsdeploy").exists
+
+
+def test_what_does_not_fit_the_gpus_is_refused_with_what_would(host):
+    said, code = check("-e", "llama_cpp_context=131072")
+    assert code == 2
+    assert "62 of 62 layers do not fit" in said
+    assert "would fit" in said
