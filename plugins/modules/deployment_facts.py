@@ -77,6 +77,9 @@ deployments:
     api_key_file:
       description: File on the host with the API key, or V(null).
       type: str
+    answer_max_tokens:
+      description: Longest answer that it was verified with, in tokens.
+      type: int
     health_path:
       description: Path that answers 2xx once the model is served.
       type: str

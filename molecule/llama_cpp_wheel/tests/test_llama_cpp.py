@@ -23,6 +23,10 @@ def test_the_key_is_in_no_readable_place(host):
         assert KEY not in host.file("/etc/dsdeploy/deployments/llama_cpp.json").content_string
 
 
+def test_the_record_tells_how_long_an_answer_may_be(host):
+    assert '"answer_max_tokens": 32' in host.file("/etc/dsdeploy/deployments/llama_cpp.json").content_string
+
+
 def test_it_has_a_user_of_its_own(host):
     owner = host.check_output("stat -c %%U /proc/%s", str(pid_of(host)))
     assert owner == SERVICE

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 @click.command(short_help="Ask the served model a question.")
 @click.argument("question", required=False)
 @click.option("--expect", metavar="TEXT", help="Fail with 3 unless the answer holds this text.")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, its reasoning included.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Longest answer, its reasoning included.  [default: as `up` verified it]",
+)
 @click.option("--reasoning", is_flag=True, help="Print the model's reasoning before its answer.")
 @common_options
 def ask(options: Options, question: str | None, expect: str | None, max_tokens: int | None, reasoning: bool) -> int:
