@@ -15,8 +15,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import MIB
 NAME = "smollm2-135m-instruct"
 # Until it has said how large its buffers are; it ends when nobody listens any more.
 RUN = (
-    "timeout 60 llama-server --model %s --ctx-size %s --parallel 1 --threads 1 --host 127.0.0.1 --port 18080 2>&1"
-    " | sed '/compute buffer size/q'"
+    "timeout 60 llama-server --model %s --ctx-size %s --parallel 1 --threads 1 --host 127.0.0.1 --port 18080"
+    " --log-verbosity 4 2>&1 | sed '/compute buffer size/q'"
 )
 
 
