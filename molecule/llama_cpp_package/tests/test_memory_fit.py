@@ -13,10 +13,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report  # 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import MIB, Request  # noqa: E402
 
 NAME = "smollm2-135m-instruct"
-# Until it has said how large its buffers are; it ends when nobody listens any more.
+# It runs until it has said how large its buffers are.
 RUN = (
-    "timeout 60 llama-server --model %s --ctx-size %s --parallel 1 --threads 1 --host 127.0.0.1 --port 18080"
-    " --log-verbosity 4 2>&1 | sed '/compute buffer size/q'"
+    "log=$(mktemp); timeout 60 llama-server --model %s --ctx-size %s --parallel 1 --threads 1 --host 127.0.0.1"
+    " --port 18080 --log-verbosity 4 >$log 2>&1 &"
+    " until grep -q 'compute buffer size' $log || ! kill -0 $!; do sleep 0.1; done; kill $!; cat $log"
 )
 
 
