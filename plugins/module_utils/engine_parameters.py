@@ -248,8 +248,23 @@ def filled(table: Table, values: Values, recipe: Dict[str, Any]) -> Values:
         if name not in table:
             raise ValueError("there is no parameter %s%s" % (name, _meant(name, list(table))))
     return {
-        name: given.get(name) if _is_left(table[name], values.get(name)) else values[name] for name in [*values, *given]
+        name: given.get(name) if _is_left(table[name], values.get(name)) else _typed(table[name], values[name])
+        for name in [*values, *given]
     }
+
+
+def _typed(row: Dict[str, Any], value: Any) -> Any:
+    """A value that came as text, as all do from `-e name=value`, as what it says; any other as it is."""
+    if not isinstance(value, str):
+        return value
+    kind, text = row.get("type", "str"), value.strip()
+    if kind == "int" and re.match(r"-?\d+$", text):
+        return int(text)
+    if kind == "float" and re.match(r"-?\d+(\.\d+)?$", text):
+        return float(text)
+    if kind == "flag" and text.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return text.lower() in ("true", "yes", "on")
+    return value
 
 
 def _is_left(row: Dict[str, Any], value: Any) -> bool:

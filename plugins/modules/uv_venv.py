@@ -158,6 +158,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import process, pypi, uv
@@ -255,7 +257,7 @@ class Environment:
             raise UvFailed(output)
         return output
 
-    def make(self) -> str:
+    def make(self, progress: Progress) -> str:
         """Make it anew; returns the interpreter it was made with."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
@@ -273,11 +275,11 @@ class Environment:
                 % self.params["python"],
                 failed.output,
             )
-        self.install()
-        self.keep_help()
+        self.install(progress)
+        self.keep_help(progress)
         return base or os.path.realpath(self.python)
 
-    def install(self) -> None:
+    def install(self, progress: Progress) -> None:
         # Hashes are not optional: `sync` installs what the lock names, no less and no more.
         command = [self.params["uv"], "pip", "sync", "--python", self.python, "--require-hashes", "--no-build"]
         for place in self.params["find_links"] + self.pip.get("find-links", "").split():
@@ -286,23 +288,35 @@ class Environment:
             command.append("--no-index")
         command.append(self.params["lock"])
         more = [word for index in self.params["fallback_index_urls"] for word in ("--index", index)]
-        with Progress("install %s" % self.params["distribution"]) as progress:
-            for attempt in (command, command + more) if more else (command,):
-                try:
-                    self.run(attempt, progress)
-                    return
-                except UvFailed as failed:
-                    output = failed.output
+        for attempt in (command, command + more) if more else (command,):
+            try:
+                self.run(attempt, progress)
+                return
+            except UvFailed as failed:
+                output = failed.output
         self.fail("uv could not install %s: %s" % (self.params["distribution"], output.reason()), INDEX_HINT, output)
 
-    def keep_help(self) -> None:
+    def keep_help(self, progress: Progress) -> None:
         if not self.params["help"]:
             return
-        with Progress("ask %s for its options" % self.params["distribution"], unit="s"):
-            rc, out, err = self.module.run_command(
-                [self.python] + self.params["help"], environ_update=self.params["help_environment"]
-            )
-        if rc or "--" not in out:
+        progress.unit = "s"
+        progress.begin("ask %s for its options" % self.params["distribution"])
+        program = subprocess.Popen(
+            [self.python] + self.params["help"],
+            env=dict(os.environ, **self.params["help_environment"]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        while True:  # imports that were never compiled take half a minute
+            try:
+                out, err = program.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                progress.update(int(time.time() - progress.started))
+        if program.returncode or "--" not in out:
             said = [line for line in (err or out).splitlines() if line.strip()]
             self.module.fail_json(
                 msg="%s does not run: %s" % (self.params["distribution"], said[-1] if said else "it says nothing"),
@@ -357,7 +371,8 @@ def main() -> None:
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
-        result["base_interpreter"] = environment.make()
+        with Progress("install %s" % module.params["distribution"]) as progress:
+            result["base_interpreter"] = environment.make(progress)
         environment.write_stamp(wanted)
     new = environment.installed()
     module.exit_json(

@@ -162,6 +162,23 @@ def test_a_recipe_fills_in_what_is_left_to_the_engine():
     assert parameters.recipe_of([], "0.32.0") == {}
 
 
+def test_values_from_the_command_line_come_as_text():
+    given = {
+        "port": "8001",
+        "gpu_memory_utilization": "0.9",
+        "enforce_eager": "yes",
+        "block_size": "x",
+        "dtype": "half",
+    }
+    assert parameters.filled(TABLE, given, {}) == {
+        "port": 8001,
+        "gpu_memory_utilization": 0.9,
+        "enforce_eager": True,
+        "block_size": "x",
+        "dtype": "half",
+    }
+
+
 def test_a_recipe_with_an_unknown_parameter_is_refused():
     with pytest.raises(ValueError, match="there is no parameter max_model_length; did you mean max_model_len"):
         parameters.filled(TABLE, {}, {"parameters": {"max_model_length": 1}})

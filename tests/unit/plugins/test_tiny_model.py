@@ -70,6 +70,13 @@ def test_each_word_of_the_reply_is_followed_by_the_next(architecture):
     assert "".join(said[:-1]) == f"<think>\n{tiny_model.THOUGHT}\n</think>\n\n{tiny_model.SENTENCE}"
 
 
+@pytest.mark.parametrize(("name", "expected"), [("tiny-deepseek-v3", 3456), ("tiny-qwen2", 1024), ("tiny-llama", 1024)])
+def test_its_kv_cache_is_planned_as_vllm_logs_it(name, expected):
+    """molecule/vllm_venv and vllm_venv_slow compare these with the real vLLM's log."""
+    shape = model_shape.from_catalog(dict(CATALOG[name], name=name))
+    assert model_shape.kv_bytes_per_token(shape)["value"] == expected
+
+
 def test_it_is_made_into_the_store(tmp_path):
     entry = dict(CATALOG["tiny-qwen2"], name="tiny-qwen2")
     one = fetch.Fetch(entry, str(tmp_path), {}, warn=lambda line: pytest.fail(line))
