@@ -12,6 +12,13 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host_lock import holder_of, is_dead, same
 
 
+def _user():
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
 class ActionModule(ActionBase):
     _supports_check_mode = True
 
@@ -19,7 +26,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # A task runs in a worker; the run is the process that started it.
-        ours = holder_of(os.getppid(), "%s@%s" % (getpass.getuser(), platform.node()), since)
+        ours = holder_of(os.getppid(), "%s@%s" % (_user(), platform.node()), since)
         found = self._ask(task_vars, holder=ours)
         if found.get("holder") and not same(found["holder"], ours) and is_dead(found["holder"]):
             found = self._ask(task_vars, holder=ours, dead=found["holder"])
