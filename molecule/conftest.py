@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = []
     for item in items:
         only = getattr(item.module, "testinfra_hosts", None)
-        if only is None or item.callspec.id in only:
+        if only is None or item.callspec.params["_testinfra_host"].backend.get_pytest_id() in only:
             wanted.append(item)
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted

@@ -116,6 +116,7 @@ def glibc_problems(found: str, oldest: str) -> List[Problem]:
 def missing_command(name: str) -> Problem:
     """What is wrong when a command is not there."""
     hints = {
-        "nvcc": "Install the CUDA toolkit, or set the install method to one that runs on the CPU (it is far slower)."
+        "nvcc": "Install the CUDA toolkit (role cuda_toolkit), or set the install method to one that runs on the CPU "
+        "(it is far slower)."
     }
     return Problem("%s is not on this host" % name, hints.get(name, "Install it."))

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 ENVIRONMENT = "{{ _dsdeploy_download_environment }}"
-# By module: the argument that pins what is fetched, or None where the module takes nothing unpinned (pip with
-# --require-hashes, the manifest of a model, signed package lists).
+# By module: the argument that pins what is fetched, or None where the module takes nothing unpinned (pip and uv
+# with --require-hashes, the manifest of a model, signed package lists).
 DOWNLOADS = {
     "ansible.builtin.get_url": "checksum",
     "ansible.builtin.git": "checksum",
@@ -20,6 +20,7 @@ DOWNLOADS = {
     "dsdeploy.llm.model_fetch": None,
     "dsdeploy.llm.pypi_file": "checksum",
     "dsdeploy.llm.python_venv": None,
+    "dsdeploy.llm.uv_venv": None,
 }
 # Checked by a task of its own that follows, and how.
 CHECKED_AFTERWARDS = {
