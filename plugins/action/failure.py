@@ -16,7 +16,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "msg": {"type": "str", "required": True},
                 "hint": {"type": "str", "default": ""},
-                "error_kind": {"type": "str", "choices": ["usage", "preflight", "verify"], "required": True},
+                "error_kind": {"type": "str", "choices": ["usage", "preflight", "verify", "reboot"], "required": True},
                 "log_tail": {"type": "list", "elements": "str", "default": []},
             }
         )

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     VERIFY = 3
     UNREACHABLE = 4
+    REBOOT = 5
     INTERRUPTED = 130
 
 
@@ -23,6 +24,7 @@ MEANING = {
     ExitCode.USAGE: "wrong usage, inventory or variable; nothing to retry until it is corrected",
     ExitCode.VERIFY: "deployed, but the service does not answer as it should (status: recorded, not ready)",
     ExitCode.UNREACHABLE: "a host could not be reached",
+    ExitCode.REBOOT: "prepared, but a host needs a reboot before it can go on",
     ExitCode.INTERRUPTED: "stopped by Ctrl-C or a signal",
 }
 
@@ -33,6 +35,7 @@ PRECEDENCE = (
     ExitCode.USAGE,
     ExitCode.FAILED,
     ExitCode.UNREACHABLE,
+    ExitCode.REBOOT,
     ExitCode.VERIFY,
     ExitCode.OK,
 )

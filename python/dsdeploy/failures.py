@@ -94,7 +94,12 @@ def describe(
 
 
 def exit_code(failure: Failure) -> ExitCode:
-    kinds = {"usage": ExitCode.USAGE, "verify": ExitCode.VERIFY, "unreachable": ExitCode.UNREACHABLE}
+    kinds = {
+        "usage": ExitCode.USAGE,
+        "verify": ExitCode.VERIFY,
+        "unreachable": ExitCode.UNREACHABLE,
+        "reboot": ExitCode.REBOOT,
+    }
     return kinds.get(failure.kind, ExitCode.FAILED)
 
 

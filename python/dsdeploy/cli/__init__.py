@@ -11,6 +11,7 @@ from dsdeploy.errors import MEANING, DsdeployError, ExitCode
 
 VERBS = {
     "up": "dsdeploy.cli.up:up",
+    "prepare": "dsdeploy.cli.prepare:prepare",
     "status": "dsdeploy.cli.status:status",
     "ask": "dsdeploy.cli.ask:ask",
     "logs": "dsdeploy.cli.logs:logs",

@@ -149,7 +149,8 @@ def test_output_of_a_module_with_its_own_message_is_no_tail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("", 1), ("preflight", 1), ("usage", 2), ("verify", 3), ("unreachable", 4), ("new", 1)]
+    ("kind", "code"),
+    [("", 1), ("preflight", 1), ("usage", 2), ("verify", 3), ("unreachable", 4), ("reboot", 5), ("new", 1)],
 )
 def test_exit_code_of_each_kind(kind: str, code: int) -> None:
     assert failures.exit_code(Failure("h", "", "", "m", kind=kind)) == code
@@ -157,7 +158,17 @@ def test_exit_code_of_each_kind(kind: str, code: int) -> None:
 
 @pytest.mark.parametrize(
     ("codes", "code"),
-    [([], 0), ([0, 3], 3), ([3, 4], 4), ([4, 1], 1), ([1, 2], 2), ([3, 4, 1, 2, 0], 2), ([2, 130], 130)],
+    [
+        ([], 0),
+        ([0, 3], 3),
+        ([3, 4], 4),
+        ([4, 1], 1),
+        ([1, 2], 2),
+        ([3, 4, 1, 2, 0], 2),
+        ([2, 130], 130),
+        ([5, 0, 3], 5),
+        ([5, 1], 1),
+    ],
 )
 def test_precedence_when_hosts_differ(codes: list[int], code: int) -> None:
     assert worst(map(ExitCode, codes)) == code

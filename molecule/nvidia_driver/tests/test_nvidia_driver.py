@@ -1,0 +1,202 @@
+"""The driver from a stand-in for NVIDIA's repository: pins, holds, upgrade, downgrade, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+testinfra_hosts = ["ssh://nvidia-driver-host"]
+CHECKOUT = Path(__file__).parents[3]
+PACKAGES = (
+    "nvidia-kernel-open-dkms",
+    "nvidia-driver-cuda",
+    "nvidia-smi",
+    "libcuda1",
+    "libnvidia-ml1",
+    "nvidia-fabricmanager-550",
+)
+BLACKLIST = "/etc/apt/apt.conf.d/52dsdeploy-nvidia-driver"
+PREFERENCES = "/etc/apt/preferences.d/dsdeploy-nvidia-driver.pref"
+
+
+def prepare(*variables, host="nvidia-driver-host", options=()):
+    """`dsdeploy prepare` over the host: its exit code, and the last JSON line, the summary."""
+    run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
+    command = [
+        Path(sys.executable).with_name("dsdeploy"),
+        "prepare",
+        "-i",
+        os.environ["MOLECULE_INVENTORY_FILE"],
+        "--json",
+    ]
+    command += ["--limit", host, *options] + [word for variable in variables for word in ("-e", variable)]
+    environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg")
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=300)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == summary["exit_code"], done.stderr
+    return done.returncode, summary
+
+
+def failure(summary):
+    assert len(summary["failures"]) == 1, summary["failures"]
+    return summary["failures"][0]["msg"], summary["failures"][0]["hint"]
+
+
+def versions(host):
+    return {host.package(name).version for name in PACKAGES}
+
+
+def boot(host):
+    """What a boot would do: the kernel runs the module that is installed. (The host is a container.)"""
+    with host.sudo():
+        host.check_output("modprobe nvidia")
+
+
+def upgrades(host):
+    """What unattended-upgrades would upgrade of the driver."""
+    with host.sudo():
+        said = host.check_output("unattended-upgrade --dry-run --debug 2>&1")
+    lines = [line for line in said.splitlines() if line.startswith("pkgs that look like they should be upgraded: ")]
+    assert lines, said
+    return {name for name in lines[-1].partition(": ")[2].split() if name in PACKAGES}
+
+
+def test_every_package_is_of_the_version_asked_for(host):
+    assert versions(host) == {"550.90.12-1"}
+    # The repository has newer ones.
+    assert "560.35.03-1" in host.check_output("apt-cache madison nvidia-smi")
+    assert not host.package("nvidia-kernel-dkms").is_installed
+
+
+def test_packages_are_held(host):
+    assert set(host.check_output("apt-mark showhold").split()) == set(PACKAGES)
+
+
+def test_the_driver_is_loaded_and_all_gpus_answer(host):
+    with host.sudo():
+        assert "550.90.12" in host.file("/srv/standin/proc/driver/nvidia/version").content_string
+    assert "<attached_gpus>8</attached_gpus>" in host.check_output("nvidia-smi -q -x")
+
+
+def test_services_run_where_there_is_what_they_serve(host):
+    for name in ("nvidia-persistenced", "nvidia-fabricmanager"):
+        assert host.service(name).is_enabled
+        assert host.service(name).is_running
+        assert "ConditionPathExists=/dev/nvidia" in host.check_output("systemctl cat %s", name)
+
+
+def test_nouveau_is_blocked(host):
+    assert "blacklist nouveau" in host.check_output("/sbin/modprobe --showconfig").splitlines()
+
+
+def test_unattended_upgrades_leave_it_alone(host):
+    with host.sudo():
+        host.check_output(
+            "env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends unattended-upgrades"
+        )
+        conf = 'Unattended-Upgrade::Origins-Pattern {"origin=NVIDIA";};'
+        host.check_output("sh -c 'echo \"$0\" > /etc/apt/apt.conf.d/99origin' %s", conf)
+    assert upgrades(host) == set()
+    with host.sudo():
+        # Not for the hold's sake, nor for the pin's: without both it is the drop-in that keeps them off.
+        host.check_output(f"apt-mark unhold {' '.join(PACKAGES)}")
+        host.check_output("mv %s /root/pref", PREFERENCES)
+    assert upgrades(host) == set()
+    with host.sudo():
+        host.check_output("mv %s /root/blacklist", BLACKLIST)
+    assert "libcuda1" in upgrades(host)
+    code, summary = prepare()
+    assert (code, versions(host)) == (0, {"550.90.12-1"})
+    assert upgrades(host) == set()
+    assert set(host.check_output("apt-mark showhold").split()) == set(PACKAGES)
+
+
+def test_upgrade_says_that_a_reboot_is_needed_by_exit_code(host):
+    code, summary = prepare("nvidia_driver_version=550.127.05")
+    assert code == 5
+    message, hint = failure(summary)
+    assert message == "this host needs a reboot: the kernel runs driver 550.90.12, installed is 550.127.05"
+    assert "nvidia_driver_reboot" in hint
+    assert versions(host) == {"550.127.05-1"}
+    # It is said as long as it is so; and the machine that Ansible runs on (here with the same kernel) is not rebooted.
+    began = host.check_output("stat -c %%Y /proc/1")
+    assert prepare("nvidia_driver_version=550.127.05", "nvidia_driver_reboot=true")[0] == 5
+    assert host.check_output("stat -c %%Y /proc/1") == began
+    boot(host)
+    code, summary = prepare("nvidia_driver_version=550.127.05")
+    assert code == 0
+    assert summary["hosts"]["nvidia-driver-host"]["changed"] == 0
+
+
+def test_downgrade(host):
+    assert prepare("nvidia_driver_version=550.54.15")[0] == 5
+    assert versions(host) == {"550.54.15-1"}
+    boot(host)
+    # Without a version what is installed of the branch stays.
+    code, summary = prepare("nvidia_driver_version=", "nvidia_driver_branch=550")
+    assert (code, summary["hosts"]["nvidia-driver-host"]["changed"]) == (0, 0)
+
+
+def test_a_driver_without_its_fabric_manager_is_refused(host):
+    code, summary = prepare("nvidia_driver_version=560.35.03")
+    assert code == 1
+    message, _hint = failure(summary)
+    assert message == "no repository of this host has the package nvidia-fabricmanager-560 or nvidia-fabricmanager"
+    assert versions(host) == {"550.54.15-1"}
+
+
+def test_a_version_that_is_nowhere_is_refused(host):
+    code, summary = prepare("nvidia_driver_version=550.1.1")
+    assert code == 1
+    message, hint = failure(summary)
+    assert message.startswith("nvidia-kernel-open-dkms has no version 550.1.1; it has 560.35.03-1, 550.127.05-1")
+    assert hint == "All of them have 550.127.05, 550.90.12, 550.54.15: set nvidia_driver_version to that."
+    assert versions(host) == {"550.54.15-1"}
+
+
+def test_a_fabric_manager_of_another_version_is_named_and_mended(host):
+    with host.sudo():
+        host.check_output("apt-get install -qq --allow-change-held-packages nvidia-fabricmanager-550=550.90.12-1")
+    code, summary = prepare("nvidia_driver_install_method=preinstalled", "nvidia_driver_version=")
+    assert code == 3
+    message, hint = failure(summary)
+    assert "fabric_manager_mismatch: the fabric manager is 550.90.12, the driver 550.54.15" in message
+    assert "exactly driver 550.54.15" in hint
+    assert prepare("nvidia_driver_version=550.54.15")[0] == 0
+    assert versions(host) == {"550.54.15-1"}
+
+
+def test_nvswitches_without_a_fabric_manager_are_refused_from_debian(host):
+    code, summary = prepare("nvidia_driver_install_method=distribution", "nvidia_driver_version=")
+    assert code == 1
+    assert "4 NVSwitches, whose fabric manager Debian has no package of" in failure(summary)[0]
+
+
+def test_bookworm_s_open_modules_behind_its_security_updates_are_a_clear_line(host):
+    debian = host.get_host(
+        "ssh://nvidia-driver-repository", ssh_config=f"{os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/ssh_config"
+    )
+    newest = {}
+    for line in debian.check_output("apt-cache madison nvidia-open-kernel-dkms nvidia-smi").splitlines():
+        name, version, _source = (column.strip() for column in line.split("|"))
+        newest.setdefault(name, version)
+    code, summary = prepare(
+        "nvidia_driver_install_method=distribution",
+        "nvidia_driver_kernel_modules=open",
+        "nvidia_driver_version=",
+        # It has no headers to install: this kernel is the stand-in's.
+        "_nvidia_driver_headers=make",
+        host="nvidia-driver-repository",
+        options=("--check",),
+    )
+    if len(set(newest.values())) == 1:  # Debian has mended it
+        assert code == 0
+        return
+    message, hint = failure(summary)
+    assert code == 1
+    assert message.startswith(
+        "the newest versions do not match: nvidia-open-kernel-dkms " + newest["nvidia-open-kernel-dkms"]
+    )
+    assert "nvidia-smi " + newest["nvidia-smi"] in message
+    assert hint.startswith("All of them have ")

@@ -1,0 +1,106 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's devices on the PCI bus, before any driver: which generation they are, and which kernel modules drive it.
+
+Pure functions; the module `nvidia_driver_facts` reads sysfs.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, List, NamedTuple, Optional
+
+VENDOR = 0x10DE
+_KINDS = {0x0300: "gpu", 0x0302: "gpu", 0x0680: "nvswitch"}  # PCI class: VGA, 3D controller, bridge of another kind
+
+GENERATIONS = ("before Maxwell", "Maxwell", "Pascal", "Volta", "Turing", "Ampere", "Hopper", "Ada", "Blackwell")
+# First device id of each run of ids of one generation, from pci.ids; ids above the last are newer than all of these.
+_FIRST_ID = (
+    (0x0000, "before Maxwell"),
+    (0x1340, "Maxwell"),
+    (0x15F0, "Pascal"),
+    (0x1600, "Maxwell"),
+    (0x1B00, "Pascal"),
+    (0x1D80, "Volta"),
+    (0x1E00, "Turing"),
+    (0x2000, "Ampere"),
+    (0x2180, "Turing"),
+    (0x2200, "Ampere"),
+    (0x2300, "Hopper"),
+    (0x2400, "Ampere"),
+    (0x2600, "Ada"),
+    (0x2900, "Blackwell"),
+)
+
+
+class Device(NamedTuple):
+    """A device of NVIDIA's: `kind` is "gpu" or "nvswitch", `generation` is None for an NVSwitch."""
+
+    address: str
+    kind: str
+    device_id: str
+    generation: Optional[str]
+
+
+class ModulesError(Exception):
+    """No kernel modules can drive the GPUs as asked; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def generation_of(device_id: int) -> str:
+    """The generation of a GPU by its PCI device id."""
+    return [name for first, name in _FIRST_ID if first <= device_id][-1]
+
+
+def device(address: str, vendor: str, kind: str, device_id: str) -> Optional[Device]:
+    """The device that sysfs tells of, None for one that is no GPU or NVSwitch of NVIDIA's.
+
+    :param vendor: text of the file `vendor`, such as "0x10de"; `kind` of `class` ("0x030200"), `device_id` of `device`.
+    """
+    if int(vendor, 16) != VENDOR:
+        return None
+    found = _KINDS.get(int(kind, 16) >> 8)
+    if found is None:
+        return None
+    return Device(address, found, device_id.strip(), generation_of(int(device_id, 16)) if found == "gpu" else None)
+
+
+def kernel_modules(generations: Iterable[str], wanted: str, available: List[str]) -> str:
+    """Which kernel modules to install, "open" or "proprietary".
+
+    NVIDIA, "Open Linux kernel modules": Turing and later can be open, Blackwell and later must be, what is before
+    Turing cannot; open is what NVIDIA recommends where both can be.
+
+    :param wanted: "auto", "open" or "proprietary".
+    :param available: what the source has, from the preferred one on.
+    :raises ModulesError: the GPUs, the source and what is wanted do not go together.
+    """
+    ranks = {name: GENERATIONS.index(name) for name in generations}
+    only_proprietary = sorted(name for name, rank in ranks.items() if rank < GENERATIONS.index("Turing"))
+    only_open = sorted(name for name, rank in ranks.items() if rank >= GENERATIONS.index("Blackwell"))
+    if only_proprietary and only_open:
+        raise ModulesError(
+            "no driver serves both %s and %s GPUs" % (only_proprietary[0], only_open[0]),
+            "Take one kind out of the host.",
+        )
+    for names, needed in ((only_proprietary, "proprietary"), (only_open, "open")):
+        if names and wanted not in ("auto", needed):
+            raise ModulesError(
+                "%s GPUs need %s kernel modules, not %s ones" % (names[0], needed, wanted),
+                "Set nvidia_driver_kernel_modules to %s or auto." % needed,
+            )
+        if names and needed not in available:
+            raise ModulesError(
+                "%s GPUs need %s kernel modules, which this source has not got" % (names[0], needed),
+                "Set nvidia_driver_install_method to nvidia.",
+            )
+    if wanted != "auto":
+        if wanted not in available:
+            raise ModulesError(
+                "this source has no %s kernel modules" % wanted, "Set nvidia_driver_kernel_modules to auto."
+            )
+        return wanted
+    return "proprietary" if only_proprietary else "open" if only_open else available[0]

@@ -1,0 +1,228 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_driver_facts
+short_description: Gather what matters for NVIDIA's driver before and after it is installed
+version_added: 1.0.0
+author:
+  - The dsdeploy developers (@dsdeploy)
+description:
+  - Sets RV(ansible_facts.nvidia_driver) from the PCI bus, the kernel, the firmware and the package database.
+  - No driver is needed for it.
+  - What the driver itself says of the GPUs is gathered by M(dsdeploy.llm.nvidia_smi_facts).
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.facts
+options:
+  sysfs:
+    description: Where sysfs is mounted. Another directory is for tests of hosts whose devices are not there.
+    type: path
+    default: /sys
+  procfs:
+    description: Where procfs is mounted. Another directory is for tests of hosts whose kernel is not there.
+    type: path
+    default: /proc
+"""
+
+EXAMPLES = r"""
+- name: Gather what there is of a driver
+  dsdeploy.llm.nvidia_driver_facts:
+
+- name: Say what the host has
+  ansible.builtin.debug:
+    msg: "{{ ansible_facts.nvidia_driver.gpus | length }} GPUs, {{ ansible_facts.nvidia_driver.nvswitches }} NVSwitches"
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The facts to add to those of the host.
+  returned: always
+  type: dict
+  contains:
+    nvidia_driver:
+      description: Every key is always there; what cannot be known is null.
+      type: dict
+      returned: always
+      contains:
+        gpus:
+          description: NVIDIA's GPUs on the PCI bus, each with C(address), C(device_id) and C(generation).
+          type: list
+          elements: dict
+          sample: [{address: "0000:18:00.0", device_id: "0x2324", generation: Hopper}]
+        nvswitches:
+          description: Number of NVSwitches on the PCI bus.
+          type: int
+        kernel:
+          description:
+            - The running kernel, its C(release), the C(compiler) that it was built with (a command), whether that
+              compiler is there (C(has_compiler)) and whether the kernel's headers are (C(has_headers)).
+          type: dict
+          sample: {release: 6.1.0-18-amd64, compiler: gcc-12, has_compiler: true, has_headers: false}
+        nouveau_loaded:
+          description: Whether the kernel's own driver for these GPUs is loaded.
+          type: bool
+        may_load_modules:
+          description: Whether kernel modules may be loaded, which an ordinary container may not.
+          type: bool
+        secure_boot:
+          description: Whether secure boot is on; null where the firmware knows of none.
+          type: bool
+        mok_enrolled:
+          description: Whether the key that DKMS signs modules with is enrolled in the firmware.
+          type: bool
+        loaded_version:
+          description: Version of the kernel module that is loaded.
+          type: str
+          sample: 550.90.12
+        loaded_open:
+          description: Whether that module is the open one.
+          type: bool
+        library_version:
+          description: Version of the driver's libraries.
+          type: str
+        fabric_manager_version:
+          description: Version of the fabric manager.
+          type: str
+        packages:
+          description: Version of each installed package that bears the driver's version.
+          type: dict
+          sample: {libnvidia-compute-550: 550.90.12-0ubuntu1}
+        problems:
+          description: Parts of the driver that do not belong together, each with C(name), C(msg) and C(hint).
+          type: list
+          elements: dict
+          sample:
+            - name: fabric_manager_mismatch
+              msg: "fabric_manager_mismatch: the fabric manager is 550.54.15, the driver 550.90.12; it refuses to start"
+              hint: Install the fabric manager of exactly driver 550.90.12.
+        reboot_reasons:
+          description: Why only a reboot brings the installed driver into use.
+          type: list
+          elements: str
+          sample: ["the kernel runs driver 550.54.15, installed is 550.90.12"]
+"""
+
+import glob
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import nvidia_driver, nvidia_gpus
+
+SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+# Where DKMS, and Ubuntu's shim, keep the key that they sign modules with.
+MACHINE_OWNER_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
+LIBRARY_DIRECTORIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib")
+PACKAGE_QUERIES = (
+    ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n"],
+    ["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} installed\n"],
+)
+
+
+def read(*path: str) -> bytes | None:
+    try:
+        with open(os.path.join(*path), "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def text(*path: str) -> str:
+    return (read(*path) or b"").decode("utf-8", "replace")
+
+
+def devices(sysfs: str) -> list[nvidia_gpus.Device]:
+    """NVIDIA's GPUs and NVSwitches, in the order of the bus."""
+    directory = os.path.join(sysfs, "bus/pci/devices")
+    found = []
+    for address in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+        ids = [text(directory, address, name) for name in ("vendor", "class", "device")]
+        one = nvidia_gpus.device(address, *ids) if all(ids) else None
+        if one:
+            found.append(one)
+    return found
+
+
+def library() -> str | None:
+    """The file that libnvidia-ml.so.1 is in the end."""
+    found = [path for pattern in LIBRARY_DIRECTORIES for path in glob.glob(pattern + "/libnvidia-ml.so.1")]
+    return os.path.realpath(found[0]) if found else None
+
+
+class Host:
+    """What is asked of programs of the host. None of them need be there."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+
+    def path(self, command: str) -> str | None:
+        return self._module.get_bin_path(command)
+
+    def says(self, *argv: str) -> str:
+        program = self.path(argv[0])
+        if not program:
+            return ""
+        _rc, out, _err = self._module.run_command([program, *argv[1:]])
+        return out
+
+    def packages(self) -> dict[str, str]:
+        query = next((query for query in PACKAGE_QUERIES if self.path(query[0])), None)
+        return nvidia_driver.driver_packages(self.says(*query) if query else "")
+
+    def mok_enrolled(self) -> bool:
+        keys = [key for key in MACHINE_OWNER_KEYS if os.path.exists(key)]
+        return any("already enrolled" in self.says("mokutil", "--test-key", key) for key in keys)
+
+
+def gather(host: Host, sysfs: str, procfs: str) -> dict[str, Any]:
+    """The value of `ansible_facts.nvidia_driver`."""
+    found = devices(sysfs)
+    release = text(procfs, "sys/kernel/osrelease").strip()
+    compiler = nvidia_driver.compiler_of(text(procfs, "version"))
+    loaded = nvidia_driver.loaded_module(text(procfs, "driver/nvidia/version"))
+    facts = {
+        "gpus": [
+            {"address": one.address, "device_id": one.device_id, "generation": one.generation}
+            for one in found
+            if one.kind == "gpu"
+        ],
+        "nvswitches": sum(one.kind == "nvswitch" for one in found),
+        "kernel": {
+            "release": release,
+            "compiler": compiler,
+            "has_compiler": bool(compiler and host.path(compiler)),
+            "has_headers": os.path.exists("/lib/modules/%s/build" % release),
+        },
+        "nouveau_loaded": "nouveau" in nvidia_driver.loaded_names(text(procfs, "modules")),
+        "may_load_modules": nvidia_driver.may_load_modules(text(procfs, "self/status")),
+        "secure_boot": nvidia_driver.secure_boot(read(sysfs, SECURE_BOOT)),
+        "mok_enrolled": host.mok_enrolled(),
+        "loaded_version": loaded.version,
+        "loaded_open": loaded.open,
+        "library_version": nvidia_driver.library_version(library()),
+        "fabric_manager_version": nvidia_driver.fabric_manager_version(host.says("nv-fabricmanager", "--version")),
+        "packages": host.packages(),
+    }
+    problems = [problem._asdict() for problem in nvidia_driver.mix_problems(facts)]
+    return dict(facts, problems=problems, reboot_reasons=nvidia_driver.reboot_reasons(facts))
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "sysfs": {"type": "path", "default": "/sys"},
+            "procfs": {"type": "path", "default": "/proc"},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, ansible_facts={"nvidia_driver": gather(Host(module), **module.params)})
+
+
+if __name__ == "__main__":
+    main()
