@@ -23,6 +23,7 @@ class ActionModule(ActionBase):
                 catalog=dict(type="dict", default={}),
                 tensor_parallel=dict(type="int", default=0),
                 pipeline_parallel=dict(type="int", default=1),
+                nodes=dict(type="int", default=1),
                 data_parallel_attention=dict(type="int", default=1),
                 context=dict(type="int", default=8192),
                 sequences=dict(type="int", default=1),
@@ -35,7 +36,8 @@ class ActionModule(ActionBase):
         )
         request = Request(**{name: args[name] for name in Request._fields if name in args})
         ram = None if args["ram_free_mib"] < 0 else args["ram_free_mib"]
-        fit = fit_report.check(args["model"], args["nvidia_smi"], request, ram)
+        gpus = dict(args["nvidia_smi"], gpus=(args["nvidia_smi"].get("gpus") or []) * args["nodes"])
+        fit = fit_report.check(args["model"], gpus, request, ram)
         result.update(changed=False, fit=fit)
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])

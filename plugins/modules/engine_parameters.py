@@ -63,7 +63,7 @@ options:
   rules:
     description: What else to check, of the rules that belong to one engine. None when empty.
     type: str
-    choices: ["", vllm]
+    choices: ["", sglang, vllm]
     default: ""
   facts:
     description: What the rules need to know, such as C(profile), C(gpus) and C(architecture).
@@ -126,9 +126,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_parameters as parameters
-from ansible_collections.dsdeploy.llm.plugins.module_utils import vllm_rules
+from ansible_collections.dsdeploy.llm.plugins.module_utils import sglang_rules, vllm_rules
 
-RULES = {"vllm": vllm_rules.check}
+RULES = {"sglang": sglang_rules.check, "vllm": vllm_rules.check}
 
 
 def main() -> None:
@@ -141,7 +141,7 @@ def main() -> None:
             "engine": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
             "extra_args": {"type": "list", "elements": "str", "default": []},
-            "rules": {"type": "str", "choices": ["", "vllm"], "default": ""},
+            "rules": {"type": "str", "choices": ["", "sglang", "vllm"], "default": ""},
             "facts": {"type": "dict", "default": {}},
             "help_file": {"type": "path"},
         },

@@ -49,6 +49,10 @@ options:
     description: Stages that the layers are divided into.
     type: int
     default: 1
+  nodes:
+    description: Hosts of this kind that serve the model together.
+    type: int
+    default: 1
   data_parallel_attention:
     description: Ranks that each keep their own attention and sequences.
     type: int

@@ -40,6 +40,11 @@ options:
         C(uv pip compile --generate-hashes) writes it. Nothing else is installed, dependencies neither.
     type: path
     required: true
+  build_lock:
+    description:
+      - File on the host with the packages that others are built with, pinned and with their hashes too, for a lock with
+        packages that the index has as source only. Without it nothing is built.
+    type: path
   uv:
     description: The C(uv) to use.
     type: path
@@ -281,7 +286,9 @@ class Environment:
 
     def install(self, progress: Progress) -> None:
         # Hashes are not optional: `sync` installs what the lock names, no less and no more.
-        command = [self.params["uv"], "pip", "sync", "--python", self.python, "--require-hashes", "--no-build"]
+        command = [self.params["uv"], "pip", "sync", "--python", self.python, "--require-hashes"]
+        build = self.params["build_lock"]
+        command += ["--build-constraints", build, "--require-build-hashes"] if build else ["--no-build"]
         for place in self.params["find_links"] + self.pip.get("find-links", "").split():
             command += ["--find-links", place]
         if "UV_DEFAULT_INDEX" not in self.variables:
@@ -346,6 +353,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "lock": {"type": "path", "required": True},
+            "build_lock": {"type": "path"},
             "uv": {"type": "path", "required": True},
             "python": {"type": "str", "required": True},
             "interpreter": {"type": "path"},

@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -143,3 +144,38 @@ def test_a_shim_that_does_not_run_is_no_interpreter(arguments, tmp_path):
 def test_a_probe_makes_nothing(arguments):
     assert made(arguments, probe=True)["changed"]
     assert not Path(arguments["path"]).exists()
+
+
+def make_source(directory):
+    """The same package as source, which builds itself out of a wheel inside it; returns the sha256 of its archive."""
+    source = directory / "tiny_engine-1.0"
+    source.mkdir()
+    make_wheel(source)
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "tiny-engine"\nversion = "1.0"\n'
+    )
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: tiny-engine\nVersion: 1.0\n")
+    (source / "backend.py").write_text(
+        "import shutil\n"
+        "def build_wheel(directory, settings=None, metadata=None):\n"
+        "    name = 'tiny_engine-1.0-py3-none-any.whl'\n"
+        "    shutil.copy(name, directory)\n"
+        "    return name\n"
+    )
+    path = directory / "tiny_engine-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(source, source.name)
+    shutil.rmtree(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_source_is_built_only_where_the_lock_says_what_with(arguments, tmp_path):
+    wheels = tmp_path / "wheels"
+    (wheels / "tiny_engine-1.0-py3-none-any.whl").unlink()
+    Path(arguments["lock"]).write_text(f"tiny-engine==1.0 --hash=sha256:{make_source(wheels)}\n")
+    assert "no usable wheels" in made(arguments)["msg"]
+    build = tmp_path / "1.0.build"
+    build.write_text("")
+    done = made(arguments, build_lock=str(build))
+    assert (done["changed"], done["version"]) == (True, "1.0")
