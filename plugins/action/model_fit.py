@@ -31,18 +31,21 @@ class ActionModule(ActionBase):
                 utilization=dict(type="float", default=0.9),
                 gpu_layers=dict(type="int", default=-1),
                 ram_free_mib=dict(type="int", default=-1),
+                deployments=dict(type="list", elements="dict", default=[]),
                 refuse=dict(type="bool", default=True),
             )
         )
         request = Request(**{name: args[name] for name in Request._fields if name in args})
         ram = None if args["ram_free_mib"] < 0 else args["ram_free_mib"]
         gpus = dict(args["nvidia_smi"], gpus=(args["nvidia_smi"].get("gpus") or []) * args["nodes"])
-        fit = fit_report.check(args["model"], gpus, request, ram)
+        # One engine at a time holds the GPUs: what runs now is stopped, or is the one that is asked for.
+        users = [deployment["user"] for deployment in args["deployments"]]
+        fit = fit_report.check(args["model"], gpus, request, ram, users)
         result.update(changed=False, fit=fit)
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])
             others = fit_report.alternatives(
-                args["catalog"], args["model"], args["engine"], args["nvidia_smi"], request, ram
+                args["catalog"], args["model"], args["engine"], args["nvidia_smi"], request, ram, users
             )
             if others:
                 hint.append("models that fit here: %s" % ", ".join(others))

@@ -13,10 +13,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import 
 
 DIRECTORY = "/etc/dsdeploy/deployments"
 MANAGERS = ("systemd", "supervisor")
+DEVICES = ("gpu", "cpu")
 
 
 def parse_record(text: str) -> Dict[str, Any]:
-    """The record in a JSON text, with `health_path`, `dirs` and `service.log` filled in where they are missing.
+    """The record in a JSON text. Filled in where missing: `health_path`, `dirs`, `device`, `user`, `service.log`.
 
     Raises ValueError, one line, for what is not a record. Keys that are not known are kept.
     """
@@ -47,4 +48,8 @@ def parse_record(text: str) -> Dict[str, Any]:
         Endpoint(record["endpoint"])
     except (ServiceError, ValueError) as exc:
         raise ValueError(str(exc)) from None
-    return dict(record, health_path=health_path, dirs=dirs, service=dict({"log": None}, **service))
+    device = record.get("device") or "gpu"
+    if device not in DEVICES:
+        raise ValueError(f"'device' is '{device}', not one of {', '.join(DEVICES)}")
+    more = dict(health_path=health_path, dirs=dirs, device=device, user=record.get("user") or service["name"])
+    return dict(record, service=dict({"log": None}, **service), **more)

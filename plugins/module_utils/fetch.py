@@ -69,16 +69,19 @@ class Fetch:
     def is_complete(self):
         """Whether the manifest is there and every file has its size and time; reads no file."""
         manifest = model_store.read_manifest(self.directory)
-        return manifest is not None and model_store.compare(self.directory, manifest) == ([], [])
+        if manifest is None:
+            return False
+        return model_store.is_merging(self.directory) or model_store.compare(self.directory, manifest) == ([], [])
 
     def state(self):
         """``(manifest or None, lines that say what is wrong, whether a sound file's time has changed)``.
 
-        Writes nothing. Only files whose time has changed are read.
+        Writes nothing. Only files whose time has changed are read. Shards that are being merged and removed are not
+        missed: whoever merges them goes on with it.
         """
         manifest = model_store.read_manifest(self.directory)
-        if manifest is None:
-            return None, [], False
+        if manifest is None or model_store.is_merging(self.directory):
+            return manifest, [], False
         problems, touched = model_store.compare(self.directory, manifest)
         for item in touched:
             path = os.path.join(self.directory, item["path"])

@@ -10,8 +10,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import memory_fit, mo
 from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import MIB, Request, gib
 
 
-def check(entry, nvidia_smi, request=None, ram_free_mib=None):
-    """Plan one catalog entry: by layers for GGUF, tensor-parallel for safetensors.
+def check(entry, nvidia_smi, request=None, ram_free_mib=None, users=()):
+    """Plan one catalog entry: by layers for GGUF, tensor-parallel for safetensors; ``users`` as for `gpus_from_facts`.
 
     :returns: the plan of `memory_fit` with ``summary`` (one line) added. ``verdict`` is ``unknown`` when the model's
         numbers are not known (a path of the user's own without an entry).
@@ -21,7 +21,7 @@ def check(entry, nvidia_smi, request=None, ram_free_mib=None):
         shape = model_shape.from_catalog(entry)
     except ValueError as error:
         return {"verdict": "unknown", "problems": [], "would_fit": [], "summary": "memory not checked: %s" % error}
-    gpus = memory_fit.gpus_from_facts(nvidia_smi)
+    gpus = memory_fit.gpus_from_facts(nvidia_smi, users)
     if entry.get("format") == "gguf":
         ram = None if ram_free_mib is None else ram_free_mib * MIB
         plan = memory_fit.plan_layers(shape, gpus, request, ram)
@@ -44,7 +44,7 @@ def check(entry, nvidia_smi, request=None, ram_free_mib=None):
     return dict(plan, summary=summary)
 
 
-def alternatives(catalog, entry, engine, nvidia_smi, request=None, ram_free_mib=None, most=4):
+def alternatives(catalog, entry, engine, nvidia_smi, request=None, ram_free_mib=None, users=(), most=4):
     """Names of other models of the catalog that ``engine`` serves and that fit, the largest first.
 
     The asked-for parallel layout is left open, because another model may need another one.
@@ -54,7 +54,7 @@ def alternatives(catalog, entry, engine, nvidia_smi, request=None, ram_free_mib=
     for name, other in catalog.items():
         if name == entry.get("name") or engine not in other.get("engines", []) or name.startswith("tiny-"):
             continue
-        plan = check(dict(other, name=name), nvidia_smi, request, ram_free_mib)
+        plan = check(dict(other, name=name), nvidia_smi, request, ram_free_mib, users)
         if plan["verdict"] == "fits":
             found.append((model_shape.from_catalog(dict(other, name=name)).weight_bytes, name))
     return [name for _size, name in sorted(found, reverse=True)[:most]]

@@ -45,15 +45,21 @@ class Request(NamedTuple):
     ubatch: int = 512  # llama.cpp: tokens computed at once
 
 
-def gpus_from_facts(nvidia_smi):
-    """GPUs of fact ``nvidia_smi`` as a list of `Gpu`; those whose memory is unknown are left out."""
+def gpus_from_facts(nvidia_smi, users=()):
+    """GPUs of fact ``nvidia_smi`` as a list of `Gpu`; those whose memory is unknown are left out.
+
+    :param users: system users whose processes give their memory back before the model is loaded: it counts as free.
+    """
     found = []
     for gpu in nvidia_smi.get("gpus") or []:
         total = gpu.get("memory_total_mib")
         if total is None:
             continue
         free = gpu.get("memory_free_mib")
-        found.append(Gpu(gpu["index"], gpu.get("name") or "GPU", total * MIB, (total if free is None else free) * MIB))
+        if free is None:
+            free = total
+        free += sum(one.get("used_memory_mib") or 0 for one in gpu.get("processes") or [] if one.get("user") in users)
+        found.append(Gpu(gpu["index"], gpu.get("name") or "GPU", total * MIB, min(free, total) * MIB))
     return found
 
 
@@ -332,7 +338,8 @@ def plan_layers(shape, gpus, request, ram_free=None, margin=GIB):
     :param ram_free: bytes of host memory that may be taken; ``None``: unknown, not checked.
     :param margin: bytes to leave free on each GPU (llama.cpp's own ``--fit`` leaves 1 GiB).
     :returns: ``verdict``, ``problems``, ``would_fit``, ``gpu_layers`` (of ``layers + 1``; Ollama's num_gpu),
-        ``layers_total``, ``devices`` (see `_place`), ``largest_context`` (`number`, tokens, with these layers on GPUs).
+        ``layers_total``, ``devices`` (see `_place`), ``largest_context`` (`number`, tokens, with these layers on GPUs),
+        ``cpu_share`` (of the model's memory on the CPU, 0 to 1; what is there with all layers on GPUs does not count).
     """
     every = shape.layers + 1
     most = every if gpus else 0
@@ -367,6 +374,7 @@ def plan_layers(shape, gpus, request, ram_free=None, margin=GIB):
         "gpu_layers": count,
         "layers_total": every,
         "devices": places,
+        "cpu_share": 0.0 if gpus and count == every else ram / float(sum(place["total"]["value"] for place in places)),
         "largest_context": number(longest, "estimated", "largest that fits with %d layers on the GPUs" % count),
         "kv_bytes_per_token": model_shape.kv_bytes_per_token(shape, request.kv_bytes),
     }

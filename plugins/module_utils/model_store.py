@@ -19,6 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import model_shape
 
 MANIFEST = ".dsdeploy-manifest.json"
 PARTIAL = ".dsdeploy-partial"
+MERGING = ".dsdeploy-merging"  # there while shards are merged and removed: the manifest is still that of the shards
 CHUNK = 4 * 1024 * 1024
 
 # What gets saved as "weights" when a download goes wrong. First bytes, lower case, and its name.
@@ -149,6 +150,41 @@ def noted_sha256(directory, name):
         return note["sha256"] if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def find_manifest(path, levels=3):
+    """``(directory, manifest)`` of the model directory that ``path`` lies in, at most ``levels`` below; else Nones."""
+    directory = os.path.realpath(path)
+    for _level in range(levels):
+        directory = os.path.dirname(directory)
+        manifest = read_manifest(directory)
+        if manifest:
+            return directory, manifest
+    return None, None
+
+
+def is_merging(directory):
+    return os.path.exists(os.path.join(directory, MERGING))
+
+
+def begin_merge(directory):
+    """Note that files of the manifest are about to go, because they become one file."""
+    write_durably(os.path.join(directory, MERGING), "")
+
+
+def cancel_merge(directory):
+    """Nothing of the manifest is gone."""
+    os.unlink(os.path.join(directory, MERGING))
+    fsync_directory(directory)
+
+
+def end_merge(directory, manifest, merged, sha256):
+    """Put the file ``merged`` into the manifest in place of the files that are gone."""
+    name = os.path.relpath(merged, directory)
+    there = [item for item in manifest["files"] if os.path.exists(os.path.join(directory, item["path"]))]
+    there = [item for item in there if item["path"] != name] + [{"path": name, "sha256": sha256}]
+    write_manifest(directory, make_manifest(directory, manifest["name"], manifest["format"], manifest["source"], there))
+    cancel_merge(directory)
 
 
 def compare(directory, manifest):

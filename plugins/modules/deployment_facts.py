@@ -83,6 +83,12 @@ deployments:
     health_path:
       description: Path that answers 2xx once the model is served.
       type: str
+    device:
+      description: Whether it computes on the GPUs, V(gpu) or V(cpu).
+      type: str
+    user:
+      description: System user that it runs as.
+      type: str
     service:
       description: C(name), C(manager) and C(log) of the service.
       type: dict

@@ -57,6 +57,8 @@ options:
       - Remove each shard as soon as its bytes are on the disk in the merged file, so that the merge needs the space
         of one shard and not that of a second copy. Safe at every step, but the shards do not come back.
       - Shards that were merged before are removed too.
+      - Where they are a model of the model store and O(dest) lies beside them, the merged file takes their place in the
+        store's manifest. It is read once more for that, for its sha256.
     type: bool
     default: false
   force:
@@ -139,6 +141,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import GGUFError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_merge import (
     MergeError,
@@ -193,16 +196,46 @@ def forecast(module, src, dest, consume, force, progress):
     )
 
 
+def store_of(src, dest):
+    """(directory, manifest) of the model store that both lie in, else Nones."""
+    directory, manifest = model_store.find_manifest(dest)
+    within = directory and os.path.realpath(src).startswith(directory + os.sep)
+    return (directory, manifest) if within else (None, None)
+
+
+def into_store(directory, manifest, dest, progress):
+    """Let the merged file take the shards' place in the manifest."""
+    progress.begin("hash %s" % os.path.basename(dest), os.path.getsize(dest))
+    done = [0]
+
+    def report(count):
+        done[0] += count
+        progress.update(done[0])
+
+    sha256 = model_store.sha256_of(dest, report)
+    model_store.end_merge(directory, manifest, dest, sha256)
+
+
 def perform(module, src, dest, consume, force, progress):
     paths = shard_paths(src)
     before = listing(paths + [dest])
     started = time.time()
+    directory, manifest = store_of(src, dest) if consume else (None, None)
+    if directory:
+        model_store.begin_merge(directory)
 
     def prepare(part):
         module.set_fs_attributes_if_different(dict(module.load_file_common_arguments(module.params, path=part)), False)
 
     with stop_on_signals():
-        done = merge(src, dest, consume, force, progress, prepare)
+        try:
+            done = merge(src, dest, consume, force, progress, prepare)
+        except BaseException:
+            if directory and model_store.compare(directory, manifest) == ([], []):
+                model_store.cancel_merge(directory)
+            raise
+        if directory:
+            into_store(directory, manifest, os.path.realpath(dest), progress)
     changed = module.set_fs_attributes_if_different(
         module.load_file_common_arguments(module.params, path=dest), done.changed
     )

@@ -81,6 +81,13 @@ options:
     description: Host memory that may be taken, MiB. -1 means unknown, not checked.
     type: int
     default: -1
+  deployments:
+    description:
+      - What M(dsdeploy.llm.deployment_facts) found on the host. The GPU memory of their processes counts as free,
+        because they are stopped before the model is loaded.
+    type: list
+    elements: dict
+    default: []
   refuse:
     description: Fail when the model does not fit.
     type: bool
@@ -133,6 +140,9 @@ fit:
     gpu_layers:
       description: Layers on the GPUs (llama.cpp and Ollama).
       type: int
+    cpu_share:
+      description: Share of the model's memory on the CPU, 0 to 1 (llama.cpp and Ollama).
+      type: float
 hint:
   description: What would fit.
   returned: failure

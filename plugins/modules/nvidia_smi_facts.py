@@ -203,6 +203,7 @@ ansible_facts:
 """
 
 import os
+import pwd
 import shutil
 import time
 from typing import Any
@@ -267,7 +268,22 @@ def gather(path: str | None, timeout: int, pci_devices: str) -> dict[str, Any]:
         fields = ["--query-gpu=uuid,index,compute_cap", "--format=csv,noheader"]
         query = run([binary, *fields], deadline - time.monotonic()).stdout
         nvlink = run([binary, "nvlink", "--status"], deadline - time.monotonic()).stdout
-    return dict(build_facts(diagnosis, report, source, query, nvlink, pci), path=binary)
+    facts = dict(build_facts(diagnosis, report, source, query, nvlink, pci), path=binary)
+    for gpu in facts["gpus"]:
+        gpu["processes"] = [dict(process, user=user_of(process["pid"])) for process in gpu["processes"]]
+    return facts
+
+
+def user_of(pid: int) -> str | None:
+    """The user of a process; None for one that this process namespace does not have."""
+    try:
+        uid = os.stat("/proc/%d" % pid).st_uid
+    except (OSError, TypeError):
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def main() -> None:

@@ -50,6 +50,10 @@ options:
   revision_file:
     description: File in which the service notes its revision when it starts.
     type: path
+  reason:
+    description: Said as a warning where anything is done, or would be.
+    type: str
+    default: ""
   supervisor_config:
     description: Configuration file of supervisord.
     type: path
@@ -263,6 +267,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["started", "stopped", "absent"], "required": True},
             "revision": {"type": "str", "default": ""},
             "revision_file": {"type": "path"},
+            "reason": {"type": "str", "default": ""},
             "supervisor_config": {"type": "path", "default": "/etc/dsdeploy/supervisor/supervisord.conf"},
             "supervisorctl": {"type": "path", "default": "/opt/dsdeploy/supervisor/bin/supervisorctl"},
         },
@@ -298,6 +303,8 @@ def main() -> None:
             after = state()
     except ServiceError as error:
         module.fail_json(msg=str(error), error_kind="service")
+    if actions and p["reason"]:
+        module.warn(p["reason"])
     wanted = "started" if p["state"] == "started" else "stopped"
     module.exit_json(
         changed=bool(actions),

@@ -226,3 +226,14 @@ class ProgressAction(ActionBase):
                     self._connection.reset()
                 time.sleep(pause)
                 pause = min(10.0, pause * 2)
+
+
+class ProbedAction(ProgressAction):
+    """Base for modules with the option `probe`: one that has nothing to do needs no job in the background, which takes
+    several more round trips."""
+
+    def _run_job(self, task_vars):
+        known = self._execute_module(module_args=dict(self._task.args, probe=True), task_vars=task_vars)
+        if known.get("failed") or known.get("complete", True):
+            return known
+        return super()._run_job(task_vars)

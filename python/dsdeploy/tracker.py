@@ -86,6 +86,9 @@ class Tracker:
             yield events.Diff(_task(data), text)
         elif kind == "runner_item_on_failed" and data.get("host"):
             self.hosts.setdefault(str(data["host"]), Host()).failed_items.append(data.get("res") or {})
+        elif kind == "runner_item_on_ok" and data.get("host"):
+            # Ansible takes the warnings out of what it says of the whole loop.
+            yield from _warnings(str(data["host"]), data, data.get("res") or {})
         elif kind.startswith("runner_on_") and data.get("host"):
             yield from self._result(kind, data, text, now)
 
@@ -160,6 +163,8 @@ class Tracker:
             host.changed.append(f"{stage}: {task}" if stage else task)
             self._stage_changed += 1
             yield events.Task(name, stage, task, "changed")
+        if "results" not in result:
+            yield from _warnings(name, data, result)
         yield from self._of_our_modules(name, host, task, str(data.get("resolved_action") or ""), result)
 
     def _of_our_modules(
@@ -169,12 +174,10 @@ class Tracker:
             return
         items = [item for item in result.get("results") or [result] if isinstance(item, dict)]
         for item in items:
-            for warning in item.get("warnings") or []:
-                # Ansible adds its own, such as on interpreter discovery; a string since 2.17, an object never.
-                if "interpreter" not in str(warning):
-                    yield events.Warn(name, task, plain_text(str(warning)))
             for event in _module_events(name, action.rpartition(".")[2], item):
                 if isinstance(event, events.Deployment):
+                    if self.verb == "up" and event.ready is None:
+                        continue  # read to plan by, whatever its engine, not reported
                     host.deployments[event.engine] = event
                 elif isinstance(event, events.Answer):
                     host.answers.append(event)
@@ -314,6 +317,14 @@ def _task(data: Mapping[str, Any]) -> str:
 
 
 _STORE_RESULTS = {"model_info": "models", "model_verify": "verified", "model_prune": "removed"}
+
+
+def _warnings(host: str, data: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[events.Event]:
+    """The warnings of our modules. Ansible adds its own, such as on interpreter discovery."""
+    if str(data.get("resolved_action") or "").startswith("dsdeploy.llm."):
+        for warning in result.get("warnings") or []:
+            if "interpreter" not in str(warning):
+                yield events.Warn(host, _task(data), plain_text(str(warning)))
 
 
 def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterator[events.Event]:

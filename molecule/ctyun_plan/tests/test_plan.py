@@ -60,6 +60,14 @@ def test_nothing_was_written(host, plan):
         assert not host.file("/etc/dsdeploy").exists
 
 
+def test_ollama_needs_three_copies(host):
+    said, code = check("-e", "dsdeploy_engine=ollama")
+    assert code == 0, said
+    assert "merge its 9 shards into one file of 404430187616 bytes" in said
+    purposes = "model deepseek-r1-q4_k_m, merge of its 9 shards, Ollama's own store"
+    assert f"disk /data: 1130.0 GiB needed for {purposes}, 3200.0 GiB free" in said
+
+
 def test_what_does_not_fit_the_gpus_is_refused_with_what_would(host):
     said, code = check("-e", "llama_cpp_context=131072")
     assert code == 2

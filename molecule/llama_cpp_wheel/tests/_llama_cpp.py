@@ -1,12 +1,10 @@
 """The deployed llama.cpp, whatever runs it."""
 
 import json
-import os
-import subprocess
 import time
-from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[3]
+from _play import play, recap
+
 SERVICE = "dsdeploy-llama-cpp"
 KEY = 'key-for-tests-100%-"quoted"'
 CHAT = json.dumps({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
@@ -49,13 +47,6 @@ def answers_within(host, seconds):
 
 def deploy(host, *variables, playbook="deepseek_r1"):
     """Run a playbook over this host alone; returns its recap line."""
-    run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
-    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml"]
-    command += ["--limit", host.backend.get_hostname(), *variables]
-    environment = dict(
-        os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".collections")
-    )
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert KEY not in done.stdout + done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    said = play(host, playbook, *variables)
+    assert KEY not in said
+    return recap(said)

@@ -2,7 +2,8 @@
 
 import subprocess
 
-from _llama_cpp import CHECKOUT, SERVICE, answers_within
+from _llama_cpp import SERVICE, answers_within
+from _play import CHECKOUT
 
 testinfra_hosts = ["ssh://llama-cpp-wheel-systemd"]
 

@@ -97,6 +97,29 @@ def test_seed_q4_k_m_wholly_on_the_gpus():
     assert "62 of 62 layers do not fit" in refused["problems"][0]
 
 
+def test_the_share_of_the_seeds_num_gpu_16_and_of_all_layers():
+    """Ollama said 84 % for the seed's; the memory fit comes near it, and expects none with all layers on the GPUs."""
+    q4 = entry("deepseek-r1-q4_k_m")
+    assert fit_report.check(q4, H800, Request(gpu_layers=16))["cpu_share"] == pytest.approx(0.84, abs=0.15)
+    assert fit_report.check(q4, H800, Request(gpu_layers=62))["cpu_share"] == 0
+    assert fit_report.check(q4, H800)["cpu_share"] == 0
+    assert fit_report.check(q4, {"gpus": []})["cpu_share"] == 1
+
+
+def test_memory_that_dsdeploys_own_engines_hold_counts_as_free():
+    held = [{"pid": 1, "user": "dsdeploy-vllm", "used_memory_mib": 70000}]
+    other = [{"pid": 2, "user": "alice", "used_memory_mib": 70000}]
+
+    def taken(processes):
+        return {"gpus": [dict(gpu, memory_free_mib=11000, processes=processes) for gpu in H800["gpus"]]}
+
+    q4 = entry("deepseek-r1-q4_k_m")
+    assert fit_report.check(q4, taken(held), users=["dsdeploy-vllm"])["gpu_layers"] == 62
+    assert fit_report.check(q4, taken(held))["gpu_layers"] < 62
+    assert fit_report.check(q4, taken(other), users=["dsdeploy-vllm"])["gpu_layers"] < 62
+    assert memory_fit.gpus_from_facts(taken(held * 2), ["dsdeploy-vllm"])[0].free == 81559 * MIB
+
+
 def test_latent_gguf_reaches_the_whole_context():
     plan = fit_report.check(dict(entry("deepseek-r1-q4_k_m"), kv_cache="latent"), H800)
     assert plan["largest_context"]["value"] == 163840

@@ -181,6 +181,16 @@ def test_answer_of_which_nothing_was_expected_is_not_as_expected(feed: Feeder) -
     assert feed.of(events.Answer) == [events.Answer("h", "hello", "", None, None, None, "length")]
 
 
+def test_what_was_read_to_plan_by_is_not_reported(feed: Feeder) -> None:
+    other = {"engine": "other", "endpoint": "http://o", "ready": None}
+    mine = {"engine": "mine", "endpoint": "http://m", "ready": True}
+    task = feed.task("Plan", action="dsdeploy.llm.deployment_facts")
+    feed("runner_on_ok", host="h", res={"deployments": [other, {**mine, "ready": None}]}, **task)
+    assert feed.of(events.Deployment) == []
+    feed("runner_on_ok", host="h", res={"deployments": [mine]}, **task)
+    assert [found.engine for found in feed.of(events.Deployment)] == ["mine"]
+
+
 def test_answer_that_failed_verification_is_shown_too(feed: Feeder) -> None:
     result = {"msg": "not what was expected", "error_kind": "verify", "answer": "no idea", "verified": False}
     feed("runner_on_failed", host="h", res=result, **feed.task("Ask", action="dsdeploy.llm.chat_probe"))
@@ -200,6 +210,10 @@ def test_warnings_of_our_modules_alone(feed: Feeder) -> None:
     feed("runner_on_ok", host="h", res=res, **feed.task("T", action="dsdeploy.llm.model_fit"))
     feed("runner_on_ok", host="h", res={"warnings": ["x"]}, **feed.task("T"))
     assert [event.text for event in feed.of(events.Warn)] == ["runs on the CPU"]
+    task = feed.task("T", action="dsdeploy.llm.service_control")
+    feed("runner_item_on_ok", host="h", res={"warnings": ["in a loop"], "item": "x"}, **task)
+    feed("runner_on_ok", host="h", res={"results": [{"warnings": ["in a loop"], "item": "x"}]}, **task)
+    assert [event.text for event in feed.of(events.Warn)] == ["runs on the CPU", "in a loop"]
 
 
 def test_progress_line(feed: Feeder) -> None:

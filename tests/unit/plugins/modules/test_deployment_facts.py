@@ -14,6 +14,8 @@ sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
 from standin_chat_server import StandinChatServer
 
 RECORD = {
+    "device": "gpu",
+    "user": "dsdeploy-vllm",
     "engine": "vllm",
     "version": "0.32.0",
     "model": "deepseek-r1",
@@ -183,6 +185,7 @@ def test_broken_and_foreign_files_are_skipped_with_a_warning(host):
         ({"service": {"name": "--x", "manager": "systemd"}}, "is not a service's name"),
         ({"health_path": "health"}, "'health_path' is 'health'"),
         ({"dirs": ["opt"]}, "'dirs' is not a list of absolute paths"),
+        ({"device": "tpu"}, "'device' is 'tpu', not one of gpu, cpu"),
         ({"dirs": "/"}, "'dirs' is not a list of absolute paths"),
     ],
 )
@@ -194,5 +197,10 @@ def test_what_is_not_a_record(changes, message):
 def test_a_record_is_filled_in():
     least = {"engine": "o", "endpoint": "http://h", "api": "ollama", "service": {"name": "o", "manager": "systemd"}}
     assert parse_record(json.dumps(least)) == dict(
-        least, health_path="/api/version", dirs=[], service={"name": "o", "manager": "systemd", "log": None}
+        least,
+        health_path="/api/version",
+        dirs=[],
+        device="gpu",
+        user="o",
+        service={"name": "o", "manager": "systemd", "log": None},
     )

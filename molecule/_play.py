@@ -1,0 +1,41 @@
+"""The collection's playbooks, run again over a scenario's host."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def play(host, playbook, *arguments, fails=False):
+    """Run playbooks/`playbook`.yml, or the file of that path, over this host alone; returns what it wrote."""
+    run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
+    path = playbook if "/" in str(playbook) else f"playbooks/{playbook}.yml"
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], path]
+    command += ["--limit", host.backend.get_hostname(), *arguments]
+    environment = dict(
+        os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".collections")
+    )
+    # molecule asks for colours.
+    environment.update(ANSIBLE_FORCE_COLOR="0", ANSIBLE_NOCOLOR="1", COLUMNS="10000")
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, said
+    return said
+
+
+def recap(said):
+    """The recap's line of the host."""
+    return re.findall(r"^\S+ +: ok=.*$", said, re.M)[-1]
+
+
+def deploy(host, fails=False, **variables):
+    """Run the main playbook again; returns what it wrote, as one line."""
+    return " ".join(play(host, "deepseek_r1", "-e", json.dumps(variables), fails=fails).split())
+
+
+def changes(host, **variables):
+    """The number of changes of another run."""
+    return int(re.findall(r"changed=([0-9]+)", deploy(host, **variables))[-1])

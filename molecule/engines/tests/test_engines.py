@@ -1,0 +1,73 @@
+"""Engines beside each other, and instead of each other."""
+
+import json
+from pathlib import Path
+
+import pytest
+from _ollama import MODEL, loaded, pid_of, show
+from _play import CHECKOUT, changes, deploy, play
+
+OLLAMA, LLAMA_CPP, HOLDER = "dsdeploy-ollama", "dsdeploy-llama-cpp", "dsdeploy-holder"
+PLAYBOOK = Path(__file__).parents[1] / "holder.yml"
+SMI = CHECKOUT / "tests/unit/fixtures/nvidia_smi/h800-x8-driver550"
+
+
+def active(host, *services):
+    return [host.run("systemctl is-active %s", service).stdout.strip() for service in services]
+
+
+def test_side_by_side_on_the_cpu(host):
+    before = pid_of(host)
+    deploy(host, dsdeploy_engine="llama_cpp")
+    assert pid_of(host) == before
+    assert active(host, OLLAMA, LLAMA_CPP) == ["active", "active"]
+    for port, service in ((11434, OLLAMA), (8080, LLAMA_CPP)):
+        assert host.socket(f"tcp://127.0.0.1:{port}").is_listening
+        assert host.check_output("stat -c %%U /proc/%s", str(pid_of(host, service))) == service
+    records = [json.loads(host.file(f"/etc/dsdeploy/deployments/{name}.json").content_string)
+               for name in ("ollama", "llama_cpp")]  # fmt: skip
+    assert not set(records[0]["dirs"]) & set(records[1]["dirs"])
+    assert [record["device"] for record in records] == ["cpu", "cpu"]
+
+
+def test_the_others_can_be_stopped_too(host):
+    said = deploy(host, dsdeploy_stop_others="all")
+    assert "llama_cpp is stopped first: it runs, and ollama takes its place" in said
+    assert active(host, OLLAMA, LLAMA_CPP) == ["active", "inactive"]
+    # Nor does it come back with the host.
+    assert host.run("systemctl is-enabled %s", LLAMA_CPP).stdout.strip() == "disabled"
+
+
+@pytest.fixture(scope="module")
+def gpus(host):
+    """Eight GPUs, as far as nvidia-smi says."""
+    answers = {"-q -x": "nvidia-smi-q-x.xml", "--query-gpu": "query-uuid.csv", "nvlink": "nvlink.txt"}
+    script = '#!/bin/sh\ncase "$*" in\n'
+    for asked, name in answers.items():
+        script += f"*{asked!r}*) cat <<'ANSWER'\n{(SMI / name).read_text(encoding='utf-8')}\nANSWER\n;;\n"
+    host.check_output("printf %%s %s | sudo tee /usr/bin/nvidia-smi > /dev/null", script + "esac\n")
+    host.check_output("sudo chmod 755 /usr/bin/nvidia-smi")
+
+
+def test_layers_on_the_gpus_as_the_memory_fit_says(host, gpus):
+    deploy(host, ollama_environment={"STANDIN_OLLAMA_GPU_LAYERS": "31"})
+    entry = loaded(host)
+    assert entry["size_vram"] == entry["size"]
+    assert "num_gpu                        31" in show(host)["parameters"]
+    # As in the seed: 84 % on the CPU, of a model that fits.
+    said = deploy(host, fails=True, ollama_environment={"STANDIN_OLLAMA_GPU_LAYERS": "5"})
+    assert f"84 % of {MODEL}:latest lies in the host's memory instead of the GPUs', the memory fit says 0 %" in said
+
+
+def test_what_holds_the_gpus_is_stopped_first(host, gpus):
+    play(host, PLAYBOOK)
+    assert active(host, HOLDER, OLLAMA) == ["active", "inactive"]
+    said = deploy(host, ollama_environment={"STANDIN_OLLAMA_GPU_LAYERS": "31"})
+    assert "holder is stopped first: it holds the GPUs, and ollama takes its place" in said
+    assert active(host, HOLDER, OLLAMA) == ["inactive", "active"]
+    said = " ".join(play(host, PLAYBOOK).split())
+    assert "ollama is stopped first: it holds the GPUs, and holder takes its place" in said
+    assert active(host, HOLDER, OLLAMA) == ["active", "inactive"]
+    # An engine on the CPU takes nothing from it.
+    assert changes(host, ollama_gpu_layers="0") > 0
+    assert active(host, HOLDER, OLLAMA) == ["active", "active"]
