@@ -9,7 +9,8 @@ import ctypes
 import os
 import signal
 import subprocess
-from typing import Callable, NamedTuple
+import time
+from typing import Callable, NamedTuple, Optional
 
 # How long to wait for a killed process. One that sleeps in the kernel (state D: a driver that hangs) outlives SIGKILL.
 _REAP_TIMEOUT = 2.0
@@ -25,11 +26,12 @@ class Answer(NamedTuple):
     timed_out: bool
 
 
-def run(argv: list[str], timeout: float, **environment: str) -> Answer:
+def run(argv: list[str], timeout: float, on_second: Optional[Callable[[], None]] = None, **environment: str) -> Answer:
     """Run `argv` for at most `timeout` s, then kill it and its process group, and return at most 2 s later.
 
-    `environment` is added to our own. With no time left it is not even started. Output is read as UTF-8, with U+FFFD
-    for what is not; what was printed before a time-out is dropped.
+    `on_second` is called about once a second while it runs. `environment` is added to our own. With no time left it
+    is not even started. Output is read as UTF-8, with U+FFFD for what is not; what was printed before a time-out is
+    dropped.
     """
     if timeout <= 0:
         return Answer(None, "", "", True)
@@ -44,8 +46,18 @@ def run(argv: list[str], timeout: float, **environment: str) -> Answer:
         )
     except OSError as error:
         return Answer(None, "", str(error), False)
+    deadline = time.monotonic() + timeout
     try:
-        stdout, stderr = child.communicate(timeout=timeout)
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                stdout, stderr = child.communicate(timeout=min(left, 1.0))
+                break
+            except subprocess.TimeoutExpired:
+                if left <= 1.0:
+                    raise
+                if on_second:
+                    on_second()
     except subprocess.TimeoutExpired:
         try:
             os.killpg(child.pid, signal.SIGKILL)

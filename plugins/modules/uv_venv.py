@@ -163,7 +163,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -172,6 +171,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progr
 
 STAMP = ".dsdeploy-venv.json"
 HELP = ".dsdeploy-help.txt"
+HELP_TIMEOUT = 600  # s
 INDEX_HINT = "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
 
 
@@ -308,30 +308,30 @@ class Environment:
             return
         progress.unit = "s"
         progress.begin("ask %s for its options" % self.params["distribution"])
-        program = subprocess.Popen(
+        # Imports that were never compiled take half a minute.
+        told = process.run(
             [self.python] + self.params["help"],
-            env=dict(os.environ, **self.params["help_environment"]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
+            HELP_TIMEOUT,
+            lambda: progress.update(int(time.time() - progress.started)),
+            **self.params["help_environment"],
         )
-        while True:  # imports that were never compiled take half a minute
-            try:
-                out, err = program.communicate(timeout=1)
-                break
-            except subprocess.TimeoutExpired:
-                progress.update(int(time.time() - progress.started))
-        if program.returncode or "--" not in out:
-            said = [line for line in (err or out).splitlines() if line.strip()]
+        if told.rc != 0 or "--" not in told.stdout:
+            said = [line for line in (told.stderr or told.stdout).splitlines() if line.strip()]
             self.module.fail_json(
-                msg="%s does not run: %s" % (self.params["distribution"], said[-1] if said else "it says nothing"),
+                msg="%s does not run: %s"
+                % (
+                    self.params["distribution"],
+                    said[-1]
+                    if said
+                    else "it said nothing in %d s" % HELP_TIMEOUT
+                    if told.timed_out
+                    else "it says nothing",
+                ),
                 hint="Its lock file may lack a package, or the host a library that log_tail names.",
                 log_tail=said[-uv.TAIL_LINES :],
             )
         with open(self.help_file, "w", encoding="utf-8") as handle:
-            handle.write(out)
+            handle.write(told.stdout)
 
     def write_stamp(self, stamp: dict) -> None:
         temporary = os.path.join(self.path, STAMP + ".new")
