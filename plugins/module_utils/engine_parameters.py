@@ -204,6 +204,30 @@ def check_extra_args(extra: List[str], prefix: str, engine: str, version: str, k
     return problems
 
 
+# What no word of the user's own may set: the key would be in argv, a file would go around every check here.
+_NEVER_EXTRA = {
+    "--api-key": "the API key is no word of a command line: set %s_api_key",
+    "--config": "a file of settings would not be checked: set the variables",
+}
+
+
+def check_own_flags(table: Table, extra: List[str], prefix: str) -> List[str]:
+    """Flags among the user's own words that belong to a variable, which is checked, or to nobody; one line each."""
+    owners = {}
+    for name, row in table.items():
+        for flag in (flag_of(name, row), row.get("negative")):
+            owners[flag] = "set %s_%s instead" % (prefix, name)
+    owners.update((flag, why % prefix if "%s" in why else why) for flag, why in _NEVER_EXTRA.items())
+    problems = []
+    for word in extra:
+        flag = "--" + word[2:].partition("=")[0].replace("_", "-") if word.startswith("--") else word
+        if flag in owners:
+            problems.append("%s_extra_args: %s: %s" % (prefix, flag, owners[flag]))
+        elif re.match(r"-[A-Za-z]", word):
+            problems.append("%s_extra_args: %s: write the long form of the flag" % (prefix, word))
+    return problems
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 

@@ -56,7 +56,9 @@ options:
     type: str
     required: true
   extra_args:
-    description: Further words of the command line. Flags among them are checked too, and come last.
+    description:
+      - Further words of the command line, which come last. Flags that O(table) has, the API key and files of settings
+        are refused among them, and flags that the installed engine does not know.
     type: list
     elements: str
     default: []
@@ -151,6 +153,12 @@ def main() -> None:
     table, engine, version = p["table"], p["engine"], p["version"]
     about = {"prefix": p["prefix"], "engine": engine, "version": version}
     known = None
+    try:
+        parameters.version_key(version)
+    except ValueError as error:
+        wrong = "%s_version: %s" % (p["prefix"], error)
+        hint = "Give its numbers, such as 0.32.0."
+        module.fail_json(msg=wrong, error_kind="usage", hint=hint, problems=[wrong], compared=False)
     if p["help_file"] and os.path.exists(p["help_file"]):
         with open(p["help_file"], encoding="utf-8") as handle:
             known = parameters.parse_help(handle.read())
@@ -158,6 +166,7 @@ def main() -> None:
         recipe = parameters.recipe_of(p["recipes"], version)
         values = parameters.filled(table, p["values"], recipe)
         problems = parameters.check_values(table, values, p["prefix"])
+        problems += parameters.check_own_flags(table, p["extra_args"], p["prefix"])
         if not problems:
             problems += parameters.check_version(table, values, **about)
             if known is not None:

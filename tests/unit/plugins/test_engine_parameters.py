@@ -139,6 +139,18 @@ def test_extra_args_are_checked_by_name():
     assert line.startswith("vllm_venv_extra_args: vLLM 0.32.0 does not know --swap-spaces")
 
 
+def test_words_of_the_user_s_own_go_around_no_check():
+    table = {"host": {}, "enable_x": {"type": "flag", "negative": "--no-enable-x"}}
+    extra = ["--seed", "1", "--host=0.0.0.0", "--no_enable_x", "--api-key", "k", "--config", "f", "-tp", "8", "-1"]
+    assert parameters.check_own_flags(table, extra, "e") == [
+        "e_extra_args: --host: set e_host instead",
+        "e_extra_args: --no-enable-x: set e_enable_x instead",
+        "e_extra_args: --api-key: the API key is no word of a command line: set e_api_key",
+        "e_extra_args: --config: a file of settings would not be checked: set the variables",
+        "e_extra_args: -tp: write the long form of the flag",
+    ]
+
+
 def test_versions_bound_a_parameter():
     table = {"old": {"until": "0.10.0", "replaced_by": "use new"}, "new": {"since": "0.10.0"}}
     check = parameters.check_version

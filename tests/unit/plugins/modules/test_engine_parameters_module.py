@@ -22,6 +22,11 @@ def test_the_command_line_of_an_engine_that_is_not_installed_yet():
     assert (done["changed"], done["compared"]) == (False, False)
 
 
+def test_a_version_is_numbers():
+    done = run("engine_parameters", {**ARGUMENTS, "version": "latest"})
+    assert (done["msg"], done["error_kind"]) == ("vllm_venv_version: 'latest' is not a version", "usage")
+
+
 def test_everything_that_is_wrong_is_said_at_once(tmp_path):
     help_file = tmp_path / "help.txt"
     help_file.write_text("usage: x\n\noptions:\n  --port PORT           Port.\n")
