@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What cuda_probe says of an nvcc that does not do. A real nvcc is used by molecule/cuda_toolkit_distribution."""
+"""What cuda_probe says of an nvcc that does not do. A real nvcc is used by molecule/cuda_toolkit_slow."""
 
 import pytest
 
