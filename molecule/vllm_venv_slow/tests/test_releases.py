@@ -98,7 +98,7 @@ def test_a_release_that_never_answered_is_nothing_to_go_back_to(host):
 
 def test_the_upgrade(host):
     with host.sudo():
-        host.check_output("sh -c 'mv /srv/worker %s/%s-cpu/lib/python3*/site-packages/vllm/v1/worker'", ROOT, NEW)
+        host.check_output("sh -c 'mv /srv/worker %s/%s-cpu/lib/python3*/site-packages/vllm/v1/'", ROOT, NEW)
     code, summary, said = dsdeploy("up", "-e", f"vllm_venv_version={NEW}", "--model", "tiny-deepseek-v3")
     assert code == 0, said
     assert re.search(r"tokens_per_s_source\W+metrics", dsdeploy("ask", "-v")[2])
