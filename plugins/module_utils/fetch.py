@@ -20,7 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import (
     pypi,
     tiny_model,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote
+from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote, git_blob_sha1
 from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError, origin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError, make_directory
 
@@ -39,6 +39,47 @@ class Offer:
         self.commit = commit
         self.plain = plain
         self.clone = clone
+
+
+def without_userinfo(source):
+    """A source as the manifest keeps it: without user and password in its addresses, and without its long table."""
+    kept = dict((key, source[key]) for key in source if key != "members")
+    for key in ("endpoint", "base", "url"):
+        if key in kept:
+            parts = urllib.parse.urlsplit(kept[key])
+            kept[key] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return kept
+
+
+def is_from(manifest, entry):
+    """Whether the manifest's files came from one of the entry's sources, through whatever mirror."""
+    source = dict((key, value) for key, value in manifest["source"].items() if key not in ("endpoint", "commit"))
+    return source in [without_userinfo(item) for item in entry["sources"]]
+
+
+def changed_since(entry, manifest):
+    """What the catalog's entry asks for now and the manifest's model is not, as lines; [] when it still is.
+
+    Files that the entry names by their sha256 say it all. Where it leaves the choice to a hub, the source and the
+    patterns must be the same: what the hub has meanwhile is not asked.
+    """
+    files = entry.get("files") or []
+    there = dict((item["path"], item["sha256"]) for item in manifest.get("merged", []) + manifest["files"])
+    name = entry["name"]
+    lines = []
+    for item in files:
+        if item["path"] not in there:
+            lines.append("model %s: %s is now one of its files" % (name, item["path"]))
+        elif item.get("sha256") not in (None, there[item["path"]]):
+            lines.append("model %s: %s is now another file, sha256 %s" % (name, item["path"], item["sha256"]))
+    if files and all(item.get("sha256") for item in files):
+        return lines
+    if not is_from(manifest, entry):
+        lines.append("model %s: its sources were changed" % name)
+    for key in ("include", "exclude"):
+        if not files and manifest.get(key, []) != (entry.get(key) or []):
+            lines.append("model %s: %s was changed" % (name, key))
+    return lines
 
 
 class Fetch:
@@ -71,7 +112,9 @@ class Fetch:
         manifest = model_store.read_manifest(self.directory)
         if manifest is None:
             return False
-        return model_store.is_merging(self.directory) or model_store.compare(self.directory, manifest) == ([], [])
+        if model_store.is_merging(self.directory):
+            return True
+        return not changed_since(self.entry, manifest) and model_store.compare(self.directory, manifest) == ([], [])
 
     def state(self):
         """``(manifest or None, lines that say what is wrong, whether a sound file's time has changed)``.
@@ -88,7 +131,7 @@ class Fetch:
             found = model_store.sha256_of(path)
             if found != item["sha256"]:
                 problems.append("%s has sha256 %s, expected %s" % (path, found, item["sha256"]))
-        return manifest, problems, bool(touched)
+        return manifest, problems + changed_since(self.entry, manifest), bool(touched)
 
     def record(self, manifest=None):
         """The record for engines, from the manifest or (before the download) from the catalog."""
@@ -99,7 +142,7 @@ class Fetch:
         return record if files else dict(record, bytes=catalog.total_bytes(self.entry) or 0)
 
     def _is_done(self, remote):
-        """Whether a file is in place and verified: noted so by an earlier run, or its hash says so."""
+        """Whether a file is in place and is this one: by its hash, or where the hub tells none by an earlier run."""
         path = os.path.join(self.directory, remote.path)
         try:
             stat = os.stat(path)
@@ -107,9 +150,11 @@ class Fetch:
             return False
         if stat.st_size != remote.size:
             return False
+        if remote.git_sha1 and not remote.sha256 and git_blob_sha1(path, remote.size) != remote.git_sha1:
+            return False
         if remote.path not in self._done:
             self._done[remote.path] = model_store.noted_sha256(self.directory, remote.path) or (
-                model_store.sha256_of(path) if remote.sha256 else None
+                model_store.sha256_of(path) if remote.sha256 or remote.git_sha1 else None
             )
         found = self._done[remote.path]
         return found is not None and remote.sha256 in (None, found)
@@ -317,7 +362,7 @@ class Fetch:
         lock = self._lock()
         try:
             self._keep_sound_files()
-            failures = []
+            failures, refused = [], False
             for label, source, listing in self.offers():
                 try:
                     if listing is None:
@@ -328,26 +373,35 @@ class Fetch:
                     raise
                 except (HttpError, StoreError) as error:
                     failures.append("%s: %s" % (label, error))
+                    refused = refused or getattr(error, "status", None) in (401, 403)
                     self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
                     continue
                 return self._finish(files, source, commit)
             raise StoreError(
                 ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
-                "check the network and dsdeploy_mirrors; what was fetched so far is kept for the next run",
+                "the hub asks for a token: accept the model's licence there, and set model_tokens"
+                if refused
+                else "check the network and dsdeploy_mirrors; what was fetched so far is kept for the next run",
             )
         finally:
             os.close(lock)
 
     def _keep_sound_files(self):
-        """Turn the manifest of a damaged directory into notes of its sound files, then make it invisible."""
+        """Note the sound files of what is there, and make it invisible if one is not sound.
+
+        A sound model of which other files are asked for now stays until one of them is there: without a network
+        nothing is lost.
+        """
         manifest = model_store.read_manifest(self.directory)
-        if manifest:
-            for item in manifest["files"]:
-                one = dict(manifest, files=[item])
-                problems, touched = model_store.compare(self.directory, one)
-                if not problems and not touched:
-                    model_store.note_file(self.directory, item["path"], item["sha256"])
-        model_store.drop_manifest(self.directory)
+        if manifest is None:
+            return
+        # A note is believed where a hub tells no hash; of another source's files it says nothing.
+        known = is_from(manifest, self.entry)
+        for item in manifest["files"]:
+            if model_store.compare(self.directory, dict(manifest, files=[item])) == ([], []):
+                model_store.note_file(self.directory, item["path"], item["sha256"] if known else None)
+            else:
+                model_store.drop_manifest(self.directory)
 
     def _from_offer(self, offer, source):
         files = self.choose(offer)
@@ -425,6 +479,7 @@ class Fetch:
             raise StoreError([wrong.replace(part, remote.path)])
         final = os.path.join(self.directory, remote.path)
         make_directory(os.path.dirname(final))
+        model_store.drop_manifest(self.directory)
         os.chmod(part, 0o644)
         os.replace(part, final)
         model_store.fsync_directory(os.path.dirname(final))
@@ -432,16 +487,20 @@ class Fetch:
         self._done[remote.path] = sha256
 
     def _finish(self, files, source, commit):
-        origin_of_it = dict((key, source[key]) for key in source if key not in ("members",))
-        for key in ("endpoint", "base", "url"):
-            if key in origin_of_it:
-                parts = urllib.parse.urlsplit(origin_of_it[key])
-                origin_of_it[key] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        if commit:
-            origin_of_it["commit"] = commit
-        manifest = model_store.make_manifest(
-            self.directory, self.entry["name"], self.entry["format"], origin_of_it, files
-        )
+        about = {
+            "name": self.entry["name"],
+            "format": self.entry["format"],
+            "source": dict(without_userinfo(source), **({"commit": commit} if commit else {})),
+            "include": self.entry.get("include") or [],
+            "exclude": self.entry.get("exclude") or [],
+        }
+        manifest = model_store.make_manifest(self.directory, about, files)
+        # What was fetched for this model before it was another one: engines take every weight file that they find.
+        strays = set(model_store.noted_files(self.directory)) - set(item["path"] for item in files)
+        if strays:
+            model_store.drop_manifest(self.directory)
+        for name in strays:
+            os.unlink(os.path.join(self.directory, name))
         shutil.rmtree(self.partial)
         model_store.write_manifest(self.directory, manifest)
         return manifest

@@ -19,6 +19,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import subprocess
 import urllib.parse
 
@@ -175,8 +176,8 @@ def git_lfs(client, source, include, exclude, scratch, token=None, run=subproces
 
 
 def _clone(source, clone, token, run):
-    if os.path.isdir(os.path.join(clone, ".git")):
-        return
+    # Anew each time: git, when it is killed, leaves what looks like a repository, and it is small without its weights.
+    shutil.rmtree(clone, ignore_errors=True)
     environment = dict(os.environ, GIT_LFS_SKIP_SMUDGE="1", GIT_TERMINAL_PROMPT="0")
     if token:
         # In the environment, not in argv; git sends it to this URL only.

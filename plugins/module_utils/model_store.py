@@ -110,13 +110,19 @@ def read_manifest(directory):
         return None
 
 
-def make_manifest(directory, name, model_format, source, files):
-    """Manifest of files that were just verified: ``files`` is a list of ``{path, bytes, sha256}``."""
+def make_manifest(directory, about, files):
+    """Manifest of files that were just verified.
+
+    :param about: what else it says: ``name``, ``format``, ``source`` (where the files came from), ``include`` and
+        ``exclude`` (the patterns that chose them), ``merged`` (items of files that became part of another); or a
+        whole manifest, for one of other files.
+    :param files: list of ``{path, sha256}``.
+    """
     listed = []
     for item in sorted(files, key=lambda item: item["path"]):
         stat = os.stat(os.path.join(directory, item["path"]))
         listed.append(dict(path=item["path"], bytes=stat.st_size, sha256=item["sha256"], mtime_ns=stat.st_mtime_ns))
-    return dict(version=1, name=name, format=model_format, source=source, files=listed)
+    return dict(about, version=1, files=listed)
 
 
 def write_manifest(directory, manifest):
@@ -133,7 +139,10 @@ def drop_manifest(directory):
 
 
 def note_file(directory, name, sha256):
-    """Note that a file of a directory without manifest was verified, so that the next run need not read it."""
+    """Note that a file was verified, so that the next run need not read it.
+
+    :param sha256: ``None`` for one that is the store's, but says nothing.
+    """
     stat = os.stat(os.path.join(directory, name))
     path = os.path.join(directory, PARTIAL, name + ".done")
     make_directory(os.path.dirname(path))
@@ -150,6 +159,18 @@ def noted_sha256(directory, name):
         return note["sha256"] if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def noted_files(directory):
+    """Paths below ``directory`` of all files that have a note, changed since or not."""
+    partial = os.path.join(directory, PARTIAL)
+    found = []
+    for base, _directories, names in os.walk(partial):
+        for name in names:
+            path = os.path.relpath(os.path.join(base, name), partial)
+            if path.endswith(".done") and os.path.isfile(os.path.join(directory, path[: -len(".done")])):
+                found.append(path[: -len(".done")])
+    return found
 
 
 def find_manifest(path, levels=3):
@@ -181,9 +202,12 @@ def cancel_merge(directory):
 def end_merge(directory, manifest, merged, sha256):
     """Put the file ``merged`` into the manifest in place of the files that are gone."""
     name = os.path.relpath(merged, directory)
-    there = [item for item in manifest["files"] if os.path.exists(os.path.join(directory, item["path"]))]
-    there = [item for item in there if item["path"] != name] + [{"path": name, "sha256": sha256}]
-    write_manifest(directory, make_manifest(directory, manifest["name"], manifest["format"], manifest["source"], there))
+    there, gone = [], list(manifest.get("merged", []))
+    for item in manifest["files"]:
+        if item["path"] != name:
+            (there if os.path.exists(os.path.join(directory, item["path"])) else gone).append(item)
+    there.append({"path": name, "sha256": sha256})
+    write_manifest(directory, make_manifest(directory, dict(manifest, merged=gone), there))
     cancel_merge(directory)
 
 

@@ -14,7 +14,7 @@ description:
     (sha256, bytes and modification time of each file) last.
   - A directory without its manifest does not exist for engines.
   - A complete model is recognised from its manifest by size and modification time alone, in milliseconds.
-    A file that is missing or has another size is fetched again.
+    A file that is missing or has another size is fetched again, and so is what the entry asks for since it was changed.
   - A model given by its own path is used in place. It is checked and never changed.
 author:
   - The dsdeploy developers (@dsdeploy)
@@ -240,13 +240,11 @@ def run(module, progress):
     if manifest and not problems:
         if touched and not module.check_mode:
             # The hashes are right: note the new times, so that the next run need not read the files again.
-            sound = model_store.make_manifest(
-                fetch.directory, entry["name"], manifest["format"], manifest["source"], manifest["files"]
-            )
+            sound = model_store.make_manifest(fetch.directory, manifest, manifest["files"])
             model_store.write_manifest(fetch.directory, sound)
         return dict(changed=False, model_files=fetch.record(manifest), fetched_bytes=0, source=manifest["source"])
     for problem in problems:
-        module.warn("%s; it is fetched again" % problem)
+        module.warn("%s; what is wrong or missing is fetched again" % problem)
     before = listing(fetch.directory, manifest) if manifest else ""
     if module.check_mode:
         files, source, unknown = fetch.preview()

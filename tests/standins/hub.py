@@ -16,7 +16,7 @@ Large files are answered by a redirect to the storage port, as hubs do: another 
     DELETE /_faults                                                                       forgets all
     GET /_log                                       what was asked: [{port, method, path, range, authorization, status}]
 
-Faults: cut (after bytes), wrong (one byte is flipped after bytes), 429, 503, 404, html, pointer, empty, slow
+Faults: cut (after bytes), wrong (one byte is flipped after bytes), 429, 503, 401, 404, html, pointer, empty, slow
 (after bytes a second), no_range.
 """
 
@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/_log":
             return self.answer(self.hub.log)
         fault = self.hub.take_fault(urllib.parse.unquote(self.path))
-        if fault and fault["fault"] in ("429", "503", "404"):
+        if fault and fault["fault"] in ("429", "503", "401", "404"):
             return self.answer(b"busy", int(fault["fault"]), "text/plain", fault.get("headers"))
         steps = path.strip("/").split("/")
         if steps[:2] == ["api", "models"]:

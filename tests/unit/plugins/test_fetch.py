@@ -210,6 +210,14 @@ def test_token_goes_to_its_own_hub_only(hub, root, make):
     assert "secret" not in manifest
 
 
+def test_a_hub_that_wants_a_token_is_told_from_a_broken_network(hub, make):
+    for fault, word in (("401", "model_tokens"), ("404", "check the network")):
+        hub.faults[:] = [{"fault": fault, "match": "/api/", "times": 1}]
+        with pytest.raises(StoreError) as caught:
+            make(entry(HF)).run()
+        assert word in caught.value.hint
+
+
 def test_catalog_wins_over_the_hub(make, root):
     files = [{"path": "config.json", "bytes": 40, "sha256": "0" * 64}]
     with pytest.raises(StoreError, match="config.json has sha256 .* there, expected 0000"):
@@ -242,6 +250,76 @@ def test_damaged_file_alone_is_fetched_again(hub, root, make):
     again.run()
     assert_complete(again, root)
     assert again.transferred == FILES["q4/m-00002-of-00002.gguf"]
+
+
+def test_other_patterns_fetch_what_is_missing_and_remove_what_is_not_asked_for(hub, root, make):
+    make(entry(HF, include=["*00001*"])).run()
+    wider = make(entry(HF, include=["q4/*"]))
+    assert not wider.is_complete()
+    assert wider.state()[1] == ["model model: include was changed"]
+    wider.run()
+    assert_complete(wider, root, ["q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf"])
+    assert wider.transferred == FILES["q4/m-00002-of-00002.gguf"]
+    other = make(entry(HF, include=["*m-00002*"]))
+    other.run()
+    assert_complete(other, root, ["q4/m-00002-of-00002.gguf"])
+    assert (other.transferred, os.listdir(os.path.join(other.directory, "q4"))) == (0, ["m-00002-of-00002.gguf"])
+
+
+def test_other_files_of_the_catalog_are_fetched(root, make):
+    names = ["q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf"]
+    listed = [{"path": name, "sha256": digest(root, name)} for name in names]
+    make(entry(HF, files=listed[:1])).run()
+    both = make(entry(MS, files=listed))
+    assert both.state()[1] == [f"model model: {names[1]} is now one of its files"]
+    both.run()
+    assert_complete(both, root, names)
+    assert both.transferred == FILES[names[1]]
+    # The hashes say that it is the model, wherever it came from.
+    assert make(entry(HF, files=listed)).is_complete()
+    replaced = make(entry(HF, files=[listed[0], dict(listed[1], sha256="0" * 64)]))
+    assert replaced.state()[1] == [f"model model: {names[1]} is now another file, sha256 {'0' * 64}"]
+    with pytest.raises(StoreError):
+        replaced.run()
+    # What is there is whole, and stays what the catalog asked for before.
+    assert make(entry(HF, files=listed)).is_complete()
+
+
+def test_another_source_under_the_same_name_replaces_the_model(hub, root, make):
+    """Also a small file of the same size, of which a hub tells no sha256."""
+    other = root / "owner" / "other"
+    other.mkdir()
+    (other / "only.gguf").write_bytes(b"GGUF" + bytes(2 * CHUNK))
+    (other / "config.json").write_bytes(b"G" * FILES["config.json"])
+    first = make(entry(HF))
+    first.run()
+    again = make(entry(dict(HF, id="owner/other")))
+    assert again.state()[1] == ["model model: its sources were changed"]
+    again.run()
+    found = {item["path"] for item in model_store.read_manifest(again.directory)["files"]}
+    assert found == {"only.gguf", "config.json"}
+    with open(os.path.join(again.directory, "config.json"), "rb") as handle:
+        assert handle.read() == (other / "config.json").read_bytes()
+    assert not os.path.exists(os.path.join(again.directory, "q4", "m-00001-of-00002.gguf"))
+    assert make(entry(dict(HF, id="owner/other"))).is_complete()
+
+
+def test_a_changed_entry_without_network_loses_nothing(hub, root, make):
+    make(entry(HF, include=["*00001*"])).run()
+    hub.faults.append({"fault": "404", "match": "/api/", "times": 99})
+    with pytest.raises(StoreError):
+        make(entry(HF, include=["q4/*"])).run()
+    hub.faults.clear()
+    assert make(entry(HF, include=["*00001*"])).is_complete()
+
+
+def test_a_clone_that_was_killed_is_made_again(hub, root, make):
+    one = make(entry(git_source(hub)))
+    half = Path(one.partial) / "clone" / ".git"
+    half.mkdir(parents=True)
+    (half / "HEAD").write_text("ref: refs/heads/main\n")
+    one.run()
+    assert_complete(one, root)
 
 
 def test_cut_run_is_resumed_at_the_chunk(hub, root, make):

@@ -16,7 +16,9 @@ EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 def store(tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
     item = {"path": "a.gguf", "sha256": model_store.sha256_of(str(tmp_path / "a.gguf"))}
-    manifest = model_store.make_manifest(str(tmp_path), "a", "gguf", {"kind": "path"}, [item])
+    manifest = model_store.make_manifest(
+        str(tmp_path), {"name": "a", "format": "gguf", "source": {"kind": "path"}}, [item]
+    )
     model_store.write_manifest(str(tmp_path), manifest)
     return tmp_path
 

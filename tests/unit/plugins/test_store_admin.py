@@ -19,7 +19,9 @@ def add(store, name, revision, complete=True):
         files = [
             {"path": name, "sha256": model_store.sha256_of(str(directory / name))} for name in ("a.gguf", "b.gguf")
         ]
-        manifest = model_store.make_manifest(str(directory), name, "gguf", {"kind": "path"}, files)
+        manifest = model_store.make_manifest(
+            str(directory), {"name": name, "format": "gguf", "source": {"kind": "path"}}, files
+        )
         model_store.write_manifest(str(directory), manifest)
     else:
         (directory / model_store.PARTIAL).mkdir()

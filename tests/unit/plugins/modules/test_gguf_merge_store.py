@@ -36,7 +36,10 @@ def store(tmp_path):
         for path in paths
     ]
     model_store.write_manifest(
-        str(directory), model_store.make_manifest(str(directory), "r1", "gguf", {"kind": "url"}, files)
+        str(directory),
+        model_store.make_manifest(
+            str(directory), {"name": "r1", "format": "gguf", "source": ENTRY["sources"][0]}, files
+        ),
     )
     ENTRY["files"] = [{"path": item["path"], "bytes": (directory / item["path"]).stat().st_size} for item in files]
     return directory, [Path(path) for path in paths], directory / "q4" / "m.gguf", model.merged()
