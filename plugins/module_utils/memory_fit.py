@@ -224,6 +224,9 @@ def plan_parallel(shape, gpus, request):
     return result
 
 
+LARGEST_GPU = 288 * 10**9  # bytes: NVIDIA B300, the largest that is sold; estimated need beyond it is no advice
+
+
 def _what_would_fit(shape, gpu, request, size, stages, fit):
     """Lines: a shorter context, a smaller cache, more of these GPUs, or larger ones."""
     lines = []
@@ -233,22 +236,26 @@ def _what_would_fit(shape, gpu, request, size, stages, fit):
         smaller = _fit(shape, gpu.total, request._replace(kv_bytes=1.0), size, stages)
         if smaller["left_high"]["value"] >= 0:
             lines.append("a KV cache in fp8 (%d bytes a token)" % smaller["kv_bytes_per_token"]["value"])
-    stages_needed = _more_stages(shape, gpu, request, size)
-    if stages_needed:
-        lines.append("%d of these GPUs (TP %d × PP %d)" % (size * stages_needed, size, stages_needed))
-    need = fit["weights"]["value"] + fit["overhead_high"]["value"] + fit["kv"]["value"]
-    lines.append("%d GPUs of at least %s" % (size * stages, gib(need / request.utilization)))
+    more = _more_gpus(shape, gpu, request)
+    if more:
+        lines.append("%d of these GPUs (TP %d × PP %d)" % (more[0] * more[1], more[0], more[1]))
+    need = (fit["weights"]["value"] + fit["overhead_high"]["value"] + fit["kv"]["value"]) / request.utilization
+    if need <= LARGEST_GPU:
+        lines.append("%d GPU%s of at least %s" % (size * stages, "" if size * stages == 1 else "s", gib(need)))
     return lines
 
 
-def _more_stages(shape, gpu, request, size, most=8):
-    """Fewest pipeline stages of ``size`` such GPUs on which it fits even at high overhead, or ``None``.
+def _more_gpus(shape, gpu, request, most=8):
+    """``(tensor parallel, pipeline parallel)`` of the fewest such GPUs on which it fits even at high overhead.
 
-    Tensor parallelism stays within a host; further hosts become pipeline stages (vLLM, parallelism and scaling).
+    Hosts have up to 8 GPUs. Tensor parallelism stays within a host; further hosts become pipeline stages (vLLM,
+    parallelism and scaling), at most ``most``. ``None`` where that is not enough.
     """
-    for stages in range(1, most + 1):
+    sizes = tensor_parallel_sizes(shape, 8)
+    layouts = [(size, 1) for size in sizes] + [(sizes[-1], stages) for stages in range(2, most + 1)]
+    for size, stages in layouts:
         if _fit(shape, gpu.total, request, size, stages)["left_low"]["value"] >= 0:
-            return stages
+            return size, stages
     return None
 
 

@@ -141,6 +141,15 @@ def test_fp8_is_refused_with_what_it_would_take():
     assert fit_report.alternatives(CATALOG, entry("deepseek-r1"), "vllm", H800)[0] == "deepseek-r1-awq"
 
 
+def test_a_model_for_hosts_is_refused_on_one_gpu_with_the_hosts_that_it_takes():
+    plan = fit_report.check(entry("deepseek-r1"), dict(H800, gpus=H800["gpus"][:1]), Request())
+    assert plan["would_fit"] == ["16 of these GPUs (TP 8 × PP 2)"]
+    plan = fit_report.check(
+        entry("deepseek-r1-distill-qwen-32b"), dict(H800, gpus=H800["gpus"][:1]), Request(sequences=8)
+    )
+    assert plan["would_fit"][-2:] == ["2 of these GPUs (TP 2 × PP 1)", "1 GPU of at least 93.8 GiB"]
+
+
 def test_28_heads_at_tp_8_is_refused_with_the_sizes_that_work():
     plan = fit_report.check(entry("deepseek-r1-distill-qwen-7b"), H800, Request(tensor_parallel=8))
     assert plan["verdict"] == "no"
