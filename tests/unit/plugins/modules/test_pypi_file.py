@@ -113,8 +113,8 @@ def test_continued_by_the_next_run(index, dest):
     assert not dest.exists()
     index.budget = 1 << 40
     result = fetch(index, dest)
-    # Each of four connections may have lost what it had of a step.
-    assert 8 * MIB <= result["fetched_bytes"] <= len(CONTENT) - 4 * MIB
+    # The first that broke off ended the others, wherever they were; its own answer was longer than a step.
+    assert 8 * MIB <= result["fetched_bytes"] <= len(CONTENT) - MIB
     assert dest.read_bytes() == CONTENT
     assert [path.name for path in dest.parent.iterdir()] == [dest.name]
 
