@@ -1,6 +1,6 @@
 """What both hosts must show, one under systemd and one under supervisor."""
 
-from _llama_cpp import KEY, SERVICE, answers_within, ask, deploy, pid_of
+from _llama_cpp import KEY, SERVICE, answers_within, ask, pid_of
 
 
 def test_it_answers_on_loopback_only(host):
@@ -42,25 +42,4 @@ def test_it_comes_back_after_sigkill(host):
     with host.sudo():
         host.check_output("kill -9 %s", str(before))
     assert answers_within(host, 30)
-    assert pid_of(host) != before
-
-
-def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):
-    before = pid_of(host)
-    assert "changed=0" in deploy(host)
-    assert pid_of(host) == before
-    assert "changed=0" not in deploy(host, "-e", "llama_cpp_context=2048")
-    changed = pid_of(host)
-    assert changed != before
-    assert "changed=0" in deploy(host, "-e", "llama_cpp_context=2048")
-    assert pid_of(host) == changed
-    deploy(host)
-
-
-def test_a_run_cut_before_the_restart_is_made_good(host):
-    """All files are there as they should be, but what runs was started with others."""
-    before = pid_of(host)
-    with host.sudo():
-        host.check_output("sh -c 'echo of-an-earlier-run > /var/lib/dsdeploy/%s/.revision'", SERVICE)
-    assert "changed=1 " in deploy(host)
     assert pid_of(host) != before
