@@ -109,8 +109,8 @@ def test_a_file_that_is_not_the_lock_s_is_refused_and_nothing_counts_as_made(arg
     lock.write_text(f"tiny-engine==1.0 --hash=sha256:{'0' * 64}\n")
     done = made(arguments)
     assert done["failed"]
-    assert "hash" in done["msg"].lower()
-    assert "dsdeploy_mirrors.pypi_index" in done["hint"]
+    assert "of tiny-engine==1.0 another file is served than the lock names (its sha256 is " in done["msg"]
+    assert "If the lock is your own, make it again" in done["hint"]
     assert not (Path(arguments["path"]) / ".dsdeploy-venv.json").exists()
 
 
