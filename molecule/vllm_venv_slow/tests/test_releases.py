@@ -131,3 +131,22 @@ def test_both_versions_know_every_parameter_that_the_role_can_render(host):
         )
         assert len(problems) == len(gone)
         assert all(" any more: " in line for line in problems)
+
+
+def test_no_value_is_refused_that_a_version_takes(host):
+    """What its help does not list, by its own tables."""
+    code = (
+        "import json, typing\n"
+        "from vllm.config.model import TokenizerMode\n"
+        "from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS\n"
+        "from vllm.model_executor.model_loader import LoadFormats\n"
+        "from vllm.tokenizers.registry import _VLLM_TOKENIZERS\n"
+        "modes = [mode for part in typing.get_args(TokenizerMode) for mode in typing.get_args(part) or [part]]\n"
+        "print(json.dumps({'quantization': QUANTIZATION_METHODS, 'load_format': typing.get_args(LoadFormats),"
+        " 'tokenizer_mode': [*_VLLM_TOKENIZERS, *(mode for mode in modes if isinstance(mode, str))]}))\n"
+    )
+    for version in (OLD, NEW):
+        printed = host.check_output("sh -c %s x %s %s", 'exec "$1"/bin/python -c "$2"', release(host, version), code)
+        for name, values in json.loads(printed.splitlines()[-1]).items():
+            assert set(values) <= set(TABLE["_vllm_venv_table"][name]["known"])
+            assert len(values) > 5
