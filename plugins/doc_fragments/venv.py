@@ -14,8 +14,8 @@ options:
     type: path
     required: true
 notes:
-  - An environment counts as made only once its stamp is written, last of all. One that was interrupted half-way, or made from
-    something else or for another Python, is made anew.
-  - It is made in its place, with which the one before is gone. One that a service runs from needs a path of its own for each
-    content.
+  - An environment counts as made only once its stamp is written, last of all. One that was interrupted half-way, or
+    made from something else or for another Python, is made anew.
+  - It is made in its place, where the one before is removed first. One that a service runs from needs a path of its own
+    for each content.
 """

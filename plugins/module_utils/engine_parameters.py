@@ -8,8 +8,8 @@ A table maps the name of a parameter (of the role's variable, without the role's
 - ``flag``: of the command line; ``--the-name`` where it is not given.
 - ``type``: str (the default), int, float, flag, json or list. A ``flag`` is given when true; when false its
   ``negative`` is, if it has one. ``json`` takes any data and is passed as JSON; ``list`` as several words.
-- ``known``: the values that the releases of the role's own locks take, for a parameter to which another release or a plugin
-  may add some.
+- ``known``: the values that the releases of the role's own locks take, for a parameter to which another release or a
+  plugin may add some.
 - ``choices``, ``min``, ``max``: what values are possible. ``many: true`` with choices allows several.
 - ``since``, ``until``: the first version that knows it, and the first that does not any more.
 - ``replaced_by``: what to use instead, in words.

@@ -13,7 +13,8 @@ import re
 from typing import List, NamedTuple, Optional, Sequence
 
 GIB = 1 << 30
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$", re.I)
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)%s(\.%s)*\Z" % (_LABEL, _LABEL), re.IGNORECASE)
 LISTEN = "0A"  # the state column of /proc/net/tcp: TCP_LISTEN, include/net/tcp_states.h
 
 

@@ -57,7 +57,9 @@ class Output:
     def reason(self) -> str:
         """Why it failed, in one line: uv's error and its first causes."""
         begin = next((number for number, line in enumerate(self._lines) if _ERROR.match(line)), 0)
-        causes = [re.sub(r"^[\s×╰─▶├│·]*(error: |[Cc]ause(d by)?: )?", "", line).strip() for line in self._lines[begin:]]
+        causes = [
+            re.sub(r"^[\s×╰─▶├│·]*(error: |[Cc]ause(d by)?: )?", "", line).strip() for line in self._lines[begin:]
+        ]
         return ": ".join(cause.rstrip(":") for cause in causes[:3] if cause) or "no output"
 
     def wrong_file(self) -> Optional[str]:

@@ -28,8 +28,8 @@ attributes:
 options:
   table:
     description:
-      - The parameters, by name, each with its C(flag), C(type) (str, int, float, flag, json, list), C(choices), C(known),
-        C(min), C(max), C(since), C(until), C(replaced_by) and C(negative), as far as they apply.
+      - The parameters, by name, each with its C(flag), C(type) (str, int, float, flag, json, list), C(choices),
+        C(known), C(min), C(max), C(since), C(until), C(replaced_by) and C(negative), as far as they apply.
     type: dict
     required: true
   values:
@@ -64,8 +64,8 @@ options:
     default: []
   own_lock:
     description:
-      - Whether the engine is installed from a lock of the user's own. It may hold another release or plugins, which take
-        values that C(known) in O(table) does not name.
+      - Whether the engine is installed from a lock of the user's own. It may hold another release or plugins, which
+        take values that C(known) in O(table) does not name.
     type: bool
     default: false
   rules:

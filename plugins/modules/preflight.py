@@ -308,12 +308,12 @@ def main() -> None:
     problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]
-    problems += [
-        preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)
-    ]
+    problems += [preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)]
     if p["glibc"]:
         problems += preflight.glibc_problems(libc(), p["glibc"])
-    problems += [preflight.Problem(rule["msg"], rule["hint"], rule["kind"]) for rule in p["require"] if not rule["that"]]
+    problems += [
+        preflight.Problem(rule["msg"], rule["hint"], rule["kind"]) for rule in p["require"] if not rule["that"]
+    ]
     for warning in filter(None, p["warn"]):
         module.warn(warning)
     result = {

@@ -153,6 +153,8 @@ log_tail:
   returned: failure
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import os
@@ -167,8 +169,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.venv_stamp import rea
 HELP = ".dsdeploy-help.txt"
 HELP_TIMEOUT = 600  # s
 WRONG_FILE_HINT = (
-    "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original, or leave out the find_links that the file is "
-    "from. If the lock is your own, make it again from the index that is used."
+    "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original, or leave out the find_links that the file "
+    "is from. If the lock is your own, make it again from the index that is used."
 )
 INDEX_HINT = "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
 
@@ -255,7 +257,6 @@ class Environment:
     def make(self, progress: Progress) -> str:
         """Make it anew; returns the interpreter it was made with."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         base = self.interpreter()
         command = [self.params["uv"], "venv", "--quiet", "--python", base or self.params["python"]]
         if base is None:
@@ -329,6 +330,15 @@ class Environment:
             handle.write(told.stdout)
 
 
+@contextlib.contextmanager
+def alone(directory: str):
+    """Hold the environments below a directory: the job of a controller that was stopped goes on to its end."""
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    with open(os.path.join(directory, ".making"), "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 class UvFailed(Exception):
     def __init__(self, output: uv.Output) -> None:
         super().__init__(output.reason())
@@ -366,9 +376,13 @@ def main() -> None:
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
-        with Progress("install %s" % module.params["distribution"]) as progress:
-            result["base_interpreter"] = environment.make(progress)
-        write_stamp(environment.path, wanted)
+        with (
+            Progress("install %s" % module.params["distribution"]) as progress,
+            alone(os.path.dirname(environment.path)),
+        ):
+            if read_stamp(environment.path) != wanted:
+                result["base_interpreter"] = environment.make(progress)
+                write_stamp(environment.path, wanted)
     new = environment.installed()
     module.exit_json(
         changed=changed,

@@ -134,7 +134,8 @@ def test_a_value_that_the_installed_engine_does_not_offer_is_refused():
 
 
 @pytest.mark.parametrize(
-    "name", ["dtype", "uvicorn_log_level", "load_format", "quantization", "tokenizer_mode", "kv_cache_dtype", "config_format"]
+    "name",
+    ["dtype", "uvicorn_log_level", "load_format", "quantization", "tokenizer_mode", "kv_cache_dtype", "config_format"],
 )
 def test_a_word_that_no_release_knows_is_refused_before_one_is_installed(name):
     (line,) = parameters.check_values(TABLE, {name: "bogus"}, "vllm_venv")

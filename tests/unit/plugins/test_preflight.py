@@ -68,10 +68,12 @@ def test_beyond_loopback_needs_both(key, tls, missing):
     assert (missing in problem.msg and problem.kind == "usage") if missing else problem is None
 
 
-@pytest.mark.parametrize("host", ["foo_bar", "", "256.0.0.1", "127.1", "-a", "a..b", "[::1]", "10.0.0.1:8000", "a" * 64])
+@pytest.mark.parametrize(
+    "host", ["foo_bar", "", "256.0.0.1", "127.1", "-a", "a..b", "[::1]", "10.0.0.1:8000", "a" * 64]
+)
 def test_what_is_no_address_is_said_to_be_none(host):
     problem = preflight.host_problem(host, False, False, "llama_cpp")
-    assert problem.msg == "llama_cpp_host is %r, which is neither an address nor a host name" % host
+    assert problem.msg == f"llama_cpp_host is {host!r}, which is neither an address nor a host name"
     assert problem.kind == "usage"
 
 
@@ -125,8 +127,8 @@ def test_variables_alone_that_are_wrong_are_wrong_usage(tmp_path):
     result = run(**wrong)
     assert result["error_kind"] == "usage"
     assert [problem["msg"] for problem in result["problems"]][1:] == [
-        "x_ssl_keyfile: there is no file %s on this host" % absent,
-        "x_interpreter: there is no program %s on this host" % text,
+        f"x_ssl_keyfile: there is no file {absent} on this host",
+        f"x_interpreter: there is no program {text} on this host",
         "no lock",
     ]
     assert run(**wrong, require_commands=["no-such-command"])["error_kind"] == "preflight"

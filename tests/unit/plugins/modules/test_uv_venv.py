@@ -5,16 +5,18 @@
 """The module with the real uv, and a package that is made here: no index is asked."""
 
 import base64
+import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
-from run_module import run
+from run_module import finish, run, start
 
 PROGRAM = "print('usage: engine [-h] [--port PORT]')\nprint('  --port PORT  where')\n"
 # The distribution's own: the one that runs the tests may lie where other users cannot reach it.
@@ -95,6 +97,31 @@ def test_one_that_was_interrupted_is_made_anew(arguments):
     (Path(arguments["path"]) / ".dsdeploy-venv.json").unlink()
     assert made(arguments)["changed"]
     assert not stray.exists()
+
+
+def test_a_second_one_waits_for_the_first_to_end(arguments):
+    """The job of a controller that was stopped goes on."""
+    directory = Path(arguments["path"]).parent
+    directory.mkdir()
+    with (directory / ".making").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        module = start("uv_venv", arguments, environment=OFFLINE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            module.wait(1.5)
+        assert not Path(arguments["path"]).exists()
+    assert finish(module)["version"] == "1.0"
+
+
+def test_one_that_is_killed_is_finished_by_the_next(arguments, tmp_path):
+    waits = tmp_path / "waits"
+    waits.write_text(f'#!/bin/sh\n[ $1 = venv ] || exec sleep 60\nexec {arguments["uv"]} "$@"\n')
+    waits.chmod(0o755)
+    module = start("uv_venv", {**arguments, "uv": str(waits)}, environment=OFFLINE)
+    while not (Path(arguments["path"]) / "bin" / "python").exists():
+        time.sleep(0.05)
+    module.kill()
+    module.wait()
+    assert made(arguments)["version"] == "1.0"
 
 
 def test_another_lock_is_another_environment(arguments):
