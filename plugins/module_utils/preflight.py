@@ -19,7 +19,7 @@ LISTEN = "0A"  # the state column of /proc/net/tcp: TCP_LISTEN, include/net/tcp_
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, and what to do about it. `kind` is the failure's: of the host, or of a variable (usage)."""
+    """One thing that is wrong, and what to do about it; `kind`: with the host (preflight) or a variable (usage)."""
 
     msg: str
     hint: str

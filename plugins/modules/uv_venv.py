@@ -291,8 +291,10 @@ class Environment:
                 self.run(attempt, progress)
                 return
             except UvFailed as failed:
-                output = failed.output
-        wrong = output.wrong_file()
+                output, wrong = failed.output, failed.output.wrong_file()
+            # A file that is found and is another is no reason to look elsewhere.
+            if wrong:
+                break
         self.fail(
             "uv could not install %s: %s" % (self.params["distribution"], wrong or output.reason()),
             WRONG_FILE_HINT if wrong else INDEX_HINT,

@@ -134,6 +134,17 @@ def test_a_model_that_the_memory_of_the_host_cannot_hold_is_refused(host):
     assert "a host that has" in failure["hint"]
 
 
+def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):
+    before = VLLM.pid(host)
+    assert "changed=0" in deploy(host)
+    assert VLLM.pid(host) == before
+    assert "changed=0" not in deploy(host, "-e", "vllm_venv_max_num_seqs=16")
+    changed = VLLM.pid(host)
+    assert changed != before
+    assert "--max-num-seqs 16" in host.check_output("ps -o args= -p %s", str(changed))
+    assert host.check_output("systemctl show -p NRestarts --value %s", VLLM.service) == "0"
+
+
 def test_a_lock_that_cannot_be_installed_leaves_the_engine_alone(host, tmp_path):
     """One of its packages is another file than the lock says."""
     before, release = VLLM.pid(host), VLLM.current(host)
@@ -149,17 +160,6 @@ def test_a_lock_that_cannot_be_installed_leaves_the_engine_alone(host, tmp_path)
     assert "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original" in failure["hint"]
     assert (VLLM.pid(host), VLLM.current(host)) == (before, release)
     assert VLLM.ask(host)[0]["content"].strip() == SENTENCE
-
-
-def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):
-    before = VLLM.pid(host)
-    assert "changed=0" in deploy(host)
-    assert VLLM.pid(host) == before
-    assert "changed=0" not in deploy(host, "-e", "vllm_venv_max_num_seqs=16")
-    changed = VLLM.pid(host)
-    assert changed != before
-    assert "--max-num-seqs 16" in host.check_output("ps -o args= -p %s", str(changed))
-    assert host.check_output("systemctl show -p NRestarts --value %s", VLLM.service) == "0"
 
 
 def test_it_comes_back_after_sigkill(host):

@@ -134,7 +134,8 @@ def test_another_lock_is_another_environment(arguments):
 def test_a_file_that_is_not_the_lock_s_is_refused_and_nothing_counts_as_made(arguments):
     lock = Path(arguments["lock"])
     lock.write_text(f"tiny-engine==1.0 --hash=sha256:{'0' * 64}\n")
-    done = made(arguments)
+    # Another index, which is away here, is not asked for it.
+    done = made(arguments, fallback_index_urls=["http://127.0.0.1:9/"])
     assert done["failed"]
     assert "of tiny-engine==1.0 another file is served than the lock names (its sha256 is " in done["msg"]
     assert "If the lock is your own, make it again" in done["hint"]
