@@ -378,13 +378,11 @@ def main() -> None:
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
-        with (
-            Progress("install %s" % module.params["distribution"]) as progress,
-            alone(os.path.dirname(environment.path)),
-        ):
-            if read_stamp(environment.path) != wanted:
-                result["base_interpreter"] = environment.make(progress)
-                write_stamp(environment.path, wanted)
+        with Progress("install %s" % module.params["distribution"]) as progress:
+            with alone(os.path.dirname(environment.path)):
+                if read_stamp(environment.path) != wanted:
+                    result["base_interpreter"] = environment.make(progress)
+                    write_stamp(environment.path, wanted)
     new = environment.installed()
     module.exit_json(
         changed=changed,
