@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report
-from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import GIB, Request
 
 
 class ActionModule(ActionBase):
@@ -30,22 +30,26 @@ class ActionModule(ActionBase):
                 kv_bytes=dict(type="float", default=2.0),
                 utilization=dict(type="float", default=0.9),
                 gpu_layers=dict(type="int", default=-1),
-                ram_free_mib=dict(type="int", default=-1),
+                kv_space_gib=dict(type="int", default=0),
+                device=dict(type="str", choices=["cpu", "gpu"], default="gpu"),
+                memory=dict(type="dict", default={}),
+                user=dict(type="str", default=""),
                 deployments=dict(type="list", elements="dict", default=[]),
                 refuse=dict(type="bool", default=True),
             )
         )
         request = Request(**{name: args[name] for name in Request._fields if name in args})
-        ram = None if args["ram_free_mib"] < 0 else args["ram_free_mib"]
+        request = request._replace(kv_space=args["kv_space_gib"] * GIB)
         gpus = dict(args["nvidia_smi"], gpus=(args["nvidia_smi"].get("gpus") or []) * args["nodes"])
-        # One engine at a time holds the GPUs: what runs now is stopped, or is the one that is asked for.
-        users = [deployment["user"] for deployment in args["deployments"]]
-        fit = fit_report.check(args["model"], gpus, request, ram, users)
+        # What is stopped for it gives its memory back, and so does the engine itself, which is started anew.
+        users = [deployment["user"] for deployment in args["deployments"]] + [args["user"]]
+        where = (args["memory"], users, args["device"] == "cpu")
+        fit = fit_report.check(args["model"], gpus, request, *where)
         result.update(changed=False, fit=fit)
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])
             others = fit_report.alternatives(
-                args["catalog"], args["model"], args["engine"], args["nvidia_smi"], request, ram, users
+                args["catalog"], args["model"], args["engine"], args["nvidia_smi"], request, *where
             )
             if others:
                 hint.append("models that fit here: %s" % ", ".join(others))

@@ -8,6 +8,8 @@ A table maps the name of a parameter (of the role's variable, without the role's
 - ``flag``: of the command line; ``--the-name`` where it is not given.
 - ``type``: str (the default), int, float, flag, json or list. A ``flag`` is given when true; when false its
   ``negative`` is, if it has one. ``json`` takes any data and is passed as JSON; ``list`` as several words.
+- ``known``: the values that the releases of the role's own locks take, for a parameter to which another release or a
+  plugin may add some.
 - ``choices``, ``min``, ``max``: what values are possible. ``many: true`` with choices allows several.
 - ``since``, ``until``: the first version that knows it, and the first that does not any more.
 - ``replaced_by``: what to use instead, in words.
@@ -68,7 +70,7 @@ def _is_kind(kind: str, value: Any) -> bool:
     return kind == "json" or isinstance(value, str)
 
 
-def _value_problem(row: Dict[str, Any], value: Any) -> Optional[str]:
+def _value_problem(row: Dict[str, Any], value: Any, own_lock: bool) -> Optional[str]:
     kind = row.get("type", "str")
     if not _is_kind(kind, value):
         return "expected %s, found %r" % (_KINDS[kind], value)
@@ -81,7 +83,7 @@ def _value_problem(row: Dict[str, Any], value: Any) -> Optional[str]:
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = "at least %s" % low if high is None else "from %s to %s" % (low, high)
         return "expected a value %s, found %s" % (bounds, value)
-    choices = row.get("choices")
+    choices = row.get("choices") or (None if own_lock else row.get("known"))
     wrong = [item for item in (value if kind == "list" else [value]) if choices and item not in choices]
     if wrong:
         return "expected one of %s, found %r%s" % (
@@ -97,16 +99,18 @@ def _meant(word: str, known: List[str]) -> str:
     return "; did you mean %s?" % near[0] if near else ""
 
 
-def check_values(table: Table, values: Values, prefix: str) -> List[str]:
+def check_values(table: Table, values: Values, prefix: str, own_lock: bool = False) -> List[str]:
     """What is wrong with the values by themselves, one line each: type, range, choice.
 
     :param prefix: of the role's variables, for the lines.
+    :param own_lock: whether the engine is installed from a lock of the user's own, which may hold another release or
+        plugins: ``known`` is not checked then.
     """
     problems = []
     for name, value in values.items():
         if value is None:
             continue
-        problem = _value_problem(table[name], value)
+        problem = _value_problem(table[name], value, own_lock)
         if problem:
             problems.append("%s_%s: %s" % (prefix, name, problem))
     return problems

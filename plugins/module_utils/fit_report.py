@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import memory_fit, model_shape
-from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import MIB, Request, gib
+from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import Request, gib
 
 
-def check(entry, nvidia_smi, request=None, ram_free_mib=None, users=()):
+def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False):
     """Plan one catalog entry: by layers for GGUF, tensor-parallel for safetensors; ``users`` as for `gpus_from_facts`.
 
+    :param memory: the fact ``dsdeploy_memory``; without it the host's memory is not checked.
+    :param on_cpu: whether the engine computes on the CPU, whatever GPUs there are.
     :returns: the plan of `memory_fit` with ``summary`` (one line) added. ``verdict`` is ``unknown`` when the model's
         numbers are not known (a path of the user's own without an entry).
     """
@@ -21,11 +23,14 @@ def check(entry, nvidia_smi, request=None, ram_free_mib=None, users=()):
         shape = model_shape.from_catalog(entry)
     except ValueError as error:
         return {"verdict": "unknown", "problems": [], "would_fit": [], "summary": "memory not checked: %s" % error}
-    gpus = memory_fit.gpus_from_facts(nvidia_smi, users)
+    gpus = [] if on_cpu else memory_fit.gpus_from_facts(nvidia_smi, users)
+    ram = memory_fit.ram_from_facts(memory, users)
     if entry.get("format") == "gguf":
-        ram = None if ram_free_mib is None else ram_free_mib * MIB
         plan = memory_fit.plan_layers(shape, gpus, request, ram)
         placed = "%d of %d layers on %d GPUs" % (plan["gpu_layers"], plan["layers_total"], len(gpus))
+    elif on_cpu:
+        plan = memory_fit.plan_host(shape, ram, request)
+        placed = "on the CPU"
     else:
         plan = memory_fit.plan_parallel(shape, gpus, request)
         placed = "TP %d × PP %d" % (plan.get("tensor_parallel", 0), plan.get("pipeline_parallel", 0))
@@ -44,7 +49,7 @@ def check(entry, nvidia_smi, request=None, ram_free_mib=None, users=()):
     return dict(plan, summary=summary)
 
 
-def alternatives(catalog, entry, engine, nvidia_smi, request=None, ram_free_mib=None, users=(), most=4):
+def alternatives(catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, most=4):
     """Names of other models of the catalog that ``engine`` serves and that fit, the largest first.
 
     The asked-for parallel layout is left open, because another model may need another one.
@@ -54,7 +59,15 @@ def alternatives(catalog, entry, engine, nvidia_smi, request=None, ram_free_mib=
     for name, other in catalog.items():
         if name == entry.get("name") or engine not in other.get("engines", []) or name.startswith("tiny-"):
             continue
-        plan = check(dict(other, name=name), nvidia_smi, request, ram_free_mib, users)
+        longest = other.get("architecture", {}).get("context") or request.context
+        plan = check(
+            dict(other, name=name),
+            nvidia_smi,
+            request._replace(context=min(request.context, longest)),
+            memory,
+            users,
+            on_cpu,
+        )
         if plan["verdict"] == "fits":
             found.append((model_shape.from_catalog(dict(other, name=name)).weight_bytes, name))
     return [name for _size, name in sorted(found, reverse=True)[:most]]

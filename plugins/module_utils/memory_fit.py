@@ -4,10 +4,11 @@
 
 """Whether a model fits a host's GPUs, by how much, and what would fit instead. Pure functions, bytes everywhere.
 
-Two ways of placing a model:
+Three ways of placing a model:
 
 - `plan_parallel` (vLLM, SGLang): every layer cut over a tensor-parallel group, layers over pipeline stages.
   ``fits iff utilization × total >= weights + overhead + KV(context × sequences)`` on each GPU.
+- `plan_host` (vLLM, SGLang on the CPU): all of it in the host's memory.
 - `plan_layers` (llama.cpp, Ollama): whole layers on devices, what does not fit stays in the host's memory.
 
 Every number carries its label: exact (arithmetic on the model's own numbers), estimated, or measured.
@@ -40,7 +41,8 @@ class Request(NamedTuple):
     context: int = 8192  # tokens of one sequence
     sequences: int = 1  # at the same time, each of full length
     kv_bytes: float = 2.0  # bytes of one cached number: 2 bf16/f16, 1 fp8/q8_0 (llama.cpp's q8_0: 1.0625)
-    utilization: float = 0.9  # share of a GPU's memory that the engine may take
+    utilization: float = 0.9  # share of a GPU's, or the host's, memory that the engine may take
+    kv_space: int = 0  # bytes that are set aside for the cache of each rank; 0: what the sequences take
     gpu_layers: int = -1  # llama.cpp: layers on GPUs; -1: as many as fit
     ubatch: int = 512  # llama.cpp: tokens computed at once
 
@@ -61,6 +63,17 @@ def gpus_from_facts(nvidia_smi, users=()):
         free += sum(one.get("used_memory_mib") or 0 for one in gpu.get("processes") or [] if one.get("user") in users)
         found.append(Gpu(gpu["index"], gpu.get("name") or "GPU", total * MIB, min(free, total) * MIB))
     return found
+
+
+def ram_from_facts(memory, users=()):
+    """Bytes of the host's memory that can be had, of fact ``dsdeploy_memory``; None where that is not known.
+
+    :param users: system users whose processes give theirs back before the model is loaded.
+    """
+    if not memory:
+        return None
+    given_back = sum(size for user, size in memory["users"].items() if user in users)
+    return min(memory["available_mib"] + given_back, memory["total_mib"]) * MIB
 
 
 def gib(value):
@@ -257,6 +270,71 @@ def _more_gpus(shape, gpu, request, most=8):
         if _fit(shape, gpu.total, request, size, stages)["left_low"]["value"] >= 0:
             return size, stages
     return None
+
+
+# --- all in the host's memory (vLLM and SGLang on the CPU) -------------------------------------------
+
+# What an engine's processes take besides weights and cache. Measured with a model of no size: vLLM 0.32.0 2.4 GB, of
+# which 1 GiB is cache, SGLang 0.4.3.post2 2.1 GB.
+HOST_OVERHEAD = 3 * GIB // 2
+
+
+def plan_host(shape, ram_free, request):
+    """Plan for vLLM and SGLang on the CPU.
+
+    Two bounds: all that the engine takes, and the share (``utilization``) that SGLang gives to weights and cache.
+
+    :param ram_free: bytes of host memory that may be taken; ``None``: unknown, not checked.
+    :returns: ``verdict`` (fits, no), ``problems``, ``would_fit`` (lines), ``host`` (`number` values in bytes),
+        ``largest_context`` (`number`, tokens).
+    """
+    size = max(1, request.tensor_parallel)
+    ranks = size * request.pipeline_parallel
+    weights = weights_per_gpu(shape, size)["value"] * size
+    token = model_shape.kv_bytes_per_token_per_gpu(shape, request.kv_bytes, size)["value"] * size * request.sequences
+    kv = request.kv_space * ranks or token * request.context
+    overhead = HOST_OVERHEAD * ranks
+    problems, would_fit = [], []
+    if request.context > shape.context > 0:
+        problems.append("a context of %d tokens is longer than the model's %d" % (request.context, shape.context))
+    room = kv
+    if request.kv_space and token * request.context > kv:
+        problems.append(
+            "%s: a sequence of %d tokens takes %s of KV cache, %s are set aside for it"
+            % (shape.name, request.context, gib(token * request.context / ranks), gib(request.kv_space))
+        )
+        would_fit.append("a KV cache of %s" % gib(token * request.context / ranks))
+    if ram_free is not None:
+        limit = int(min(ram_free - overhead, ram_free * request.utilization))
+        room = kv if request.kv_space else max(0, limit - weights)
+        what = "%s does not fit into the memory of this host: weights %s + KV %s" % (shape.name, gib(weights), gib(kv))
+        if weights + kv + overhead > ram_free:
+            total = weights + kv + overhead
+            problems.append("%s + engine %s are %s, %s can be had" % (what, gib(overhead), gib(total), gib(ram_free)))
+        elif weights + kv > limit:
+            problems.append(
+                "%s are %s, %s may be taken: a share of %.2f of %s"
+                % (what, gib(weights + kv), gib(limit), request.utilization, gib(ram_free))
+            )
+            share = (weights + kv) / float(ram_free)
+            would_fit.append("a share of the memory of at least %.2f" % (int(share * 100 + 1) / 100.0))
+        if weights + kv > limit:
+            need = max(weights + kv + overhead, int((weights + kv) / request.utilization))
+            would_fit.append("a host that has %s to give" % gib(need))
+    longest = min(room // token, shape.context or room // token)
+    if problems and 1024 <= longest < request.context:
+        would_fit.insert(0, "a context of at most %d tokens" % longest)
+    return {
+        "verdict": "no" if problems else "fits",
+        "problems": problems,
+        "would_fit": would_fit,
+        "host": {
+            "weights": number(weights, shape.weight_label, "all of them"),
+            "kv": number(kv, "exact", "what is set aside" if request.kv_space else "%d bytes a token" % token),
+            "overhead": number(overhead, "measured", "an engine with a model of no size"),
+        },
+        "largest_context": number(longest, "estimated", "memory left for the KV cache / KV of a token"),
+    }
 
 
 # --- whole layers on devices (llama.cpp) ------------------------------------------------------------

@@ -8,17 +8,27 @@ Pure functions over text and numbers; the module `preflight` reads them off the 
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional
+import ipaddress
+import re
+from typing import List, NamedTuple, Optional, Sequence
 
 GIB = 1 << 30
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)%s(\.%s)*\Z" % (_LABEL, _LABEL), re.IGNORECASE)
 LISTEN = "0A"  # the state column of /proc/net/tcp: TCP_LISTEN, include/net/tcp_states.h
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, and what to do about it."""
+    """One thing that is wrong, and what to do about it; `kind`: with the host (preflight) or a variable (usage)."""
 
     msg: str
     hint: str
+    kind: str = "preflight"
+
+
+def error_kind(problems: Sequence[Problem]) -> str:
+    """What kind of failure they are together: wrong usage only where nothing is wrong with the host as well."""
+    return "usage" if all(problem.kind == "usage" for problem in problems) else "preflight"
 
 
 class Listener(NamedTuple):
@@ -81,9 +91,20 @@ def disk_problems(wants: List[dict]) -> List[Problem]:
     return problems
 
 
-def loopback_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Optional[Problem]:
-    """An engine that listens beyond loopback needs both an API key and TLS."""
-    if host in ("localhost", "::1") or host.startswith("127."):
+def host_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Optional[Problem]:
+    """What is wrong with the address to listen on: no address, or beyond loopback without an API key and TLS."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+        # What ends in a number is meant as an IPv4 address.
+        if not _HOST_NAME.match(host) or host.rpartition(".")[2].isdigit():
+            return Problem(
+                "%s_host is %r, which is neither an address nor a host name" % (prefix, host),
+                "Set %s_host to an address of the host, such as 127.0.0.1, or to its name." % prefix,
+                "usage",
+            )
+    if loopback:
         return None
     missing = [what for what, there in (("an API key", has_key), ("TLS", has_tls)) if not there]
     if not missing:
@@ -93,6 +114,16 @@ def loopback_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Op
         "%s_host is %s, which others can reach, but %s not set" % (prefix, host, what),
         "Keep {0}_host at 127.0.0.1 and reach it through an SSH tunnel, or set {0}_api_key, {0}_ssl_certfile and "
         "{0}_ssl_keyfile.".format(prefix),
+        "usage",
+    )
+
+
+def missing_file(variable: str, path: str, executable: bool) -> Problem:
+    """What is wrong with a variable that names a file, where the host has none there."""
+    return Problem(
+        "%s: there is no %s %s on this host" % (variable, "program" if executable else "file", path),
+        "Put it there, or correct %s." % variable,
+        "usage",
     )
 
 

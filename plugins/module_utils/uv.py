@@ -14,6 +14,9 @@ TAIL_LINES = 20
 _SCALE = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _DOWNLOADING = re.compile(r"^\s*Downloading (\S+) \(([\d.]+)\s*([KMG]?i?B)\)$")
 _DOWNLOADED = re.compile(r"^\s*Downloaded (\S+)$")
+_ERROR = re.compile(r"error:|\s*×")
+_MISMATCH = re.compile(r"Hash mismatch for `([^`]+)`")
+_DAMAGED = re.compile(r"Failed to extract archive: (\S+)")
 _DIST_INFO = re.compile(r"^(?P<name>[A-Za-z0-9._]+)-(?P<version>[^-]+)\.dist-info$")
 
 
@@ -27,7 +30,8 @@ class Output:
         self.done = 0  # bytes
         self.total = 0  # bytes, of the files named so far
         self._sizes: Dict[str, int] = {}
-        self._tail: List[str] = []
+        self._lines: List[str] = []  # the last ones, and from its error on all: that may list a hundred hashes
+        self._failed = False
 
     def feed(self, line: str) -> bool:
         """Take one line; whether `done` or `total` has changed."""
@@ -41,17 +45,34 @@ class Output:
             self.done += self._sizes.pop(ended.group(1), 0)
             return True
         if line.strip():
-            self._tail = (self._tail + [line])[-TAIL_LINES:]
+            self._failed = self._failed or bool(_ERROR.match(line))
+            self._lines.append(line)
+            if not self._failed:
+                del self._lines[:-TAIL_LINES]
         return False
 
     def tail(self) -> List[str]:
-        return list(self._tail)
+        return self._lines[-TAIL_LINES:]
 
     def reason(self) -> str:
         """Why it failed, in one line: uv's error and its first causes."""
-        begin = next((number for number, line in enumerate(self._tail) if re.match(r"error:|\s*×", line)), 0)
-        causes = [re.sub(r"^[\s×╰─▶├│·]*(error: |[Cc]ause(d by)?: )?", "", line).strip() for line in self._tail[begin:]]
+        begin = next((number for number, line in enumerate(self._lines) if _ERROR.match(line)), 0)
+        causes = [
+            re.sub(r"^[\s×╰─▶├│·]*(error: |[Cc]ause(d by)?: )?", "", line).strip() for line in self._lines[begin:]
+        ]
         return ": ".join(cause.rstrip(":") for cause in causes[:3] if cause) or "no output"
+
+    def wrong_file(self) -> Optional[str]:
+        """The package whose file is not the lock's, and in which way, in one line; None where uv failed otherwise."""
+        text = "\n".join(self._lines)
+        mismatch, damaged = _MISMATCH.search(text), _DAMAGED.search(text)
+        if damaged:
+            return "%s is served damaged or cut short" % damaged.group(1)
+        if not mismatch:
+            return None
+        found = re.search(r"Computed:\s*sha256:(\w+)", text[mismatch.end() :])
+        served = " (its sha256 is %s)" % found.group(1) if found else ""
+        return "of %s another file is served than the lock names%s" % (mismatch.group(1), served)
 
 
 def environment(

@@ -28,8 +28,8 @@ attributes:
 options:
   table:
     description:
-      - The parameters, by name, each with its C(flag), C(type) (str, int, float, flag, json, list), C(choices), C(min),
-        C(max), C(since), C(until), C(replaced_by) and C(negative), as far as they apply.
+      - The parameters, by name, each with its C(flag), C(type) (str, int, float, flag, json, list), C(choices),
+        C(known), C(min), C(max), C(since), C(until), C(replaced_by) and C(negative), as far as they apply.
     type: dict
     required: true
   values:
@@ -62,6 +62,12 @@ options:
     type: list
     elements: str
     default: []
+  own_lock:
+    description:
+      - Whether the engine is installed from a lock of the user's own. It may hold another release or plugins, which
+        take values that C(known) in O(table) does not name.
+    type: bool
+    default: false
   rules:
     description: What else to check, of the rules that belong to one engine. None when empty.
     type: str
@@ -143,6 +149,7 @@ def main() -> None:
             "engine": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
             "extra_args": {"type": "list", "elements": "str", "default": []},
+            "own_lock": {"type": "bool", "default": False},
             "rules": {"type": "str", "choices": ["", "sglang", "vllm"], "default": ""},
             "facts": {"type": "dict", "default": {}},
             "help_file": {"type": "path"},
@@ -165,7 +172,7 @@ def main() -> None:
     try:
         recipe = parameters.recipe_of(p["recipes"], version)
         values = parameters.filled(table, p["values"], recipe)
-        problems = parameters.check_values(table, values, p["prefix"])
+        problems = parameters.check_values(table, values, p["prefix"], p["own_lock"])
         problems += parameters.check_own_flags(table, p["extra_args"], p["prefix"])
         if not problems:
             problems += parameters.check_version(table, values, **about)

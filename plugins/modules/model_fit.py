@@ -9,10 +9,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: model_fit
-short_description: Say whether a model fits the GPUs of a host, and what would fit when it does not
+short_description: Say whether a model fits the memory of a host, and what would fit when it does not
 version_added: 1.0.0
 description:
-  - Computes weights, KV cache and overhead per GPU from the model's catalog entry and the fact C(nvidia_smi).
+  - Computes weights, KV cache and overhead from the model's catalog entry, and compares them with the GPUs of the fact
+    C(nvidia_smi) and the host's memory of the fact C(dsdeploy_memory).
   - Fails with one line when the model does not fit, unless O(refuse=false).
   - Runs on the controller and needs no connection to the host.
 author:
@@ -70,21 +71,34 @@ options:
     type: float
     default: 2.0
   utilization:
-    description: Share of a GPU's memory that the engine may take (vLLM and SGLang).
+    description: Share of a GPU's, or on a CPU the host's, memory that the engine may take (vLLM and SGLang).
     type: float
     default: 0.9
   gpu_layers:
     description: Layers on the GPUs (llama.cpp and Ollama). -1 means as many as fit.
     type: int
     default: -1
-  ram_free_mib:
-    description: Host memory that may be taken, MiB. -1 means unknown, not checked.
+  kv_space_gib:
+    description: Memory that is set aside for the KV cache on a CPU, in GiB (vLLM). V(0) means what the sequences take.
     type: int
-    default: -1
+    default: 0
+  device:
+    description: What the engine computes on.
+    type: str
+    choices: [cpu, gpu]
+    default: gpu
+  memory:
+    description: The fact C(dsdeploy_memory) of the host (M(dsdeploy.llm.memory_facts)). When empty, it is not checked.
+    type: dict
+    default: {}
+  user:
+    description: System user of the engine. What its processes hold counts as free, because it is started anew.
+    type: str
+    default: ""
   deployments:
     description:
-      - What M(dsdeploy.llm.deployment_facts) found on the host. The GPU memory of their processes counts as free,
-        because they are stopped before the model is loaded.
+      - Those of what M(dsdeploy.llm.deployment_facts) found on the host that are stopped before the model is loaded.
+        What their users' processes hold counts as free, too.
     type: list
     elements: dict
     default: []
@@ -132,6 +146,9 @@ fit:
       type: dict
     per_gpu:
       description: Bytes on the fullest GPU (vLLM and SGLang).
+      type: dict
+    host:
+      description: Bytes in the host's memory (vLLM and SGLang on a CPU).
       type: dict
     devices:
       description: Layers and bytes on each device (llama.cpp and Ollama).

@@ -12,6 +12,7 @@ version_added: 1.0.0
 description:
   - Looks whether a port is free, whether directories have the space they will need, and which commands exist.
   - Fails with all the problems it found in one message. Nothing on the host is changed.
+  - The failure is one of usage where variables are all that is wrong.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
 attributes:
@@ -23,7 +24,7 @@ attributes:
     support: full
 options:
   host:
-    description: Address that the service will listen on. Beyond loopback, an API key and TLS are required.
+    description: Address or host name that the service will listen on. Beyond loopback, an API key and TLS are required.
     type: str
     default: 127.0.0.1
   port:
@@ -76,6 +77,24 @@ options:
     type: list
     elements: str
     default: []
+  files:
+    description: Files of the user's own that must be on the host. Those without a path are left out.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      variable:
+        description: Name of the variable that names it, for the message.
+        type: str
+        required: true
+      path:
+        description: Its path.
+        type: str
+        required: true
+      executable:
+        description: Whether it is a program.
+        type: bool
+        default: false
   glibc:
     description: Oldest GNU C library that what is installed runs with, such as V(2.31).
     type: str
@@ -97,6 +116,11 @@ options:
         description: What to do about it.
         type: str
         required: true
+      kind:
+        description: What is wrong, V(preflight) the host, V(usage) the value of a variable.
+        type: str
+        choices: [preflight, usage]
+        default: preflight
   warn:
     description: Warnings to give. Empty ones are left out.
     type: list
@@ -149,10 +173,14 @@ processors:
   type: int
   returned: always
 problems:
-  description: Everything found wrong.
+  description: Everything found wrong, each with C(msg), C(hint) and C(kind).
   type: list
   elements: dict
   returned: always
+error_kind:
+  description: V(usage) where all of them are about variables, else V(preflight).
+  type: str
+  returned: failure
 """
 
 import os
@@ -170,6 +198,10 @@ def read(path: str) -> bytes:
             return handle.read()
     except OSError:
         return b""
+
+
+def is_there(path: str, executable: bool, **_more: str) -> bool:
+    return os.path.isfile(path) and (not executable or os.access(path, os.X_OK))
 
 
 def user_name(uid: int) -> str:
@@ -240,6 +272,16 @@ def main() -> None:
             },
             "commands": {"type": "list", "elements": "str", "default": []},
             "require_commands": {"type": "list", "elements": "str", "default": []},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "variable": {"type": "str", "required": True},
+                    "path": {"type": "str", "required": True},
+                    "executable": {"type": "bool", "default": False},
+                },
+            },
             "glibc": {"type": "str"},
             "require": {
                 "type": "list",
@@ -249,6 +291,7 @@ def main() -> None:
                     "that": {"type": "bool", "required": True},
                     "msg": {"type": "str", "required": True},
                     "hint": {"type": "str", "required": True},
+                    "kind": {"type": "str", "choices": ["preflight", "usage"], "default": "preflight"},
                 },
             },
             "warn": {"type": "list", "elements": "str", "default": []},
@@ -259,15 +302,18 @@ def main() -> None:
     owner = port_owner(p["port"]) if p["port"] else None
     wants = [want for want in p["disk"] if not (want["unless"] and os.path.exists(want["unless"]))]
     disk = [dict(want, **space(want["path"])) for want in wants]
-    found = [preflight.loopback_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
+    found = [preflight.host_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
     if p["port"]:
         found.append(preflight.port_problem(p["port"], owner, p["user"], p["prefix"] + "_port"))
     problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]
+    problems += [preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)]
     if p["glibc"]:
         problems += preflight.glibc_problems(libc(), p["glibc"])
-    problems += [preflight.Problem(rule["msg"], rule["hint"]) for rule in p["require"] if not rule["that"]]
+    problems += [
+        preflight.Problem(rule["msg"], rule["hint"], rule["kind"]) for rule in p["require"] if not rule["that"]
+    ]
     for warning in filter(None, p["warn"]):
         module.warn(warning)
     result = {
@@ -282,7 +328,7 @@ def main() -> None:
         module.fail_json(
             msg="; ".join(problem.msg for problem in problems),
             hint=" ".join(problem.hint for problem in problems),
-            error_kind="preflight",
+            error_kind=preflight.error_kind(problems),
             **result,
         )
     module.exit_json(**result)

@@ -11,11 +11,10 @@ short_description: A Python virtual environment with exactly the given, hashed r
 version_added: 1.0.0
 description:
   - Makes a virtual environment and installs the given requirements into it with C(pip).
-  - An environment counts as made only once its stamp is written, last of all. One that was interrupted half-way,
-    or made for other requirements or another Python, is made anew.
   - Unlike M(ansible.builtin.pip) it needs no Python packages on the target beyond the C(venv) standard library module.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.venv
 attributes:
   check_mode:
     support: full
@@ -24,10 +23,6 @@ attributes:
   idempotent:
     support: full
 options:
-  path:
-    description: Directory of the environment. What stands there is replaced when it does not match.
-    type: path
-    required: true
   requirements:
     description:
       - Lines of a requirements file.
@@ -66,29 +61,18 @@ python:
 """
 
 import hashlib
-import json
 import os
 import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-
-STAMP = ".dsdeploy-venv.json"
+from ansible_collections.dsdeploy.llm.plugins.module_utils.venv_stamp import read_stamp, write_stamp
 
 
 def wanted_stamp(requirements: list[str], version: str) -> dict:
     """What identifies a finished environment: its requirements and the Python (`3.11`) it was made with."""
     digest = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
     return {"python": version, "requirements": requirements, "sha256": digest}
-
-
-def read_stamp(path: str) -> dict | None:
-    try:
-        with open(os.path.join(path, STAMP), encoding="utf-8") as stamp:
-            found = json.load(stamp)
-    except (OSError, ValueError):
-        return None
-    return found if os.access(os.path.join(path, "bin", "python"), os.X_OK) else None
 
 
 def python_version(module: AnsibleModule, python: str) -> str:
@@ -126,12 +110,7 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
             log_tail=said[-15:],
             rc=rc,
         )
-    temporary = os.path.join(path, STAMP + ".new")
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(stamp, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, os.path.join(path, STAMP))
+    write_stamp(path, stamp)
 
 
 def main() -> None:

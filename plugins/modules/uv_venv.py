@@ -13,8 +13,6 @@ version_added: 1.0.0
 description:
   - Makes a virtual environment with C(uv) and installs exactly what a lock file names, each file checked against its
     hash.
-  - An environment counts as made only once its stamp is written, last of all. One that was interrupted half-way, or
-    made from another lock or for another Python, is made anew.
   - An interpreter that is on the host is used before one is downloaded. Candidates are really run, because a C(pyenv)
     shim looks like an interpreter and is none; one that other users cannot reach (below C(/root)) is left alone.
   - Package index, further indexes, certificates, proxy and C(find-links) are those that C(pip) on the host is
@@ -22,6 +20,7 @@ description:
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
   - dsdeploy.llm.attributes.progress
+  - dsdeploy.llm.venv
 attributes:
   check_mode:
     support: full
@@ -30,10 +29,6 @@ attributes:
   idempotent:
     support: full
 options:
-  path:
-    description: Directory of the environment. What stands there is replaced when it does not match.
-    type: path
-    required: true
   lock:
     description:
       - File on the host with the requirements, every one of them pinned and with its hashes, as
@@ -116,8 +111,8 @@ author:
 EXAMPLES = r"""
 - name: One release of vLLM
   dsdeploy.llm.uv_venv:
-    path: /opt/dsdeploy/vllm/0.32.0-cuda
-    lock: /opt/dsdeploy/vllm/0.32.0-cuda.lock
+    path: /opt/dsdeploy/vllm/0.32.0-cuda-1c0ffee5
+    lock: /opt/dsdeploy/vllm/0.32.0-cuda-1c0ffee5.lock
     uv: /usr/local/bin/uv
     python: "3.12"
     distribution: vllm
@@ -158,9 +153,10 @@ log_tail:
   returned: failure
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -168,10 +164,14 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import process, pypi, uv
 from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.venv_stamp import read_stamp, write_stamp
 
-STAMP = ".dsdeploy-venv.json"
 HELP = ".dsdeploy-help.txt"
 HELP_TIMEOUT = 600  # s
+WRONG_FILE_HINT = (
+    "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original, or leave out the find_links that the file "
+    "is from. If the lock is your own, make it again from the index that is used."
+)
 INDEX_HINT = "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
 
 
@@ -193,14 +193,6 @@ class Environment:
             self.params["index_url_default"],
             self.params["python_mirror"],
         )
-
-    def stamp(self) -> dict | None:
-        try:
-            with open(os.path.join(self.path, STAMP), encoding="utf-8") as handle:
-                found = json.load(handle)
-        except (OSError, ValueError):
-            return None
-        return found if os.access(self.python, os.X_OK) else None
 
     def wanted(self) -> dict | None:
         """The stamp that it is to have; None in check mode where the lock is not there yet."""
@@ -265,7 +257,6 @@ class Environment:
     def make(self, progress: Progress) -> str:
         """Make it anew; returns the interpreter it was made with."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         base = self.interpreter()
         command = [self.params["uv"], "venv", "--quiet", "--python", base or self.params["python"]]
         if base is None:
@@ -300,8 +291,15 @@ class Environment:
                 self.run(attempt, progress)
                 return
             except UvFailed as failed:
-                output = failed.output
-        self.fail("uv could not install %s: %s" % (self.params["distribution"], output.reason()), INDEX_HINT, output)
+                output, wrong = failed.output, failed.output.wrong_file()
+            # A file that is found and is another is no reason to look elsewhere.
+            if wrong:
+                break
+        self.fail(
+            "uv could not install %s: %s" % (self.params["distribution"], wrong or output.reason()),
+            WRONG_FILE_HINT if wrong else INDEX_HINT,
+            output,
+        )
 
     def keep_help(self, progress: Progress) -> None:
         if not self.params["help"]:
@@ -333,13 +331,14 @@ class Environment:
         with open(self.help_file, "w", encoding="utf-8") as handle:
             handle.write(told.stdout)
 
-    def write_stamp(self, stamp: dict) -> None:
-        temporary = os.path.join(self.path, STAMP + ".new")
-        with open(temporary, "w", encoding="utf-8") as handle:
-            json.dump(stamp, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, os.path.join(self.path, STAMP))
+
+@contextlib.contextmanager
+def alone(directory: str):
+    """Hold the environments below a directory: the job of a controller that was stopped goes on to its end."""
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    with open(os.path.join(directory, ".making"), "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 class UvFailed(Exception):
@@ -374,14 +373,16 @@ def main() -> None:
     # Others must be able to read what the service's user is to run.
     os.umask(0o022)
     environment = Environment(module)
-    before, wanted = environment.stamp(), environment.wanted()
+    before, wanted = read_stamp(environment.path), environment.wanted()
     changed = before is None or before != wanted
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
         with Progress("install %s" % module.params["distribution"]) as progress:
-            result["base_interpreter"] = environment.make(progress)
-        environment.write_stamp(wanted)
+            with alone(os.path.dirname(environment.path)):
+                if read_stamp(environment.path) != wanted:
+                    result["base_interpreter"] = environment.make(progress)
+                    write_stamp(environment.path, wanted)
     new = environment.installed()
     module.exit_json(
         changed=changed,

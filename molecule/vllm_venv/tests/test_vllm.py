@@ -4,29 +4,31 @@ import json
 import re
 import threading
 
-from _vllm import KEY, ROOT, SENTENCE, SERVICE, THOUGHT, answers_within, ask, deploy, pid_of, playbook
+import pytest
+from _play import CHECKOUT
+from _python_engine import SENTENCE, THOUGHT, Engine, deploy, dsdeploy, playbook, refused
 
+VLLM = Engine("vllm", 8000)
 # 3 layers × (kv_lora_rank 512 + qk_rope_head_dim 64) × 2 bytes, as in tests/unit/plugins/test_tiny_model.py.
 KV_BYTES_PER_TOKEN = 3456
+LOCK = CHECKOUT / "roles/vllm_venv/files/locks/0.32.0-cpu.lock"
 
 
 def test_it_answers_exactly_and_keeps_the_reasoning_apart(host):
-    status, message = ask(host)[0]
-    assert status == 200
+    (message,) = VLLM.ask(host)
     assert message["content"].strip() == SENTENCE
     assert (message.get("reasoning") or message.get("reasoning_content")).strip() == THOUGHT
 
 
 def test_32_at_once_are_all_answered_while_its_status_is_asked(host):
     answers = []
-    asking = threading.Thread(target=lambda: [answers.extend(ask(host, at_once=32)) for _round in range(5)])
+    asking = threading.Thread(target=lambda: [answers.extend(VLLM.ask(host, at_once=32)) for _round in range(5)])
     asking.start()
-    status, output = playbook("status", "-v")
+    output = playbook(host, "status", "-v")
     asking.join()
-    assert status == 0
     assert re.search(r"ready: true", output)
     assert len(answers) == 5 * 32
-    assert {(code, message["content"].strip()) for code, message in answers} == {(200, SENTENCE)}
+    assert {message["content"].strip() for message in answers} == {SENTENCE}
 
 
 def test_it_listens_on_loopback_only(host):
@@ -35,33 +37,24 @@ def test_it_listens_on_loopback_only(host):
 
 
 def test_it_asks_for_the_key(host):
-    assert ask(host, "wrong")[0][0] == 401
+    assert VLLM.fetch(host, "/v1/models", "wrong")[0][0] == 401
 
 
 def test_the_key_is_in_no_readable_place(host):
-    assert KEY not in host.check_output("ps -eo args")
-    with host.sudo():
-        assert KEY not in host.check_output("journalctl -u %s --no-pager", SERVICE)
-        assert KEY not in host.check_output("cat /etc/systemd/system/%s.service", SERVICE)
-        assert KEY not in host.check_output("cat %s/current/.dsdeploy-service.json", ROOT)
-        for name in (f"{SERVICE}.env", f"keys/{SERVICE}"):
-            found = host.file(f"/etc/dsdeploy/{name}")
-            assert (found.mode, found.user) == (0o600, "root")
-    assert KEY not in host.file("/etc/dsdeploy/deployments/vllm.json").content_string
+    VLLM.the_key_is_in_no_readable_place(host)
 
 
 def test_one_release_is_current_and_read_only_for_the_engine(host):
-    assert host.file(f"{ROOT}/current").linked_to == f"{ROOT}/0.32.0-cpu"
-    assert host.check_output("stat -c %%U %s/current/bin", ROOT) == "root"
-    record = json.loads(host.file("/etc/dsdeploy/deployments/vllm.json").content_string)
-    assert (record["version"], record["releases"]) == ("0.32.0", ROOT)
+    assert VLLM.current(host) == VLLM.release(host, "0.32.0")
+    assert host.check_output("stat -c %%U %s/current/bin", VLLM.root) == "root"
+    record = json.loads(host.file(VLLM.record).content_string)
+    assert (record["version"], record["releases"]) == ("0.32.0", VLLM.root)
 
 
 def test_its_log_is_readable_and_it_is_what_systemd_runs(host):
-    assert host.service(SERVICE).is_enabled
-    assert "active (running)" in host.check_output("systemctl status --no-pager %s", SERVICE)
-    with host.sudo():
-        log = host.check_output("journalctl -u %s --no-pager -o cat", SERVICE)
+    assert host.service(VLLM.service).is_enabled
+    assert "active (running)" in host.check_output("systemctl status --no-pager %s", VLLM.service)
+    log = VLLM.log(host)
     assert "\x1b[" not in log
     # The memory that was given, over the tokens that vLLM says it holds, is what the planner computes for a token.
     tokens = int(re.findall(r"KV cache size: ([0-9,]+) tokens", log)[-1].replace(",", ""))
@@ -70,31 +63,108 @@ def test_its_log_is_readable_and_it_is_what_systemd_runs(host):
 
 def test_wrong_parameters_are_refused_by_name_before_anything_is_touched(host):
     """All at once, by the help of the vLLM that is installed; unit tests have the other rules."""
-    before = pid_of(host)
-    wrong = {"vllm_venv_swap_space": 4, "vllm_venv_extra_args": ["--max-model-length", "9"]}
-    status, output = playbook("deepseek_r1", "-e", json.dumps(wrong))
-    assert status != 0
-    said = " ".join(output.split())
+    before = VLLM.pid(host)
+    # A value that other releases know, so that preflight lets it through.
+    said = refused(
+        host,
+        {
+            "vllm_venv_swap_space": 4,
+            "vllm_venv_kv_cache_dtype": "bogus",
+            "vllm_venv_extra_args": ["--max-model-length", "9"],
+            # Of a lock of the user's own only its help is known.
+            "vllm_venv_lock": str(LOCK),
+        },
+    )
     assert "vllm_venv_swap_space: vLLM 0.32.0 does not know --swap-space any more: vLLM computes a preempted" in said
     assert "vllm_venv_extra_args: vLLM 0.32.0 does not know --max-model-length; did you mean" in said
-    assert pid_of(host) == before
+    assert "vllm_venv_kv_cache_dtype: vLLM 0.32.0 does not know --kv-cache-dtype bogus; it knows auto, bfloat16" in said
+    assert VLLM.pid(host) == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "lines"),
+    [
+        (
+            {"vllm_venv_load_format": "bogus", "vllm_venv_tokenizer_mode": "bogus"},
+            ["vllm_venv_load_format: expected one of auto, hf,", "vllm_venv_tokenizer_mode: expected one of auto, hf,"],
+        ),
+        (
+            {
+                "vllm_venv_version": "0.17.99",
+                "vllm_venv_host": "foo_bar",
+                "vllm_venv_extra_args": "--seed 1",
+                "vllm_venv_ssl_certfile": "/no/certificate",
+                "vllm_venv_ssl_keyfile": "/no/key",
+                "vllm_venv_interpreter": "/no/python",
+            },
+            [
+                "there is no lock for vLLM 0.17.99 with profile cpu",
+                "vLLM 0.17.99 has known holes",
+                "vllm_venv_extra_args is the string",
+                "vllm_venv_host is 'foo_bar', which is neither an address nor a host name",
+                "vllm_venv_ssl_certfile: there is no file /no/certificate on this host",
+                "vllm_venv_ssl_keyfile: there is no file /no/key on this host",
+                "vllm_venv_interpreter: there is no program /no/python on this host",
+            ],
+        ),
+        (
+            {"vllm_venv_host": "0.0.0.0", "vllm_venv_lock": "/no/such.lock"},
+            [
+                "vllm_venv_host is 0.0.0.0, which others can reach, but TLS is not set",
+                "vllm_venv_lock: there is no file /no/such.lock on the controller",
+            ],
+        ),
+    ],
+)
+def test_wrong_variables_are_wrong_usage(host, variables, lines):
+    before = VLLM.pid(host)
+    code, summary, said = dsdeploy("up", "-e", json.dumps(variables))
+    assert code == 2, said
+    (failure,) = summary["failures"]
+    for line in lines:
+        assert line in failure["msg"]
+    assert VLLM.pid(host) == before
+
+
+def test_a_model_that_the_memory_of_the_host_cannot_hold_is_refused(host):
+    code, summary, said = dsdeploy("up", "--model", "deepseek-r1-awq")
+    assert code == 1, said
+    (failure,) = summary["failures"]
+    assert "deepseek-r1-awq does not fit into the memory of this host: weights 339.8 GiB + KV 1.0 GiB" in failure["msg"]
+    assert "a host that has" in failure["hint"]
 
 
 def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):
-    before = pid_of(host)
-    assert "changed=0" in deploy()
-    assert pid_of(host) == before
-    assert "changed=0" not in deploy("-e", "vllm_venv_max_num_seqs=16")
-    changed = pid_of(host)
+    before = VLLM.pid(host)
+    assert "changed=0" in deploy(host)
+    assert VLLM.pid(host) == before
+    assert "changed=0" not in deploy(host, "-e", "vllm_venv_max_num_seqs=16")
+    changed = VLLM.pid(host)
     assert changed != before
     assert "--max-num-seqs 16" in host.check_output("ps -o args= -p %s", str(changed))
-    assert host.check_output("systemctl show -p NRestarts --value %s", SERVICE) == "0"
+    assert host.check_output("systemctl show -p NRestarts --value %s", VLLM.service) == "0"
+
+
+def test_a_lock_that_cannot_be_installed_leaves_the_engine_alone(host, tmp_path):
+    """One of its packages is another file than the lock says."""
+    before, release = VLLM.pid(host), VLLM.current(host)
+    h11 = r"(?m)^h11==\S+( \\\n    --hash=sha256:\w+)+"
+    text, changed = re.subn(h11, lambda found: re.sub(r"sha256:\w+", "sha256:" + "0" * 64, found[0]), LOCK.read_text())
+    assert changed == 1
+    wrong = tmp_path / "wrong.lock"
+    wrong.write_text(text)
+    code, summary, said = dsdeploy("up", "-e", f"vllm_venv_lock={wrong}")
+    assert code == 1, said
+    (failure,) = summary["failures"]
+    assert "of h11==" in failure["msg"] and "another file is served than the lock names" in failure["msg"]
+    assert "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original" in failure["hint"]
+    assert (VLLM.pid(host), VLLM.current(host)) == (before, release)
+    assert VLLM.ask(host)[0]["content"].strip() == SENTENCE
 
 
 def test_it_comes_back_after_sigkill(host):
-    before = pid_of(host)
+    before = VLLM.pid(host)
     with host.sudo():
         host.check_output("kill -9 %s", str(before))
-    status, message = answers_within(host, 200)
-    assert (status, message["content"].strip()) == (200, SENTENCE)
-    assert pid_of(host) != before
+    assert VLLM.answers_within(host, 200)["content"].strip() == SENTENCE
+    assert VLLM.pid(host) != before

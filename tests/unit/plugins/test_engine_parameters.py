@@ -133,6 +133,30 @@ def test_a_value_that_the_installed_engine_does_not_offer_is_refused():
     assert line.startswith("vllm_venv_kv_cache_dtype: vLLM 0.32.0 does not know --kv-cache-dtype fp8_e4m; did you mean")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["dtype", "uvicorn_log_level", "load_format", "quantization", "tokenizer_mode", "kv_cache_dtype", "config_format"],
+)
+def test_a_word_that_no_release_knows_is_refused_before_one_is_installed(name):
+    (line,) = parameters.check_values(TABLE, {name: "bogus"}, "vllm_venv")
+    assert line.startswith(f"vllm_venv_{name}: expected one of ")
+    assert "auto" in line or "info" in line
+
+
+@pytest.mark.parametrize("name", ["load_format", "quantization", "tokenizer_mode", "kv_cache_dtype", "config_format"])
+def test_a_lock_of_the_user_s_own_may_bring_plugins_that_know_more(name):
+    assert parameters.check_values(TABLE, {name: "mine"}, "vllm_venv", own_lock=True) == []
+    assert parameters.check_values(TABLE, {"dtype": "float99"}, "vllm_venv", own_lock=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_release_offers_is_not_refused(version):
+    for name, row in TABLE.items():
+        offered = known(version).get(parameters.flag_of(name, row), parameters.Known(())).choices
+        for choice in offered:
+            assert parameters.check_values(TABLE, {name: choice}, "vllm_venv") == []
+
+
 def test_extra_args_are_checked_by_name():
     extra = ["--seed", "1", "--compilation-config.mode=3", "--max_model_len=10", "-O3", "--swap-spaces", "4"]
     (line,) = parameters.check_extra_args(extra, "vllm_venv", "vLLM", "0.32.0", known("0.32.0"))

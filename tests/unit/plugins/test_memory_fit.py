@@ -27,6 +27,10 @@ def entry(name):
     return dict(CATALOG[name], name=name)
 
 
+def ram(available_gib, **users):
+    return {"total_mib": 1024 * 1024, "available_mib": available_gib * 1024, "users": users}
+
+
 def shape(name):
     return model_shape.from_catalog(entry(name))
 
@@ -175,13 +179,69 @@ def test_smollm2_against_llama_server(context):
 
 def test_layers_that_do_not_fit_stay_on_the_cpu_and_need_memory_there():
     small = {"gpus": [{"index": 0, "name": "RTX", "memory_total_mib": 24576, "memory_free_mib": 24000}]}
-    plan = fit_report.check(entry("deepseek-r1-q4_k_m"), small, Request(), ram_free_mib=512 * 1024)
+    plan = fit_report.check(entry("deepseek-r1-q4_k_m"), small, Request(), memory=ram(512))
     assert plan["verdict"] == "fits"
     assert 0 < plan["gpu_layers"] < 5
     assert plan["devices"][-1]["layers"] == 62 - plan["gpu_layers"]
-    poor = fit_report.check(entry("deepseek-r1-q4_k_m"), small, Request(), ram_free_mib=64 * 1024)
+    poor = fit_report.check(entry("deepseek-r1-q4_k_m"), small, Request(), memory=ram(64))
     assert poor["verdict"] == "no"
     assert "of host memory" in poor["problems"][0]
+
+
+def on_cpu(name, memory, users=(), **request):
+    return fit_report.check(entry(name), H800, Request(**{"utilization": 1.0, **request}), memory, users, on_cpu=True)
+
+
+def test_on_a_cpu_all_of_it_has_to_fit_into_the_host_s_memory_whatever_gpus_there_are():
+    plan = on_cpu("deepseek-r1-awq", ram(22), kv_space=GIB, context=8192)
+    assert plan["verdict"] == "no"
+    (problem,) = plan["problems"]
+    assert problem.startswith(
+        "deepseek-r1-awq does not fit into the memory of this host: weights 339.8 GiB + KV 1.0 GiB + "
+    )
+    assert problem.endswith("are 342.3 GiB, 22.0 GiB can be had")
+    assert plan["would_fit"] == ["a host that has 342.3 GiB to give"]
+    assert on_cpu("deepseek-r1-awq", ram(400), kv_space=GIB, context=8192)["verdict"] == "fits"
+    # Nothing is refused of which nothing is known.
+    assert on_cpu("deepseek-r1-awq", None, kv_space=GIB, context=8192)["verdict"] == "fits"
+    assert on_cpu("tiny-deepseek-v3", ram(3), kv_space=GIB, context=2048)["verdict"] == "fits"
+    others = fit_report.alternatives(
+        CATALOG, entry("deepseek-r1-awq"), "vllm", H800, Request(utilization=1.0), ram(22), on_cpu=True
+    )
+    assert others == ["deepseek-r1-distill-llama-8b", "deepseek-r1-distill-qwen-7b", "deepseek-r1-distill-qwen-1.5b"]
+
+
+def test_what_the_engine_before_it_holds_in_memory_is_given_back():
+    memory = ram(4, **{"dsdeploy-vllm": 20 * 1024, "alice": 40 * 1024})
+    assert on_cpu("deepseek-r1-distill-qwen-7b", memory, kv_space=GIB)["verdict"] == "no"
+    assert on_cpu("deepseek-r1-distill-qwen-7b", memory, ["dsdeploy-vllm"], kv_space=GIB)["verdict"] == "fits"
+    assert memory_fit.ram_from_facts(ram(4, a=2**30), ["a"]) == 1024 * GIB  # no more than there is
+
+
+def test_on_a_cpu_the_cache_that_is_set_aside_holds_one_sequence():
+    plan = on_cpu("deepseek-r1-distill-qwen-7b", ram(64), kv_space=GIB, context=131072)
+    assert plan["problems"] == [
+        "deepseek-r1-distill-qwen-7b: a sequence of 131072 tokens takes 7.0 GiB of KV cache, 1.0 GiB are set aside for "
+        "it"
+    ]
+    assert plan["would_fit"] == ["a context of at most 18724 tokens", "a KV cache of 7.0 GiB"]
+
+
+def test_on_a_cpu_the_share_bounds_weights_and_cache():
+    """SGLang's mem_fraction_static."""
+    plan = on_cpu("deepseek-r1-distill-qwen-7b", ram(22), context=8192, utilization=0.3)
+    assert plan["problems"][0].endswith("are 14.6 GiB, 6.6 GiB may be taken: a share of 0.30 of 22.0 GiB")
+    assert plan["would_fit"] == ["a share of the memory of at least 0.67", "a host that has 48.7 GiB to give"]
+    assert on_cpu("deepseek-r1-distill-qwen-7b", ram(22), context=8192, utilization=0.67)["verdict"] == "fits"
+    long = on_cpu("deepseek-r1-distill-qwen-7b", ram(22), context=131072, utilization=0.9)
+    assert long["would_fit"][0].startswith("a context of at most 10")
+
+
+def test_a_gguf_model_on_a_cpu_build_takes_the_host_s_memory_only():
+    q4 = entry("deepseek-r1-q4_k_m")
+    plan = fit_report.check(q4, H800, Request(), ram(64), on_cpu=True)
+    assert "of host memory (62 of 62 layers), 64.0 GiB are free" in plan["problems"][0]
+    assert plan["gpu_layers"] == 0
 
 
 def test_context_longer_than_the_model_and_no_gpu():

@@ -51,7 +51,7 @@ def test_disk_is_added_up_by_mount_point():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "::1"])
 def test_loopback_needs_neither_key_nor_tls(host):
-    assert preflight.loopback_problem(host, False, False, "llama_cpp") is None
+    assert preflight.host_problem(host, False, False, "llama_cpp") is None
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,23 @@ def test_loopback_needs_neither_key_nor_tls(host):
     ],
 )
 def test_beyond_loopback_needs_both(key, tls, missing):
-    problem = preflight.loopback_problem("0.0.0.0", key, tls, "llama_cpp")
-    assert missing in problem.msg if missing else problem is None
+    problem = preflight.host_problem("0.0.0.0", key, tls, "llama_cpp")
+    assert (missing in problem.msg and problem.kind == "usage") if missing else problem is None
+
+
+@pytest.mark.parametrize(
+    "host", ["foo_bar", "", "256.0.0.1", "127.1", "-a", "a..b", "[::1]", "10.0.0.1:8000", "a" * 64]
+)
+def test_what_is_no_address_is_said_to_be_none(host):
+    problem = preflight.host_problem(host, False, False, "llama_cpp")
+    assert problem.msg == f"llama_cpp_host is {host!r}, which is neither an address nor a host name"
+    assert problem.kind == "usage"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "gpu-1.example.org", "127.0.0.1.example.org", "fe80::1"])
+def test_an_address_that_others_can_reach(host):
+    assert "which others can reach" in preflight.host_problem(host, False, False, "llama_cpp").msg
+    assert preflight.host_problem(host, True, True, "llama_cpp") is None
 
 
 def run(**arguments):
@@ -93,6 +108,30 @@ def test_module_names_all_problems_at_once():
     assert result["port_owner"]["pid"] == os.getpid()
     assert result["disk"][0]["mount"] == "/"
     assert len(result["warnings"]) == 1
+
+
+def test_variables_alone_that_are_wrong_are_wrong_usage(tmp_path):
+    absent = str(tmp_path / "absent")
+    text = tmp_path / "text"
+    text.write_text("")
+    wrong = {
+        "host": "0.0.0.0",
+        "files": [
+            {"variable": "x_ssl_keyfile", "path": absent},
+            {"variable": "x_interpreter", "path": str(text), "executable": True},
+            {"variable": "x_ssl_certfile", "path": str(text)},
+            {"variable": "x_other", "path": ""},
+        ],
+        "require": [{"that": False, "msg": "no lock", "hint": "another version", "kind": "usage"}],
+    }
+    result = run(**wrong)
+    assert result["error_kind"] == "usage"
+    assert [problem["msg"] for problem in result["problems"]][1:] == [
+        f"x_ssl_keyfile: there is no file {absent} on this host",
+        f"x_interpreter: there is no program {text} on this host",
+        "no lock",
+    ]
+    assert run(**wrong, require_commands=["no-such-command"])["error_kind"] == "preflight"
 
 
 def test_module_finds_nothing_wrong():

@@ -109,6 +109,21 @@ def test_every_parameter_that_a_release_knows_is_rendered_for_it(release):
     assert set(flags) <= set(known(release))
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_a_release_offers_is_not_refused(release):
+    for name in {name for name, row in TABLE.items() if row.get("choices") or row.get("known")} - {"device"}:
+        offered = known(release).get(parameters.flag_of(name, TABLE[name]), parameters.Known(())).choices
+        for choice in set(offered) - {"...", "None"}:
+            assert parameters.check_values(TABLE, {name: choice}, "sglang") == []
+
+
+@pytest.mark.parametrize("name", ["load_format", "quantization", "attention_backend", "schedule_policy"])
+def test_a_word_that_no_release_knows_is_refused_before_one_is_installed(name):
+    (line,) = parameters.check_values(TABLE, {name: "bogus"}, "sglang")
+    assert line.startswith(f"sglang_{name}: expected one of ")
+    assert parameters.check_values(TABLE, {name: "bogus"}, "sglang", own_lock=True) == []
+
+
 @pytest.mark.parametrize(
     ("release", "name", "value", "line"),
     [

@@ -27,6 +27,31 @@ def test_the_reason_is_uv_s_causes():
     assert uv.Output().reason() == "no output"
 
 
+def test_a_file_that_is_not_the_lock_s_is_told_from_an_index_that_is_away():
+    output = uv.Output()
+    for line in [
+        "error: Failed to download `six==1.17.0`",
+        "  cause: Hash mismatch for `six==1.17.0`",
+        "",
+        "         Expected:",
+        # As many as numpy has wheels.
+        *["           sha256:" + "0" * 64] * 70,
+        "",
+        "         Computed:",
+        "           sha256:4721f391",
+    ]:
+        output.feed(line + "\n")
+    assert output.wrong_file() == ("of six==1.17.0 another file is served than the lock names (its sha256 is 4721f391)")
+    assert len(output.tail()) == uv.TAIL_LINES
+    output = uv.Output()
+    for line in ["error: Failed to download `a==1`", "  cause: Failed to extract archive: a-1-py3-none-any.whl"]:
+        output.feed(line)
+    assert output.wrong_file() == "a-1-py3-none-any.whl is served damaged or cut short"
+    output = uv.Output()
+    output.feed("error: No solution found when resolving dependencies")
+    assert output.wrong_file() is None
+
+
 def test_pip_s_configuration_is_taken_over():
     pip = {"index-url": "https://m/simple", "extra-index-url": "https://x/simple file:///srv", "cert": "/c.pem"}
     found = uv.environment(dict(pip, proxy="http://p:1"), "/cache", "/python", python_mirror="https://builds")

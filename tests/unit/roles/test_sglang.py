@@ -57,8 +57,8 @@ def command_line(host_facts, **more):
 def test_the_version_is_the_newest_that_the_host_can_run(host_facts, version, python):
     assert of("sglang_version", host_facts) == version
     assert str(of("sglang_python", host_facts)) == python
-    release = of("_sglang_release", host_facts)
-    assert (ROLES / f"sglang/files/locks/{release}.lock").exists()
+    name = of("_sglang_lock_name", host_facts)
+    assert (ROLES / f"sglang/files/locks/{name}.lock").exists()
 
 
 def test_on_a_cpu_it_is_what_serves_there_and_the_user_wins():

@@ -42,6 +42,14 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path):
     ]
 
 
+def test_known_values_bind_unless_the_lock_is_the_user_s_own():
+    arguments = {**ARGUMENTS, "table": {"load_format": {"known": ["auto", "pt"]}}, "values": {"load_format": "ptt"}}
+    done = run("engine_parameters", arguments)
+    assert done["msg"] == "vllm_venv_load_format: expected one of auto, pt, found 'ptt'; did you mean pt?"
+    assert done["error_kind"] == "usage"
+    assert run("engine_parameters", {**arguments, "own_lock": True})["argv"] == ["--load-format", "ptt"]
+
+
 def test_a_recipe_is_filled_in_and_brings_its_environment():
     recipes = [{"parameters": {"port": 9000}, "environment": {"A": "1"}}]
     done = run("engine_parameters", {**ARGUMENTS, "values": {"port": None}, "recipes": recipes})

@@ -5,16 +5,18 @@
 """The module with the real uv, and a package that is made here: no index is asked."""
 
 import base64
+import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
-from run_module import run
+from run_module import finish, run, start
 
 PROGRAM = "print('usage: engine [-h] [--port PORT]')\nprint('  --port PORT  where')\n"
 # The distribution's own: the one that runs the tests may lie where other users cannot reach it.
@@ -97,6 +99,31 @@ def test_one_that_was_interrupted_is_made_anew(arguments):
     assert not stray.exists()
 
 
+def test_a_second_one_waits_for_the_first_to_end(arguments):
+    """The job of a controller that was stopped goes on."""
+    directory = Path(arguments["path"]).parent
+    directory.mkdir()
+    with (directory / ".making").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        module = start("uv_venv", arguments, environment=OFFLINE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            module.wait(1.5)
+        assert not Path(arguments["path"]).exists()
+    assert finish(module)["version"] == "1.0"
+
+
+def test_one_that_is_killed_is_finished_by_the_next(arguments, tmp_path):
+    waits = tmp_path / "waits"
+    waits.write_text(f'#!/bin/sh\n[ $1 = venv ] || exec sleep 60\nexec {arguments["uv"]} "$@"\n')
+    waits.chmod(0o755)
+    module = start("uv_venv", {**arguments, "uv": str(waits)}, environment=OFFLINE)
+    while not (Path(arguments["path"]) / "bin" / "python").exists():
+        time.sleep(0.05)
+    module.kill()
+    module.wait()
+    assert made(arguments)["version"] == "1.0"
+
+
 def test_another_lock_is_another_environment(arguments):
     made(arguments)
     with Path(arguments["lock"]).open("a") as handle:
@@ -107,10 +134,11 @@ def test_another_lock_is_another_environment(arguments):
 def test_a_file_that_is_not_the_lock_s_is_refused_and_nothing_counts_as_made(arguments):
     lock = Path(arguments["lock"])
     lock.write_text(f"tiny-engine==1.0 --hash=sha256:{'0' * 64}\n")
-    done = made(arguments)
+    # Another index, which is away here, is not asked for it.
+    done = made(arguments, fallback_index_urls=["http://127.0.0.1:9/"])
     assert done["failed"]
-    assert "hash" in done["msg"].lower()
-    assert "dsdeploy_mirrors.pypi_index" in done["hint"]
+    assert "of tiny-engine==1.0 another file is served than the lock names (its sha256 is " in done["msg"]
+    assert "If the lock is your own, make it again" in done["hint"]
     assert not (Path(arguments["path"]) / ".dsdeploy-venv.json").exists()
 
 

@@ -1,0 +1,42 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a host's memory can be had."""
+
+import getpass
+import sys
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils import host_memory
+from run_module import run
+
+GIB = 2**30
+MEMINFO = (
+    "MemTotal:       24684084 kB\nMemFree:        14799388 kB\nMemAvailable:   23198332 kB\nHugePages_Total:       0\n"
+)
+STAT = "anon 1073741824\nfile 3221225472\ninactive_file 2147483648\nactive_file 0\n"
+
+
+def test_a_host_without_a_limit():
+    assert host_memory.available(MEMINFO) == (24684084 * 1024, 23198332 * 1024)
+    assert host_memory.available(MEMINFO, "max\n", "1\n", "") == (24684084 * 1024, 23198332 * 1024)
+
+
+def test_a_container_has_what_its_limit_leaves_and_what_is_only_cached():
+    assert host_memory.available(MEMINFO, f"{8 * GIB}\n", f"{4 * GIB}\n", STAT) == (8 * GIB, 6 * GIB)
+    # The host may have less than the limit.
+    assert host_memory.available(MEMINFO, f"{64 * GIB}\n", "0\n", "") == (24684084 * 1024, 23198332 * 1024)
+
+
+def test_what_a_process_alone_holds():
+    status = "Name:\tvllm\nUid:\t998\t998\t998\t998\nVmRSS:\t 900 kB\nRssAnon:\t 512 kB\nRssFile:\t 388 kB\n"
+    assert host_memory.own(status) == (998, 512 * 1024)
+    assert host_memory.own("Name:\tkthreadd\nUid:\t0\t0\t0\t0\n") is None
+    assert host_memory.own("") is None
+
+
+def test_the_module_reads_this_very_machine():
+    held = bytearray(64 * 2**20)
+    found = run("memory_facts", {})["ansible_facts"]["dsdeploy_memory"]
+    assert 0 < found["available_mib"] <= found["total_mib"]
+    assert found["users"][getpass.getuser()] >= len(held) // 2**20
+    assert sys.getsizeof(held) > 0
