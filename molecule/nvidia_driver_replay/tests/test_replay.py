@@ -56,6 +56,19 @@ def test_eight_h800(host):
     assert (code, message) == (3, "gpu_missing: nvidia-smi shows 8 GPUs, expected are 16")
 
 
+def test_one_run_at_a_time(host):
+    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
+    other = {"machine": "another", "pid": 1, "started": "1", "who": "you@there", "since": "2026-01-01T00:00:00Z"}
+    with host.sudo():
+        host.check_output("sh -c 'echo \"$0\" > /run/dsdeploy.lock' %s", json.dumps(other))
+    code, message, _warnings = prepare()
+    assert code == 1
+    assert message == "another run works on this host: you@there, process 1, since 2026-01-01T00:00:00Z"
+    assert "you@there" in host.file("/run/dsdeploy.lock").content_string
+    assert prepare("dsdeploy_break_lock=true")[0] == 0
+    assert not host.file("/run/dsdeploy.lock").exists
+
+
 def test_no_fabric_manager_on_the_machine_itself(host):
     play(host, "h800-x8-driver550", H800 + DRIVER)
     code, message, _warnings = prepare()

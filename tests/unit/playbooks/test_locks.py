@@ -1,0 +1,41 @@
+"""One run at a time: every playbook that changes hosts takes each host's lock first and gives it back in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
+# What only reads may be run at any time.
+READ_ONLY = {"ask", "logs", "model_list", "status"}
+IMPORT = "ansible.builtin.import_role"
+
+
+def plays(name: str) -> list[dict[str, Any]]:
+    return [play for play in yaml.safe_load((PLAYBOOKS / name).read_text(encoding="utf-8")) if "hosts" in play]
+
+
+def without_tags(task: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in task.items() if key not in ("name", "tags")}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if path.stem not in READ_ONLY))
+def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
+    for play in plays(name):
+        lock, work = play["tasks"]
+        assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "lock"}}
+        assert set(without_tags(work)) == {"block", "always"}
+        unlock = work["always"][-1]
+        assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "unlock"}}
+        # What is selected by a tag must not run without the lock, nor leave it behind.
+        assert lock.get("tags") == unlock.get("tags")
+        # The lock is root's.
+        assert play["become"] is True
+
+
+@pytest.mark.parametrize("name", sorted(READ_ONLY))
+def test_what_only_reads_waits_for_nobody(name: str) -> None:
+    assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
