@@ -39,6 +39,12 @@ def test_an_exporter_without_a_gpu_is_refused(host):
     assert not host.file("/etc/dsdeploy/dsdeploy-gpu-exporter.env").exists
 
 
+def test_a_value_that_cannot_be_meant_is_refused(host):
+    rc, said = run_role(host, "gpu_monitor", gpu_monitor_exporter_port=99999)
+    assert rc != 0
+    assert "gpu_monitor_exporter_port is 99999, expected a whole number from 1 to 65535" in said
+
+
 def test_a_hash_that_does_not_fit_is_refused(host):
     wrong = ["nvitop==1.7.2 --hash=sha256:" + "0" * 64]
     rc, said = run_role(host, "gpu_monitor", gpu_monitor_requirements=wrong, dsdeploy_install_dir="/opt/wrong")

@@ -112,6 +112,16 @@ def test_a_host_without_gpu_is_told_of_and_left_alone(host):
     assert message == "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)"
 
 
+def test_a_value_that_cannot_be_meant_is_wrong_usage(host):
+    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
+    code, message, _warnings = prepare("nvidia_driver_expected_gpus=-8", "nvidia_driver_version=newest")
+    assert code == 2
+    assert message == (
+        "nvidia_driver_version is 'newest', expected a version, such as 1.2.3 or nothing; "
+        "nvidia_driver_expected_gpus is '-8', expected a whole number from 0 up"
+    )
+
+
 @pytest.mark.parametrize(
     ("machine", "variables", "said"),
     [
