@@ -62,7 +62,17 @@ def test_failures_name_the_file_and_what_to_do(tmp_path, shards):
     code, out, err = run("merge", "--json", shards[0], tmp_path / "out.gguf")
     assert code == 1 and "use force" in json.loads(out.splitlines()[-1])["hint"]
     assert run("info", tmp_path / "out.gguf")[0] == 1
-    assert run("info", tmp_path / "nothing")[0] == 1
+
+
+def test_no_such_file_is_wrong_usage(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for given in (["info", tmp_path / "nothing"], ["info", tmp_path / "empty"],
+                  ["merge", tmp_path / "nothing", tmp_path / "out.gguf"],
+                  ["merge", tmp_path / "empty", tmp_path / "out.gguf"]):  # fmt: skip
+        code, _out, err = run(*given)
+        said, hint = err.splitlines()
+        assert (code, said.startswith(f"dsdeploy: {given[1]}: ")) == (2, True)
+        assert hint.startswith("  next: Give a GGUF file")
 
 
 def test_info(shards, tmp_path):
