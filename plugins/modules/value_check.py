@@ -46,7 +46,8 @@ options:
           - V(version) is a version as of a package, V(cuda_version) two numbers.
           - Without it only O(values[].words) are good.
         type: str
-        choices: [connections, port, count, count_or_zero, tokens, seconds, seconds_or_zero, rate, share, version, cuda_version]
+        choices: [port, connections, count, count_or_zero, tokens, seconds, seconds_or_zero, rate, share, version,
+          cuda_version]
       words:
         description: Words that are good, too. An empty one stands for an empty value.
         type: list

@@ -25,17 +25,21 @@ def without_tags(task: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if path.stem not in READ_ONLY))
 def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
     for play in plays(name):
-        lock, work = play["tasks"]
+        variables, lock, work = play["tasks"]
+        assert without_tags(variables) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "variables"}}
         assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "lock"}}
         assert set(without_tags(work)) == {"block", "always"}
         unlock = work["always"][-1]
         assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "unlock"}}
         # What is selected by a tag must not run without the lock, nor leave it behind.
-        assert lock.get("tags") == unlock.get("tags")
+        assert variables.get("tags") == lock.get("tags") == unlock.get("tags")
         # The lock is root's.
         assert play["become"] is True
 
 
 @pytest.mark.parametrize("name", sorted(READ_ONLY))
-def test_what_only_reads_waits_for_nobody(name: str) -> None:
+def test_what_only_reads_checks_its_variables_and_waits_for_nobody(name: str) -> None:
+    (play,) = plays(f"{name}.yml")
+    first = play["tasks"][0]["ansible.builtin.include_role"]
+    assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm.dsdeploy", "variables")
     assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
