@@ -39,3 +39,9 @@ def deploy(host, fails=False, **variables):
 def changes(host, **variables):
     """The number of changes of another run."""
     return int(re.findall(r"changed=([0-9]+)", deploy(host, **variables))[-1])
+
+
+def leftovers(host):
+    """What is on the host that bears the name of dsdeploy, but for what lies in the model store."""
+    skipped = r"\( -path /tmp -o -path /var/lib/dsdeploy/models \) -prune"
+    return host.check_output(f"sudo find / -xdev {skipped} -o -name '*dsdeploy*' -print").split()

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
+from _play import leftovers
 from playbook import run_role
 
 ROOT = "/opt/dsdeploy/gpu_monitor"
@@ -55,8 +56,10 @@ def test_a_hash_that_does_not_fit_is_refused(host):
 
 def test_it_can_be_removed_and_comes_back(host):
     rc, said = run_role(host, "gpu_monitor", gpu_monitor_state="absent")
-    assert rc == 0 and "changed=1 " in said
-    assert not host.file("/usr/local/bin/nvitop").exists and not host.file(ROOT).exists
+    assert rc == 0 and "changed=2 " in said
+    assert not host.file("/usr/local/bin/nvitop").exists
+    # Nor anything else.
+    assert leftovers(host) == []
     assert "changed=0 " in run_role(host, "gpu_monitor", gpu_monitor_state="absent")[1]
     assert run_role(host, "gpu_monitor")[0] == 0
     assert host.check_output("nvitop --version") == "nvitop 1.7.2"
