@@ -145,6 +145,8 @@ def _errors(json: bool) -> Iterator[dict[str, ExitCode]]:
         if isinstance(error, NoShards):
             outcome["code"] = ExitCode.USAGE
             hint = "Give a GGUF file, the first shard of a set (NAME-00001-of-00009.gguf), or the directory of a set."
+        elif isinstance(error, GGUFError):
+            hint = "Give a whole GGUF model; a file that is damaged has to be fetched again."
         if json:
             click.echo(jsonlib.dumps({"event": "failure", "msg": str(error), "hint": hint}))
         else:

@@ -57,6 +57,7 @@ def test_failures_name_the_file_and_what_to_do(tmp_path, shards):
     shards[1].write_bytes(shards[1].read_bytes()[:-50])
     code, out, err = run("merge", shards[0], tmp_path / "out.gguf")
     assert code == 1 and out == "" and f"dsdeploy: {shards[1]}: is cut off" in err
+    assert "  next: Give a whole GGUF model" in err
     (tmp_path / "out.gguf").write_bytes(b"mine")
     shards[1].write_bytes(MODEL.shards()[1])
     code, out, err = run("merge", "--json", shards[0], tmp_path / "out.gguf")

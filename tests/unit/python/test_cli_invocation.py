@@ -156,6 +156,12 @@ def test_a_vault_file_is_for_ansible_to_read(checkout: Path, tmp_path: Path) -> 
     assert f"@{tmp_path}/vars.yml" in invocation(checkout, extra_vars=(f"@{tmp_path}/vars.yml",)).argv
 
 
+def test_an_empty_inventory_is_not_the_working_directory(checkout: Path) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, inventory=("",))
+    assert caught.value.message == "inventory '': no such file, directory or shipped inventory"
+
+
 @pytest.mark.parametrize("limit", ["", " "])
 def test_a_limit_without_a_host_is_not_all_hosts(checkout: Path, limit: str) -> None:
     with pytest.raises(DsdeployError) as caught:
