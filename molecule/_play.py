@@ -60,3 +60,9 @@ def deploy_all(pid_of, secret=None, **variables):
     assert secret is None or secret not in said
     changed = dict(re.findall(r"^(\S+) +: ok=.* changed=([0-9]+)", said, re.M))
     return {name: (int(changed[name]), before[name], pid_of(host)) for name, host in hosts().items()}
+
+
+def leftovers(host):
+    """What is on the host that bears the name of dsdeploy, but for what lies in the model store."""
+    skipped = r"\( -path /tmp -o -path /var/lib/dsdeploy/models \) -prune"
+    return host.check_output(f"sudo find / -xdev {skipped} -o -name '*dsdeploy*' -print").split()

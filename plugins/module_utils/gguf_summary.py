@@ -9,8 +9,13 @@ from __future__ import annotations
 import os
 from typing import Dict, List
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import GGUFError, Header, Tensor, read_header
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_plan import check_set, find_shards, is_shard_name
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import Header, Tensor, read_header
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_plan import (
+    NoShards,
+    check_set,
+    find_shards,
+    is_shard_name,
+)
 
 # general.file_type: names as llama.cpp's tools show them. Source: gguf-py/gguf/constants.py, LlamaFileType.
 FILE_TYPES = {
@@ -81,7 +86,7 @@ def summarise(src: str) -> Dict[str, object]:
         headers = check_set(find_shards(src))
     else:
         if not os.path.exists(src):
-            raise GGUFError(src, "does not exist")
+            raise NoShards(src, "does not exist")
         headers = [read_header(src)]
     first = headers[0]
     tensors = [tensor for header in headers for tensor in header.tensors]

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import platform
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, TextIO
 
 PATH = "/run/dsdeploy.lock"
 _IDENTITY = ("machine", "pid", "started")
@@ -65,21 +65,27 @@ def is_dead(holder: Dict[str, Any]) -> bool:
     return started(holder["pid"]) != holder.get("started")
 
 
-def _changed(path: str, decide: Callable[[Optional[Dict[str, Any]]], Tuple[bool, Optional[Dict[str, Any]]]]) -> Any:
-    """Reads the lock, lets `decide` say (whether to write, the holder to write), and writes; one at a time."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    with open(descriptor, "r+", encoding="utf-8") as handle:
+def _open(path: str) -> TextIO:
+    """The file of the lock, ours alone until it is closed. Who gives the lock back removes it: what was opened before
+    that is no longer the one of that name."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        handle = open(descriptor, "r+", encoding="utf-8")
         fcntl.flock(handle, fcntl.LOCK_EX)
         try:
-            found = json.loads(handle.read())
-        except ValueError:
-            found = None  # empty: free
-        write, holder = decide(found if isinstance(found, dict) else None)
-        if write:
-            handle.seek(0)
-            handle.truncate()
-            handle.write(json.dumps(holder) if holder else "")
-    return holder
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                return handle
+        except FileNotFoundError:
+            pass
+        handle.close()
+
+
+def _holder(handle: TextIO) -> Optional[Dict[str, Any]]:
+    try:
+        found = json.loads(handle.read())
+    except ValueError:
+        return None  # empty: free
+    return found if isinstance(found, dict) else None
 
 
 def take(
@@ -90,15 +96,19 @@ def take(
     :param dead: a holder that is known to be dead, from which it may be taken.
     :param force: take it from whoever holds it.
     """
-
-    def decide(found: Optional[Dict[str, Any]]) -> Tuple[bool, Optional[Dict[str, Any]]]:
-        if found is None or force or same(found, holder) or same(found, dead):
-            return True, holder
-        return False, found
-
-    return _changed(path, decide)
+    with _open(path) as handle:
+        found = _holder(handle)
+        if found is not None and not (force or same(found, holder) or same(found, dead)):
+            return found
+        handle.seek(0)
+        handle.truncate()
+        handle.write(json.dumps(holder))
+    return holder
 
 
 def release(path: str, holder: Dict[str, Any]) -> None:
-    """Give the lock back where `holder` has it."""
-    _changed(path, lambda found: (same(found, holder), None))
+    """Give the lock back where `holder` has it; what is no lock at all goes, too."""
+    with _open(path) as handle:
+        found = _holder(handle)
+        if found is None or same(found, holder):
+            os.unlink(path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 
 class Kind(NamedTuple):
@@ -18,7 +18,14 @@ class Kind(NamedTuple):
     whole: bool = True
 
 
-KINDS = {
+class Form(NamedTuple):
+    """Text of a form that is not a number's; `said`: the form in words."""
+
+    pattern: str
+    said: str
+
+
+KINDS: Dict[str, Union[Kind, Form]] = {
     "port": Kind(1, 65535),
     "connections": Kind(1, 16),
     "count": Kind(1),
@@ -26,7 +33,10 @@ KINDS = {
     "tokens": Kind(1),
     "seconds": Kind(1),
     "seconds_or_zero": Kind(0),
+    "rate": Kind(0, whole=False),
     "share": Kind(0.01, 1, whole=False),
+    "version": Form(r"[0-9]+([.][0-9]+)+([.+~-]?[A-Za-z0-9]+)*", "a version, such as 1.2.3"),
+    "cuda_version": Form(r"[0-9]+[.][0-9]+", 'two numbers in quotes, such as "12.4"'),
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)\Z")
 
@@ -35,27 +45,31 @@ def value_problem(name: str, value: Any, kind: Optional[str], words: Sequence[st
     """What is wrong with the value of a variable, in one line; None for a good one.
 
     :param value: a number, or text as `-e name=value` gives it.
-    :param kind: one of KINDS; None: no number is meant, but one of the words.
-    :param words: words that are good besides the numbers.
+    :param kind: one of KINDS; None: no such value is meant, but one of the words.
+    :param words: words that are good besides; an empty one is an empty value.
     """
     text = str(value).strip()
-    if text in words or (kind and _in_range(text, KINDS[kind])):
+    if text in words or (kind and _is(text, KINDS[kind])):
         return None
     near = difflib.get_close_matches(text, list(words), 1)
     guess = " (did you mean %s?)" % near[0] if near else ""
     return "%s is %r%s, expected %s" % (name, value, guess, _expected(kind, words))
 
 
-def _in_range(text: str, kind: Kind) -> bool:
+def _is(text: str, kind: Union[Kind, Form]) -> bool:
+    if isinstance(kind, Form):
+        return bool(re.fullmatch(kind.pattern, text))
     if not _NUMBER.match(text) or (kind.whole and "." in text):
         return False
     return kind.least <= float(text) <= (float("inf") if kind.most is None else kind.most)
 
 
 def _expected(kind: Optional[str], words: Sequence[str]) -> str:
-    good: List[str] = list(words)
-    if kind:
-        rule = KINDS[kind]
+    good: List[str] = [word or "nothing" for word in words]
+    rule = KINDS[kind] if kind else None
+    if isinstance(rule, Form):
+        good.insert(0, rule.said)
+    elif rule:
         upto = "up" if rule.most is None else "to %g" % rule.most
         good.insert(0, "a %snumber from %g %s" % ("whole " if rule.whole else "", rule.least, upto))
     if len(good) < 2:

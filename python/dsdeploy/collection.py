@@ -52,7 +52,7 @@ class Collection:
         A path that exists and a host list (`host,`) stay as they are; a bare name of a shipped inventory becomes
         its path. Anything else is a usage error: Ansible itself would only warn and go on with no hosts.
         """
-        if "," in given or Path(given).expanduser().exists():
+        if "," in given or (given and Path(given).expanduser().exists()):
             return given
         shipped = self.shipped_inventories()
         if given in shipped:

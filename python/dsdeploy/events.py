@@ -178,7 +178,8 @@ class Failure(Event):
 @dataclass(frozen=True)
 class HostSummary:
     """How a host ended. `status`: ok, failed or unreachable. The counts are Ansible's; `changed_tasks` names them as
-    far as they are not withheld (no_log)."""
+    far as they are not withheld (no_log). `stages`: what of prepare, preflight, model, install, configure, service and
+    verify was gone through, in this order."""
 
     status: str
     ok: int
@@ -191,6 +192,7 @@ class HostSummary:
     deployments: list[dict[str, Any]]
     answers: list[dict[str, Any]]
     models: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ _WITHHELD = "it failed, and its output is withheld because it can hold secrets (
 # Texts of Ansible, SSH, sudo and Python (ansible-core 2.17 to 2.21), and what to do about each; the first that
 # matches counts.
 _HINTS = (
+    (r"parse inventory source",
+     "Give an inventory in YAML or INI, or a directory with one; `ansible-inventory -i SOURCE --list` says more."),
+    (r"(?i)--limit leaves us with no hosts|no hosts? (of the inventory )?match",
+     "Check the inventory (-i) and --limit; `ansible-inventory -i SOURCE --graph` shows the names it has."),
     (r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED",
      "Connect once with ssh and accept the host's key, or correct known_hosts if the host was set up anew."),
     (r"Permission denied \(",
@@ -126,6 +130,10 @@ def _message(action: str, result: Mapping[str, Any]) -> str:
     return re.sub(r"\s*\n\s*", " ", text) or f"{action or 'the task'} failed without a message"
 
 
+# Types of Ansible's argument specs, in words.
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "dict": "a mapping", "list": "a list"}
+
+
 def _argument_error(error: str) -> str:
     choices = re.fullmatch(r"value of (\S+) must be one of: (.*), got: (.*)", error, re.DOTALL)
     if choices:
@@ -133,6 +141,12 @@ def _argument_error(error: str) -> str:
         close = difflib.get_close_matches(got, allowed.split(", "), n=1)
         meant = f"did you mean {close[0]}? " if close else ""
         return f"{name}: unknown value {got!r} ({meant}choices: {allowed})"
+    unfit = re.fullmatch(
+        r"argument '(\S+)' is of type \S+ and we were unable to convert to (\w+): .*", error, re.DOTALL
+    )
+    if unfit:
+        name, wanted = unfit.groups()
+        return f"{name} is not {_TYPES.get(wanted, wanted)}"
     unknown = re.fullmatch(r"(.*)\. Supported parameters include: (.*)\.", error, re.DOTALL)
     if unknown:
         names, allowed = unknown.groups()
@@ -155,11 +169,14 @@ def _lines(text: Any) -> list[str]:
     return [line.rstrip() for line in str(text or "").splitlines() if line.strip()]
 
 
+def hint_for(said: str) -> str:
+    """What to do about a text that is known, "" for another."""
+    return next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
+
+
 def _generic_hint(msg: str, tail: list[str], result: Mapping[str, Any], kind: str) -> str:
-    said = "\n".join([msg, *tail])
-    for pattern, hint in _HINTS:
-        if re.search(pattern, said):
-            return hint
+    if hint := hint_for("\n".join([msg, *tail])):
+        return hint
     if kind == "unreachable":
         return _UNREACHABLE_HINT
     if kind == "verify":

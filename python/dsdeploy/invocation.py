@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,10 @@ _FIXED = {
     "MAX_EVENT_RES": "16000000",
 }
 _ANSIBLE_COLLECTIONS_DEFAULT = "~/.ansible/collections:/usr/share/ansible/collections"
+
+
+# A word of `name=value name='more words'`, as Ansible takes it apart.
+_WORD = re.compile(r"""(?:\\(?:.|$)|[^\s"'{\\]|\{(?!\{)|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\{\{.*?\}\})+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,9 @@ def build(
 def _argv(options: Options, collection: Collection, playbook: str) -> Iterable[str]:
     for source in options.inventory or (str(collection.root / "inventories" / DEFAULT_INVENTORY),):
         yield from ("--inventory", collection.inventory(source))
+    if options.limit is not None and not options.limit.strip():
+        # Ansible would take all hosts.
+        raise DsdeployError("--limit: names no host", "Name hosts or groups of the inventory, or leave --limit out.")
     for extra in options.extra_vars:
         yield from ("--extra-vars", _checked_extra_vars(extra))
     for flag, given in (
@@ -153,14 +161,44 @@ def _argv(options: Options, collection: Collection, playbook: str) -> Iterable[s
 
 
 def _checked_extra_vars(given: str) -> str:
-    """`given` itself. Ansible takes a bare word without a sound."""
+    """`given` itself. Ansible drops a word that names no value without a sound, and blames the inventory for what it
+    cannot read."""
     text = given.strip()
+    problem = ""
     if text.startswith("@"):
-        if not Path(text[1:]).expanduser().is_file():
-            raise DsdeployError(f"-e {given}: no such file", "Write -e @FILE with a YAML or JSON file.")
-    elif not text.startswith("{") and ("=" not in text or text.startswith("=")):
-        raise DsdeployError(f"-e {given}: names no value", "Write -e name=value, -e '{\"name\": value}' or -e @file.")
+        path = Path(text[1:]).expanduser()
+        if not path.is_file():
+            problem = "no such file"
+        # What a vault file holds is for Ansible to find out.
+        elif not (content := path.read_bytes()).startswith(b"$ANSIBLE_VAULT"):
+            problem = _no_mapping(content)
+    elif text.startswith(("{", "[")):
+        problem = _no_mapping(text)
+    elif _WORD.sub("", text).strip():
+        problem = "a quote or a brace is not closed"
+    else:
+        odd = [word for word in _WORD.findall(text) if not re.match(r"[A-Za-z_]\w*=", word)]
+        if odd or not text:
+            problem = f"{odd[0]!r} names no value" if odd else "it is empty"
+    if problem:
+        shown = textwrap.shorten(given, 60, placeholder="...")
+        raise DsdeployError(
+            f"-e {shown}: {problem}", "Write -e name=value, -e name='two words', -e '{\"name\": value}' or -e @file."
+        )
     return given
+
+
+def _no_mapping(text: str | bytes) -> str:
+    """What is wrong with YAML or JSON that is to hold variables, "" for nothing. Tags (!vault) are not looked at."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        node = yaml.compose(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        return f"is not valid JSON or YAML: {getattr(error, 'problem', None) or 'it cannot be read'}{where}"
+    return "" if isinstance(node, yaml.MappingNode) else "holds no names with values"
 
 
 def _checked_tags(given: tuple[str, ...], collection: Collection, playbook: str) -> tuple[str, ...]:

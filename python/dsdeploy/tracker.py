@@ -43,6 +43,7 @@ class Host:
     answers: list[events.Answer] = field(default_factory=list)
     logs: list[events.ServiceLog] = field(default_factory=list)
     models: list[events.StoredModel] = field(default_factory=list)
+    stages: set[str] = field(default_factory=set)
 
 
 class Tracker:
@@ -146,6 +147,7 @@ class Tracker:
         name, stage, task = str(data["host"]), _stage(data), _task(data)
         result = data.get("res") or {}
         if _action(data) not in _SILENT:
+            host.stages.add(_tag(data))
             yield from self._tell_stage()
         if kind in ("runner_on_failed", "runner_on_unreachable"):
             yield from self._tell_stage()
@@ -244,9 +246,8 @@ class Tracker:
         said = _error_text("\n".join(self._said))
         if not ansible_rc:
             if not (self._stats or {}).get("processed") and self.verb:
-                yield events.Failure(
-                    "", "", "", "no host of the inventory matches", "Check the inventory (-i) and --limit.", "usage"
-                )
+                said = "no host of the inventory matches"
+                yield events.Failure("", "", "", said, failures.hint_for(said), "usage")
         elif self.hosts:
             yield events.Failure(
                 "", self.stage, "", said or f"ansible-playbook ended with exit status {ansible_rc}",
@@ -255,7 +256,8 @@ class Tracker:
         else:
             yield events.Failure(
                 "", "", "", said or f"ansible-playbook ended with exit status {ansible_rc} before it came to a host",
-                "Correct what the message names (inventory, variable, password), then run the same command again.",
+                failures.hint_for(said)
+                or "Correct what the message names (inventory, variable, password), then run the same command again.",
                 "usage",
             )  # fmt: skip
 
@@ -284,6 +286,7 @@ class Tracker:
             deployments=[asdict(deployment) for deployment in host.deployments.values()],
             answers=[asdict(answer) for answer in host.answers],
             models=[asdict(model) for model in host.models],
+            stages=[tag for tag in _TAGS if tag in host.stages],
         )
 
 
@@ -307,6 +310,19 @@ def _stage(data: Mapping[str, Any]) -> str:
     if "handlers" in parts and role:
         return f"{role}: handlers"
     return role or str(data.get("play") or "")
+
+
+# The tags by which `up` is asked for a part of its way, in its order.
+_TAGS = ("prepare", "preflight", "model", "install", "configure", "service", "verify")
+_TAG_OF = {"model: fetch": "model", "service: present": "service"}
+
+
+def _tag(data: Mapping[str, Any]) -> str:
+    """The tag that leads to this task; another word for what belongs to none."""
+    if data.get("play") == "Prepare the host":
+        return "prepare"
+    stage = _stage(data)
+    return _TAG_OF.get(stage, stage.rpartition(": ")[2])
 
 
 def _task(data: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ def test_llama_cpp_finds_the_compiler(host):
             "Debian 13 itself has CUDA 12.4, not 12.8",
         ),
         ({"cuda_toolkit_install_method": "preinstalled"}, "there is no nvcc in /usr/local/cuda-12.4"),
-        ({"cuda_toolkit_version": "12"}, "a version is two numbers"),
+        ({"cuda_toolkit_version": "12"}, "cuda_toolkit_version is '12', expected two numbers in quotes"),
     ],
 )
 def test_refusals_are_one_clear_line(host, variables, line):

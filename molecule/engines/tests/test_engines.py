@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from _ollama import MODEL, loaded, pid_of, show
-from _play import CHECKOUT, changes, deploy, play
+from _play import CHECKOUT, changes, deploy, leftovers, play
 
 OLLAMA, LLAMA_CPP, HOLDER = "dsdeploy-ollama", "dsdeploy-llama-cpp", "dsdeploy-holder"
 PLAYBOOK = Path(__file__).parents[1] / "holder.yml"
@@ -36,6 +36,27 @@ def test_the_others_can_be_stopped_too(host):
     assert active(host, OLLAMA, LLAMA_CPP) == ["active", "inactive"]
     # Nor does it come back with the host.
     assert host.run("systemctl is-enabled %s", LLAMA_CPP).stdout.strip() == "disabled"
+
+
+def test_the_firewall_is_open_for_whom_it_is_said_to_be(host):
+    host.check_output("sudo apt-get install -qq --no-install-recommends ufw")
+    host.check_output("sudo ufw allow proto tcp from 10.9.0.0/16 to any port 11434")  # the user's own
+
+    def opened():
+        lines = host.check_output("sudo ufw show added").splitlines()
+        return sorted(line.split()[3] for line in lines if "port 11434" in line)
+
+    beyond = {"ollama_host": "0.0.0.0", "ollama_firewall": "ufw"}
+    deploy(host, ollama_firewall_networks=["10.1.2.3/16", "10.9.0.0/16"], **beyond)
+    assert opened() == ["10.1.0.0/16", "10.9.0.0/16"]
+    assert changes(host, ollama_firewall_networks=["10.1.0.0/16", "10.9.0.0/16"], **beyond) == 0
+    # Who is not named any more is out; what was there before stays.
+    deploy(host, ollama_firewall_networks=["10.2.0.0/16"], **beyond)
+    assert opened() == ["10.2.0.0/16", "10.9.0.0/16"]
+    play(host, "down", "-e", json.dumps({"dsdeploy_only_engine": "ollama", "dsdeploy_purge": True}))
+    assert opened() == ["10.9.0.0/16"]
+    deploy(host)
+    assert opened() == ["10.9.0.0/16"]
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +92,10 @@ def test_what_holds_the_gpus_is_stopped_first(host, gpus):
     # An engine on the CPU takes nothing from it.
     assert changes(host, ollama_gpu_layers="0") > 0
     assert active(host, HOLDER, OLLAMA) == ["active", "active"]
+
+
+def test_the_last_one_leaves_nothing_but_models(host):
+    play(host, "down", "-e", "dsdeploy_purge=true")
+    assert leftovers(host) == ["/var/lib/dsdeploy"]
+    assert host.check_output("sudo ls /var/lib/dsdeploy").split() == ["models", "ollama"]
+    assert set(host.check_output("sudo ls /var/lib/dsdeploy/ollama").split()) <= {"blobs", "manifests"}

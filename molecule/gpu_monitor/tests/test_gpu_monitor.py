@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
+from _play import leftovers
 from playbook import run_role
 
 ROOT = "/opt/dsdeploy/gpu_monitor"
@@ -39,6 +40,12 @@ def test_an_exporter_without_a_gpu_is_refused(host):
     assert not host.file("/etc/dsdeploy/dsdeploy-gpu-exporter.env").exists
 
 
+def test_a_value_that_cannot_be_meant_is_refused(host):
+    rc, said = run_role(host, "gpu_monitor", gpu_monitor_exporter_port=99999)
+    assert rc != 0
+    assert "gpu_monitor_exporter_port is 99999, expected a whole number from 1 to 65535" in said
+
+
 def test_a_hash_that_does_not_fit_is_refused(host):
     wrong = ["nvitop==1.7.2 --hash=sha256:" + "0" * 64]
     rc, said = run_role(host, "gpu_monitor", gpu_monitor_requirements=wrong, dsdeploy_install_dir="/opt/wrong")
@@ -49,8 +56,10 @@ def test_a_hash_that_does_not_fit_is_refused(host):
 
 def test_it_can_be_removed_and_comes_back(host):
     rc, said = run_role(host, "gpu_monitor", gpu_monitor_state="absent")
-    assert rc == 0 and "changed=1 " in said
-    assert not host.file("/usr/local/bin/nvitop").exists and not host.file(ROOT).exists
+    assert rc == 0 and "changed=2 " in said
+    assert not host.file("/usr/local/bin/nvitop").exists
+    # Nor anything else.
+    assert leftovers(host) == []
     assert "changed=0 " in run_role(host, "gpu_monitor", gpu_monitor_state="absent")[1]
     assert run_role(host, "gpu_monitor")[0] == 0
     assert host.check_output("nvitop --version") == "nvitop 1.7.2"

@@ -1,5 +1,7 @@
 """llama.cpp as the distribution packages it."""
 
+from _play import changes
+
 
 def test_the_package_serves(host):
     assert host.package("llama.cpp-tools").is_installed
@@ -17,3 +19,9 @@ def test_its_version_is_the_package_s(host):
 
 def test_gguf_split_came_with_it(host):
     assert host.exists("llama-gguf-split")
+
+
+def test_preparing_and_deploying_are_one_run(host):
+    """Each takes the host's lock and gives it back; without a GPU there is nothing to prepare."""
+    assert changes(host, dsdeploy_prepare_host=True) == 0
+    assert not host.file("/run/dsdeploy.lock").exists

@@ -118,6 +118,7 @@ def test_upgrade_says_that_a_reboot_is_needed_by_exit_code(host):
     message, hint = failure(summary)
     assert message == "this host needs a reboot: the kernel runs driver 550.90.12, installed is 550.127.05"
     assert "nvidia_driver_reboot" in hint
+    assert not host.file("/run/dsdeploy.lock").exists
     assert versions(host) == {"550.127.05-1"}
     # It is said as long as it is so; and the machine that Ansible runs on (here with the same kernel) is not rebooted.
     began = host.check_output("stat -c %%Y /proc/1")

@@ -56,6 +56,19 @@ def test_eight_h800(host):
     assert (code, message) == (3, "gpu_missing: nvidia-smi shows 8 GPUs, expected are 16")
 
 
+def test_one_run_at_a_time(host):
+    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
+    other = {"machine": "another", "pid": 1, "started": "1", "who": "you@there", "since": "2026-01-01T00:00:00Z"}
+    with host.sudo():
+        host.check_output("sh -c 'echo \"$0\" > /run/dsdeploy.lock' %s", json.dumps(other))
+    code, message, _warnings = prepare()
+    assert code == 1
+    assert message == "another run works on this host: you@there, process 1, since 2026-01-01T00:00:00Z"
+    assert "you@there" in host.file("/run/dsdeploy.lock").content_string
+    assert prepare("dsdeploy_break_lock=true")[0] == 0
+    assert not host.file("/run/dsdeploy.lock").exists
+
+
 def test_no_fabric_manager_on_the_machine_itself(host):
     play(host, "h800-x8-driver550", H800 + DRIVER)
     code, message, _warnings = prepare()
@@ -97,6 +110,16 @@ def test_a_host_without_gpu_is_told_of_and_left_alone(host):
     code, message, _warnings = prepare("nvidia_driver_expected_gpus=8")
     assert code == 1
     assert message == "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)"
+
+
+def test_a_value_that_cannot_be_meant_is_wrong_usage(host):
+    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
+    code, message, _warnings = prepare("nvidia_driver_expected_gpus=-8", "nvidia_driver_version=newest")
+    assert code == 2
+    assert message == (
+        "nvidia_driver_version is 'newest', expected a version, such as 1.2.3 or nothing; "
+        "nvidia_driver_expected_gpus is '-8', expected a whole number from 0 up"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
@@ -23,6 +24,16 @@ VERBS = {
 
 
 class LazyGroup(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            raise click.UsageError(
+                f"there is no verb {args[0]!r}" + (f"; did you mean {close[0]}?" if close else ""), ctx
+            )
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -62,6 +73,17 @@ def cli() -> None:
     """
 
 
+def _tell(error: click.ClickException) -> None:
+    """A usage error in two lines: what is wrong, and where to look."""
+    context = getattr(error, "ctx", None)
+    # `dsdeploy` or `dsdeploy model` alone: the message is the help.
+    if not context or type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    click.echo(f"dsdeploy: {' '.join(error.format_message().split())}", err=True)
+    click.echo(f"  next: `{context.command_path} --help` says what it takes.", err=True)
+
+
 def main() -> None:
     """Entry point of the command; ends the process with the exit codes of dsdeploy.errors."""
     for stream in (sys.stdout, sys.stderr):
@@ -71,7 +93,7 @@ def main() -> None:
     try:
         code = cli.main(prog_name="dsdeploy", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _tell(error)
         code = int(ExitCode.USAGE)
     except DsdeployError as error:
         click.echo(f"dsdeploy: {error.message}", err=True)

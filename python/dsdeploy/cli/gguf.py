@@ -134,6 +134,7 @@ def _errors(json: bool) -> Iterator[dict[str, ExitCode]]:
     sys.path.insert(0, str(collection.find().search_path))
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import GGUFError
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_merge import MergeError, Stopped
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_plan import NoShards
 
     outcome = {"code": ExitCode.OK}
     try:
@@ -141,6 +142,11 @@ def _errors(json: bool) -> Iterator[dict[str, ExitCode]]:
     except (GGUFError, MergeError, OSError) as error:
         outcome["code"] = ExitCode.INTERRUPTED if isinstance(error, Stopped) else ExitCode.FAILED
         hint = getattr(error, "hint", "")
+        if isinstance(error, NoShards):
+            outcome["code"] = ExitCode.USAGE
+            hint = "Give a GGUF file, the first shard of a set (NAME-00001-of-00009.gguf), or the directory of a set."
+        elif isinstance(error, GGUFError):
+            hint = "Give a whole GGUF model; a file that is damaged has to be fetched again."
         if json:
             click.echo(jsonlib.dumps({"event": "failure", "msg": str(error), "hint": hint}))
         else:

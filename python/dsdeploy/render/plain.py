@@ -11,7 +11,7 @@ from dsdeploy.tracker import Tracker, plain_text
 # A long task's progress is worth a line every so many seconds.
 PROGRESS_EVERY = 10.0
 # Verbs that change hosts: their way is told.
-CHANGING = ("up", "down", "rollback")
+CHANGING = ("up", "prepare", "down", "rollback", "model prune")
 
 
 class PlainRenderer:

@@ -77,6 +77,9 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
         "up": "What is done stays as it is; the task named may be half done. "
         "Run `dsdeploy up` again: it goes on from there.",
         "down": "What is stopped stays stopped. Run `dsdeploy down` again: it goes on from there.",
+        "prepare": "What is done stays as it is; the task named may be half done. "
+        "Run `dsdeploy prepare` again: it goes on from there.",
+        "model prune": "What is removed stays removed. Run `dsdeploy model prune` again: it goes on from there.",
         "rollback": "The engine may run as before or as after it: `dsdeploy status` says which.",
     }.get(summary.verb, f"`dsdeploy {summary.verb}` changes nothing on the hosts.")
 
@@ -98,8 +101,8 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
 
 
 def _host(summary: events.Summary, name: str, host: events.HostSummary, reasoning: bool, every: bool) -> Iterator[str]:
-    yield f"{name}: {_ended(summary, host)}"
-    if summary.verb in ("up", "rollback"):
+    yield f"{name}: {_ended(summary, name, host)}"
+    if summary.verb in ("up", "rollback") and (_serves(host) or host.answers):
         for found in host.deployments:
             yield f"  endpoint  {found['endpoint']}"
             yield f"  model     {found['model']}"
@@ -115,17 +118,34 @@ def _host(summary: events.Summary, name: str, host: events.HostSummary, reasonin
     yield f"  {'would do' if summary.check else 'changed '}  {_changes(host, every)}"
 
 
-def _ended(summary: events.Summary, host: events.HostSummary) -> str:
+def _serves(host: events.HostSummary) -> bool:
+    return "service" in host.stages
+
+
+def _ended(summary: events.Summary, name: str, host: events.HostSummary) -> str:
+    """What was done with a host, in a few words: only what really was."""
+    if any(failure.host == name and failure.kind == "reboot" for failure in summary.failures):
+        return "prepared, but needs a reboot"
     if host.status != "ok":
         return host.status
+    part = summary.verb == "up" and not _serves(host)
     if summary.check:
-        return "checked, nothing was changed"
+        return f"checked{' ' + ', '.join(host.stages) if part and host.stages else ''}, nothing was changed"
     if summary.exit_code == 130:
         return "stopped"
-    if summary.verb in ("up", "rollback"):
-        verified = any(answer["verified"] for answer in host.answers)
-        return "deployed and verified" if verified else "deployed, answers" if host.answers else "deployed"
-    return "down"
+    if summary.verb in ("down", "prepare"):
+        return {"down": "down", "prepare": "prepared"}[summary.verb]
+    verified = any(answer["verified"] for answer in host.answers)
+    if not part:
+        return (
+            "deployed and verified" if verified else "deployed, answers" if host.answers else "deployed, not verified"
+        )
+    if host.answers:
+        return "verified" if verified else "answers"
+    alone = {"prepare": "prepared", "preflight": "preflight passed"}
+    if len(host.stages) == 1 and host.stages[0] in alone:
+        return alone[host.stages[0]]
+    return f"done: {', '.join(host.stages) or 'nothing'}"
 
 
 def _changes(host: events.HostSummary, every: bool) -> str:

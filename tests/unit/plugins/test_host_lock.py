@@ -64,6 +64,29 @@ def test_what_is_no_lock_is_free(lock, content):
     assert same(take(lock, OURS), OURS)
 
 
+def test_nothing_is_left_of_it(lock):
+    take(lock, OURS)
+    release(lock, OURS)
+    assert not os.path.exists(lock)
+    release(lock, OURS)
+    assert not os.path.exists(lock)
+
+
+def test_who_waits_for_one_that_is_removed_takes_the_next(lock):
+    """Of many that take it at once, only one ever has it."""
+    script = (
+        "import sys; from ansible_collections.dsdeploy.llm.plugins.module_utils.host_lock import *\n"
+        "import os; mine = holder_of(os.getpid(), 'x', 'y'); had = 0\n"
+        "while had < 50:\n"
+        "    if same(take(sys.argv[1], mine), mine):\n"
+        "        os.mkdir(sys.argv[1] + '.held'); os.rmdir(sys.argv[1] + '.held'); had += 1\n"
+        "        release(sys.argv[1], mine)\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    running = [subprocess.Popen([sys.executable, "-c", script, lock], env=environment) for _each in range(4)]
+    assert [process.wait(120) for process in running] == [0] * 4
+
+
 def test_a_link_is_not_followed(lock, tmp_path):
     os.symlink(str(tmp_path / "victim"), lock)
     with pytest.raises(OSError):

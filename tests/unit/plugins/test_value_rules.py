@@ -18,6 +18,13 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.value_rules import va
         ("all", "count_or_zero", ("all", "auto")),
         ("16", "count_or_zero", ("all", "auto")),
         ("tiny", None, ("tiny", "large")),
+        ("0.5", "rate", ()),
+        ("550.90.12", "version", ()),
+        ("0.4.3.post2", "version", ()),
+        ("2026.10.11549", "version", ()),
+        ("0.24.0-rc1", "version", ()),
+        ("", "version", ("",)),
+        (12.4, "cuda_version", ()),
     ],
 )
 def test_good_values(value, kind, words):
@@ -42,6 +49,12 @@ def test_good_values(value, kind, words):
         ("tny", None, ("tiny", "large"), "x is 'tny' (did you mean tiny?), expected tiny or large"),
         ("x", None, ("tiny",), "x is 'x', expected tiny"),
         ("x", None, (), "x is 'x', expected nothing: there is none"),
+        (-1, "rate", (), "x is -1, expected a number from 0 up"),
+        ("latest", "version", (), "x is 'latest', expected a version, such as 1.2.3"),
+        ("580", "version", ("",), "x is '580', expected a version, such as 1.2.3 or nothing"),
+        ("1.2.3; reboot", "version", (), "x is '1.2.3; reboot', expected a version"),
+        ("12", "cuda_version", (), "x is '12', expected two numbers in quotes, such as \"12.4\""),
+        ("12.4.1", "cuda_version", (), "x is '12.4.1', expected two numbers in quotes"),
         (17, "connections", (), "x is 17, expected a whole number from 1 to 16"),
     ],
 )

@@ -65,19 +65,26 @@ def test_version_names_what_a_bug_report_needs(dsdeploy, checkout: Path) -> None
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["upp"], "No such command 'upp'"),
+        (["upp"], "dsdeploy: there is no verb 'upp'; did you mean up?"),
+        (["model", "lst"], "'lst'"),
+        (["up", "--modle", "x"], "--model"),
         (["up", "--bogus"], "--bogus"),
+        (["up", "--limit", ""], "--limit: names no host"),
+        (["ask", "--max-tokens", "-1"], "-1 is not in the range"),
+        (["status", "-e", "{bad"], "-e {bad: is not valid JSON or YAML"),
         (["logs", "-n", "0"], "0 is not in the range"),
         (["status", "--model", "x"], "--model"),
         (["up", "--private-key", "/nope"], "/nope"),
         (["up", "-i", "lokal"], "Did you mean local?"),
-        (["up", "-e", "word"], "-e word: names no value"),
+        (["up", "-e", "word"], "-e word: 'word' names no value"),
     ],
 )
 def test_usage_errors_end_with_2_and_one_clear_line(dsdeploy, args: list[str], said: str) -> None:  # type: ignore[no-untyped-def]
     done = dsdeploy(*args)
     assert done.returncode == 2
-    assert said in done.stderr
+    what, hint = done.stderr.splitlines()
+    assert said in what + hint
+    assert hint.startswith("  next: ")
     assert done.stdout == ""
 
 

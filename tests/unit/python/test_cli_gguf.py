@@ -57,12 +57,23 @@ def test_failures_name_the_file_and_what_to_do(tmp_path, shards):
     shards[1].write_bytes(shards[1].read_bytes()[:-50])
     code, out, err = run("merge", shards[0], tmp_path / "out.gguf")
     assert code == 1 and out == "" and f"dsdeploy: {shards[1]}: is cut off" in err
+    assert "  next: Give a whole GGUF model" in err
     (tmp_path / "out.gguf").write_bytes(b"mine")
     shards[1].write_bytes(MODEL.shards()[1])
     code, out, err = run("merge", "--json", shards[0], tmp_path / "out.gguf")
     assert code == 1 and "use force" in json.loads(out.splitlines()[-1])["hint"]
     assert run("info", tmp_path / "out.gguf")[0] == 1
-    assert run("info", tmp_path / "nothing")[0] == 1
+
+
+def test_no_such_file_is_wrong_usage(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for given in (["info", tmp_path / "nothing"], ["info", tmp_path / "empty"],
+                  ["merge", tmp_path / "nothing", tmp_path / "out.gguf"],
+                  ["merge", tmp_path / "empty", tmp_path / "out.gguf"]):  # fmt: skip
+        code, _out, err = run(*given)
+        said, hint = err.splitlines()
+        assert (code, said.startswith(f"dsdeploy: {given[1]}: ")) == (2, True)
+        assert hint.startswith("  next: Give a GGUF file")
 
 
 def test_info(shards, tmp_path):

@@ -92,11 +92,80 @@ def test_unknown_inventory_names_the_close_one(checkout: Path) -> None:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("bad", ["word", "=value", "@/does/not/exist", ""])
-def test_bad_extra_vars_are_refused(checkout: Path, bad: str) -> None:
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("word", "-e word: 'word' names no value"),
+        ("=value", "-e =value: '=value' names no value"),
+        ("1a=b", "'1a=b' names no value"),
+        ("question=what is it", "'is' names no value"),
+        ("/vars.yml", "names no value"),
+        ("", "-e : it is empty"),
+        ("a='b", "a quote or a brace is not closed"),
+        ("a={{ b", "a quote or a brace is not closed"),
+        ("@/does/not/exist", "-e @/does/not/exist: no such file"),
+        ("{bad", "-e {bad: is not valid JSON or YAML: expected ',' or '}', but got '<stream end>' (line 1, column 5)"),
+        ("[1, 2]", "holds no names with values"),
+    ],
+)
+def test_bad_extra_vars_are_refused(checkout: Path, bad: str, said: str) -> None:
     with pytest.raises(DsdeployError) as caught:
         invocation(checkout, extra_vars=(bad,))
-    assert f"-e {bad}" in caught.value.message
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint.startswith("Write -e name=value")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: [1\n", "not valid JSON or YAML"),
+        (b"- 1\n", "holds no names"),
+        (b"\xff", "not valid JSON or YAML"),
+        (b"", "holds"),
+    ],
+)
+def test_a_bad_file_of_extra_vars_is_refused(checkout: Path, tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "vars.yml").write_bytes(content)
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, extra_vars=(f"@{tmp_path}/vars.yml",))
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        "a=",
+        "a='two words' b=2",
+        'a={{ x["y"] }}',
+        'a={"k":1}',
+        "a=it\\'s",
+        "{a: b, c: !unsafe d}",
+        '{"a": "{{ b }}"}',
+        "a=木",
+        "a=1\nb=2",
+    ],
+)
+def test_good_extra_vars_are_taken(checkout: Path, good: str) -> None:
+    assert good in invocation(checkout, extra_vars=(good,)).argv
+
+
+def test_a_vault_file_is_for_ansible_to_read(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "vars.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    assert f"@{tmp_path}/vars.yml" in invocation(checkout, extra_vars=(f"@{tmp_path}/vars.yml",)).argv
+
+
+def test_an_empty_inventory_is_not_the_working_directory(checkout: Path) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, inventory=("",))
+    assert caught.value.message == "inventory '': no such file, directory or shipped inventory"
+
+
+@pytest.mark.parametrize("limit", ["", " "])
+def test_a_limit_without_a_host_is_not_all_hosts(checkout: Path, limit: str) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, limit=limit)
     assert caught.value.exit_code == 2
 
 

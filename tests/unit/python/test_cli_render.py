@@ -8,7 +8,7 @@ import pytest
 
 from dsdeploy import events
 from dsdeploy.render import text
-from dsdeploy.render.plain import PlainRenderer
+from dsdeploy.render.plain import CHANGING, PlainRenderer
 from dsdeploy.tracker import Tracker
 
 
@@ -55,6 +55,9 @@ def test_failure_ends_with_what_to_do() -> None:
         "  next: Install cmake.",
     ]
     assert list(text.failure(events.Failure("", "", "", "no inventory"))) == ["FAILED  no inventory"]
+
+
+ALL = ["preflight", "model", "install", "configure", "service", "verify"]
 
 
 def host(**given: Any) -> events.HostSummary:
@@ -113,7 +116,7 @@ ANSWER = {
 
 def test_summary_of_up() -> None:
     names = [f"t{n}" for n in range(10)]
-    told = host(deployments=[FOUND], answers=[ANSWER], changed=11, changed_tasks=names)
+    told = host(deployments=[FOUND], answers=[ANSWER], changed=11, changed_tasks=names, stages=ALL)
     assert list(text.result(summary("up", {"h": told}), False, [], False)) == [
         "h: deployed and verified",
         "  endpoint  http://h:1",
@@ -142,9 +145,59 @@ def test_summary_shortens_a_long_answer_and_says_that_it_was_cut() -> None:
     assert told == [rambling["answer"]]
 
 
+@pytest.mark.parametrize(
+    ("verb", "stages", "answers", "check", "said"),
+    [
+        ("up", ALL, [ANSWER], False, "deployed and verified"),
+        ("up", ALL, [{**ANSWER, "verified": None}], False, "deployed, answers"),
+        ("up", ALL[:-1], [], False, "deployed, not verified"),
+        ("up", ["preflight"], [], False, "preflight passed"),
+        ("up", ["preflight", "model"], [], False, "done: preflight, model"),
+        ("up", ["preflight", "model", "install"], [], False, "done: preflight, model, install"),
+        ("up", ["prepare"], [], False, "prepared"),
+        ("up", ["prepare", *ALL], [ANSWER], False, "deployed and verified"),
+        ("up", ["preflight", "model", "verify"], [ANSWER], False, "verified"),
+        ("up", ["preflight", "model", "verify"], [{**ANSWER, "verified": None}], False, "answers"),
+        ("up", [], [], False, "done: nothing"),
+        ("up", ["preflight"], [], True, "checked preflight, nothing was changed"),
+        ("up", ALL, [], True, "checked, nothing was changed"),
+        ("prepare", ["prepare"], [], False, "prepared"),
+        ("prepare", ["prepare"], [], True, "checked, nothing was changed"),
+        ("down", [], [], False, "down"),
+        ("rollback", ["service"], [ANSWER], False, "deployed and verified"),
+    ],
+)
+def test_the_summary_says_what_was_done_and_no_more(
+    verb: str, stages: list[str], answers: list[Any], check: bool, said: str
+) -> None:
+    told = host(deployments=[FOUND], answers=answers, stages=stages)
+    lines = list(text.result(summary(verb, {"h": told}, check=check), False, [], False))
+    assert lines[0] == f"h: {said}"
+    # What was deployed before is not what this run has deployed.
+    assert any("endpoint" in line for line in lines) == (
+        verb in ("up", "rollback") and ("service" in stages or bool(answers))
+    )
+
+
+def test_a_host_that_needs_a_reboot_is_prepared_all_the_same() -> None:
+    reboot = events.Failure("h", "", "", "this host needs a reboot: new driver", "Reboot it.", "reboot")
+    told = summary("prepare", {"h": host(status="failed"), "i": host(stages=["prepare"])}, failures=[reboot])
+    lines = list(text.result(told, False, [], False))
+    assert lines[0] == "h: prepared, but needs a reboot"
+    assert "i: prepared" in lines
+
+
+@pytest.mark.parametrize("verb", ["up", "prepare", "down", "rollback", "model prune"])
+def test_a_verb_that_changes_hosts_does_not_say_that_it_changes_nothing(verb: str) -> None:
+    assert "changes nothing" not in " ".join(text.interrupted(summary(verb, {}, positions={"h": "x"})))
+    assert verb in CHANGING
+
+
 def test_summary_of_a_check_and_of_a_stop() -> None:
     checked = list(
-        text.result(summary("up", {"h": host(changed=1, changed_tasks=["t"])}, check=True), False, [], False)
+        text.result(
+            summary("up", {"h": host(changed=1, changed_tasks=["t"], stages=ALL)}, check=True), False, [], False
+        )
     )
     assert checked == ["h: checked, nothing was changed", "  would do  1: t"]
     stopped = summary("up", {"h": host()}, exit_code=130, ok=False, positions={"h": "engine: build"})

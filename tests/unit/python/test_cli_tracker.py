@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +200,30 @@ def test_answer_that_failed_verification_is_shown_too(feed: Feeder) -> None:
     assert summary.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "role", "play", "stage"),
+    [
+        ("/c/roles/llama_cpp/tasks/preflight.yml:3", "llama_cpp", "Deploy", "preflight"),
+        ("/c/roles/model/tasks/fetch.yml:3", "model", "Deploy", "model"),
+        ("/c/roles/service/tasks/present.yml:3", "service", "Deploy", "service"),
+        ("/c/roles/nvidia_driver/tasks/verify.yml:3", "nvidia_driver", "Prepare the host", "prepare"),
+        ("/c/roles/model/tasks/resolve.yml:3", "model", "Deploy", None),
+        ("/c/roles/service/tasks/where.yml:3", "service", "Deploy", None),
+        ("/c/playbooks/deepseek_r1.yml:3", "", "Deploy", None),
+    ],
+)
+def test_stages_that_were_gone_through(feed: Feeder, path: str, role: str, play: str, stage: str | None) -> None:
+    feed("runner_on_ok", host="h", res={}, **feed.task("T", path, role, play=play))
+    skipped = feed.task("T", "/c/roles/llama_cpp/tasks/verify.yml:3")
+    feed("runner_on_skipped", host="h", res={}, **skipped)
+    assert feed.end(0, ok={"h": 1}).hosts["h"].stages == ([stage] if stage else [])
+
+
+def test_the_play_that_prepares_is_known_by_its_name() -> None:
+    playbook = Path(__file__).parents[3] / "playbooks" / "prepare_host.yml"
+    assert "\n- name: Prepare the host\n" in playbook.read_text(encoding="utf-8")
+
+
 def test_check_mode_knows_less(feed: Feeder) -> None:
     task = feed.task("Ask", action="dsdeploy.llm.chat_probe")
     feed("runner_on_ok", host="h", res={"msg": "check mode: no question was asked"}, **task)
@@ -245,6 +270,21 @@ def test_error_before_any_host_is_usage(feed: Feeder, said: str) -> None:
     summary = feed.end(1)
     assert summary.exit_code == 2
     assert summary.failures[0].msg == "bad thing"
+    assert summary.failures[0].hint.startswith("Correct what the message names")
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("Completely failed to parse inventory source /x/hosts.yml", "Give an inventory in YAML or INI"),
+        ("Specified inventory, host pattern and/or --limit leaves us with no hosts to target.", "Check the inventory"),
+    ],
+)
+def test_a_wrong_inventory_has_a_hint_of_its_own(feed: Feeder, said: str, hint: str) -> None:
+    feed("error", stdout=f"[ERROR]: {said}\n")
+    summary = feed.end(1)
+    assert (summary.exit_code, summary.failures[0].msg) == (2, said)
+    assert summary.failures[0].hint.startswith(hint)
 
 
 def test_error_of_ansible_between_hosts_is_a_failure(feed: Feeder) -> None:
@@ -260,6 +300,7 @@ def test_no_host_matched_is_usage(feed: Feeder) -> None:
     summary = feed.end(0, processed={})
     assert summary.exit_code == 2
     assert "no host" in summary.failures[0].msg
+    assert "--limit" in summary.failures[0].hint
 
 
 def test_ansible_that_was_killed_is_a_failure(feed: Feeder) -> None:

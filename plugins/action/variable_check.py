@@ -1,0 +1,51 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.dsdeploy.llm.plugins.module_utils.known_variables import documented, problem, unknown
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# In Python alone it takes ten times as long.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _specs():
+    """By role of the collection, the variables that it documents."""
+    files = sorted(ROLES.glob("*/meta/argument_specs.yml"))
+    return {path.parts[-3]: documented(yaml.load(path.read_bytes(), Loader=LOADER)) for path in files}
+
+
+def _facts(task_vars):
+    """Names of what the run itself has noted of the host (set_fact, register): nobody has written those."""
+    manager = getattr(task_vars.get("hostvars"), "_variable_manager", None)
+    return set(getattr(manager, "_nonpersistent_fact_cache", {}).get(task_vars.get("inventory_hostname"), {}))
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(argument_spec=dict(inventory=dict(type="bool", default=True)))
+        specs = _specs()
+        known = set().union(*specs.values())
+        typed = unknown(load_extra_vars(self._loader), specs, known)
+        if typed:
+            return dict(
+                result,
+                failed=True,
+                msg="; ".join(problem(name, known) for name in typed),
+                hint="Correct the name (-e). A variable of your own needs another beginning than those of the roles.",
+                error_kind="usage",
+            )
+        written = unknown(set(task_vars) - _facts(task_vars), specs, known) if args["inventory"] else []
+        if written:
+            result["warnings"] = ["; ".join(problem(name, known) for name in written)]
+        return dict(result, changed=False, unknown=written)

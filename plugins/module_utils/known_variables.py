@@ -1,0 +1,27 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Variables that nothing reads, such as misspelt ones. Pure functions."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Collection, Dict, Iterable, List, Set
+
+
+def documented(specs: Dict[str, Any]) -> Set[str]:
+    """The variables that a role's meta/argument_specs.yml names, over all its entry points."""
+    entries = (specs.get("argument_specs") or {}).values()
+    return {name for entry in entries for name in entry.get("options") or {}}
+
+
+def unknown(names: Iterable[str], roles: Iterable[str], known: Collection[str]) -> List[str]:
+    """Those of `names` that begin like a variable of one of the roles, and are none, sorted."""
+    prefixes = tuple(role + "_" for role in roles)
+    return sorted(name for name in set(names) if name.startswith(prefixes) and name not in known)
+
+
+def problem(name: str, known: Collection[str]) -> str:
+    """What is to be said of an unknown variable, in one line."""
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return "%s is no variable of dsdeploy%s" % (name, "; did you mean %s?" % near[0] if near else "")

@@ -1,0 +1,147 @@
+"""What cannot be meant ends with exit code 2, in one line with the next thing to do: the collection's own playbooks, on
+this machine, in check mode and without becoming root."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
+Run = Callable[..., tuple[int, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run_it(*words: str, **inventory: Any) -> tuple[int, list[dict[str, Any]]]:
+        """The exit code of a verb over an inventory with these variables, and its events."""
+        hosts = {"all": {"hosts": {"here": {**HERE, "dsdeploy_config_dir": str(tmp_path), **inventory}}}}
+        (tmp_path / "hosts.json").write_text(json.dumps(hosts))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "dsdeploy", *words, "--json", "-i", str(tmp_path / "hosts.json"), "--check"],
+            cwd=tmp_path,
+            env={**kept, "PYTHONPATH": str(ROOT / "python"), "TMPDIR": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == told[-1]["exit_code"], done.stderr
+        return done.returncode, told
+
+    return run_it
+
+
+def refusal(told: list[dict[str, Any]]) -> str:
+    """The one failure's message, which is a line and says what to do next."""
+    (failure,) = told[-1]["failures"]
+    assert failure["hint"]
+    assert "\n" not in failure["msg"] + failure["hint"]
+    return str(failure["msg"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("up --engine lama_cpp", "there is no engine lama_cpp; did you mean llama_cpp?"),
+        ("up --model smolm2-135m-instruct", "did you mean smollm2-135m-instruct?"),
+        ("up --limit nobody", "--limit leaves us with no hosts"),
+        ("up -e llama_cpp_port=abc", "llama_cpp_port is not a whole number"),
+        ("up -e llama_cpp_extra_args=--batch-size", "llama_cpp_extra_args is the string '--batch-size', not a list"),
+        (
+            "up -e llama_cpp_port=99999 -e llama_cpp_wheel_version=latest",
+            "llama_cpp_port is '99999', expected a whole number from 1 to 65535; "
+            "llama_cpp_wheel_version is 'latest', expected a version",
+        ),
+        (
+            "up --engine ollama -e ollama_port=0 -e ollama_gpu_layers=al -e ollama_version=newest",
+            "ollama_version is 'newest', expected a version, such as 1.2.3; "
+            "ollama_port is '0', expected a whole number from 1 to 65535; "
+            "ollama_gpu_layers is 'al' (did you mean all?)",
+        ),
+        ("prepare -e nvidia_driver_branch=newest", "nvidia_driver_branch is 'newest', expected a whole number"),
+        ("prepare -e nvidia_driver_install_method=nvdia", "(did you mean nvidia? choices: "),
+        ("""prepare -e {"dsdeploy_prepare_roles":["cuda_tolkit"]}""", "Got no match for: cuda_tolkit"),
+        ("status --engine lama_cpp", "there is no engine lama_cpp; did you mean llama_cpp?"),
+        ("ask --engine vlm Why?", "there is no engine vlm; did you mean vllm?"),
+        ("ask -e dsdeploy_answer_timeout=x Why?", "dsdeploy_answer_timeout is 'x', expected a whole number"),
+        ("down --engine vlm", "there is no engine vlm; did you mean vllm?"),
+        ("down -e dsdeploy_purge=maybe", "dsdeploy_purge is not true or false"),
+        ("model verify no-such-model", "model no-such-model is not in the store"),
+        ("model prune -e model_prune_unused=maybe", "model_prune_unused is not true or false"),
+    ],
+)
+def test_a_value_that_cannot_be_meant(run: Run, words: str, said: str) -> None:
+    code, told = run(*words.split(" "))
+    assert said in refusal(told)
+    assert code == 2
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "status"])
+def test_a_misspelt_variable_on_the_command_line_is_refused(run: Run, verb: str) -> None:
+    code, told = run(*verb.split(), "-e", "vllm_venv_max_modle_len=4096")
+    said = "vllm_venv_max_modle_len is no variable of dsdeploy; did you mean vllm_venv_max_model_len?"
+    assert refusal(told) == said
+    assert code == 2
+    # Before the host is asked for anything.
+    assert not told[-1]["hosts"]["here"]["changed_tasks"]
+
+
+def test_a_misspelt_variable_of_the_inventory_is_one_warning_a_run(run: Run) -> None:
+    mine = {"llama_cpp_contxt": 4096, "model_team": "us", "_llama_cpp_x": 1, "dsdeploy_prepare_host": True}
+    code, told = run("up", "-t", "prepare,preflight", **mine)
+    assert code == 0
+    warned = [line["text"] for line in told if line["event"] == "warning" and "no variable" in line["text"]]
+    assert len(warned) == 1
+    assert warned[0].startswith(
+        "llama_cpp_contxt is no variable of dsdeploy; did you mean llama_cpp_context?; model_team is"
+    )
+    assert "_llama_cpp_x" not in warned[0]
+    # What only reads does not nag.
+    code, told = run("status", **mine)
+    assert (code, [line for line in told if line["event"] == "warning"]) == (0, [])
+
+
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars: {model_written: 1}
+  tasks:
+    - ansible.builtin.set_fact: {model_noted: 1}
+    - ansible.builtin.debug: {msg: x}
+      register: model_registered
+    - dsdeploy.llm.variable_check:
+      register: found
+    - ansible.builtin.assert:
+        that: found.unknown == ['model_written']
+"""
+
+
+def test_what_the_run_itself_notes_is_no_misspelt_variable(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(PLAY)
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "play.yml"],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections")},
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [("preflight", ["preflight"]), ("model", ["model"]), ("install", ["preflight", "model", "install"])],
+)
+def test_the_summary_knows_the_stages(run: Run, tags: str, said: list[str]) -> None:
+    code, told = run("up", "-t", tags)
+    assert code == 0
+    assert told[-1]["hosts"]["here"]["stages"] == said

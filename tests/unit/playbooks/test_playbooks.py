@@ -1,0 +1,55 @@
+"""What the playbooks promise: one run at a time, and nothing that is forgotten half-way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
+# What only reads may be run at any time.
+READ_ONLY = {"ask", "logs", "model_list", "status"}
+IMPORT = "ansible.builtin.import_role"
+
+
+def plays(name: str) -> list[dict[str, Any]]:
+    return [play for play in yaml.safe_load((PLAYBOOKS / name).read_text(encoding="utf-8")) if "hosts" in play]
+
+
+def without_tags(task: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in task.items() if key not in ("name", "tags")}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if path.stem not in READ_ONLY))
+def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
+    for play in plays(name):
+        variables, lock, work = play["tasks"]
+        assert without_tags(variables) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "variables"}}
+        assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "lock"}}
+        assert set(without_tags(work)) == {"block", "always"}
+        unlock = work["always"][-1]
+        assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "unlock"}}
+        # What is selected by a tag must not run without the lock, nor leave it behind.
+        assert variables.get("tags") == lock.get("tags") == unlock.get("tags")
+        # The lock is root's.
+        assert play["become"] is True
+
+
+@pytest.mark.parametrize("name", sorted(READ_ONLY))
+def test_what_only_reads_checks_its_variables_and_waits_for_nobody(name: str) -> None:
+    (play,) = plays(f"{name}.yml")
+    first = play["tasks"][0]["ansible.builtin.include_role"]
+    assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm.dsdeploy", "variables")
+    assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
+
+
+def test_the_record_of_a_deployment_goes_last() -> None:
+    """What a purge that was cut has left is known from the record."""
+    path = PLAYBOOKS.parent / "roles" / "service" / "tasks" / "absent.yml"
+    tasks = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert ["/deployments/" in str(task) for task in tasks] == [False] * (len(tasks) - 1) + [True]
+    (play,) = plays("down.yml")
+    names = [task["name"] for task in play["tasks"][-1]["block"]]
+    assert names.index("Down | Remove the engine") < names.index("Down | Remove the service")

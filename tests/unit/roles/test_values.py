@@ -1,0 +1,51 @@
+"""Ranges of numbers are said once, and refused with exit code 2 before anything is done: every number that a role takes
+is in a value_check of its preflight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = Path(__file__).parents[3] / "roles"
+# By role, the tasks that are its preflight. Engines whose parameters are a table have that checked (engine_parameters).
+PREFLIGHT = {
+    "dsdeploy": "variables",
+    "model": "resolve",
+    "llama_cpp": "preflight",
+    "ollama": "preflight",
+    "nvidia_driver": "preflight",
+    "cuda_toolkit": "preflight",
+    "gpu_monitor": "preflight",
+}
+CHECK = "dsdeploy.llm.value_check"
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def checked(role: str) -> set[str]:
+    tasks = load(ROLES / role / "tasks" / f"{PREFLIGHT[role]}.yml")
+    return {str(value["name"]) for task in tasks if CHECK in task for value in task[CHECK]["values"]}
+
+
+@pytest.mark.parametrize("role", PREFLIGHT)
+def test_every_number_has_its_range(role: str) -> None:
+    options = load(ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    numbers = {name for name, option in options.items() if option["type"] in ("int", "float")}
+    assert numbers <= checked(role)
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("ollama", {"ollama_version", "ollama_gpu_layers"}),
+        ("llama_cpp", {"llama_cpp_wheel_version", "llama_cpp_source_version", "llama_cpp_gpu_layers"}),
+        ("nvidia_driver", {"nvidia_driver_version", "nvidia_driver_branch"}),
+    ],
+)
+def test_versions_and_numbers_that_are_text_are_checked_too(role: str, names: set[str]) -> None:
+    assert names <= checked(role)
