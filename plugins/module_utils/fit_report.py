@@ -47,14 +47,16 @@ def check(entry, nvidia_smi, request=None, ram_free_mib=None, users=()):
 def alternatives(catalog, entry, engine, nvidia_smi, request=None, ram_free_mib=None, users=(), most=4):
     """Names of other models of the catalog that ``engine`` serves and that fit, the largest first.
 
-    The asked-for parallel layout is left open, because another model may need another one.
+    The layout that is asked for is left open, and the context is no longer than the other model's own.
     """
     request = (request or Request())._replace(tensor_parallel=0, pipeline_parallel=1, gpu_layers=-1)
     found = []
     for name, other in catalog.items():
         if name == entry.get("name") or engine not in other.get("engines", []) or name.startswith("tiny-"):
             continue
-        plan = check(dict(other, name=name), nvidia_smi, request, ram_free_mib, users)
+        longest = (other.get("architecture") or {}).get("context") or request.context
+        fitting = request._replace(context=min(request.context, longest))
+        plan = check(dict(other, name=name), nvidia_smi, fitting, ram_free_mib, users)
         if plan["verdict"] == "fits":
             found.append((model_shape.from_catalog(dict(other, name=name)).weight_bytes, name))
     return [name for _size, name in sorted(found, reverse=True)[:most]]

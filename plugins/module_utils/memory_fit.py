@@ -23,6 +23,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model_shape import nu
 GIB = 1024**3
 MIB = 1024**2
 
+GPUS_OF_A_HOST = 8
+LARGEST_GPU = 288 * GIB  # that is sold today (B300, MI355X): what needs a larger one needs more of them
+
 
 class Gpu(NamedTuple):
     index: int
@@ -233,12 +236,31 @@ def _what_would_fit(shape, gpu, request, size, stages, fit):
         smaller = _fit(shape, gpu.total, request._replace(kv_bytes=1.0), size, stages)
         if smaller["left_high"]["value"] >= 0:
             lines.append("a KV cache in fp8 (%d bytes a token)" % smaller["kv_bytes_per_token"]["value"])
-    stages_needed = _more_stages(shape, gpu, request, size)
-    if stages_needed:
-        lines.append("%d of these GPUs (TP %d × PP %d)" % (size * stages_needed, size, stages_needed))
-    need = fit["weights"]["value"] + fit["overhead_high"]["value"] + fit["kv"]["value"]
-    lines.append("%d GPUs of at least %s" % (size * stages, gib(need / request.utilization)))
+    more = _more_of_them(shape, gpu, request, size)
+    if more:
+        lines.append("%d of these GPUs (TP %d × PP %d)" % (more[0] * more[1], more[0], more[1]))
+    need = (fit["weights"]["value"] + fit["overhead_high"]["value"] + fit["kv"]["value"]) / request.utilization
+    if need <= LARGEST_GPU:
+        lines.append("%d GPUs of at least %s" % (size * stages, gib(need)))
     return lines
+
+
+def _more_of_them(shape, gpu, request, size):
+    """``(tensor-parallel size, pipeline stages)`` with the fewest such GPUs on which it fits, or ``None``.
+
+    The size that is asked for, or up to what a host usually holds, 8; of equal ones the one with fewer stages.
+    """
+    sizes = [size] if request.tensor_parallel else tensor_parallel_sizes(shape, max(size, GPUS_OF_A_HOST))
+    layouts = []
+    for tensor in sizes:
+        stages = _more_stages(shape, gpu, request, tensor)
+        # Only a host that is full gets a second one.
+        if stages and (stages == 1 or tensor == max(sizes)):
+            layouts.append((tensor * stages, stages, tensor))
+    if not layouts:
+        return None
+    _gpus, stages, tensor = min(layouts)
+    return tensor, stages
 
 
 def _more_stages(shape, gpu, request, size, most=8):
