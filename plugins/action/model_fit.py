@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
             result.update(
                 failed=True,
                 msg="; ".join(fit["problems"]),
-                hint="would fit: %s" % "; ".join(hint),
+                hint="would fit: %s" % "; ".join(hint) if hint else "",
                 error_kind="preflight",
             )
         return result

@@ -52,22 +52,16 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False):
 def alternatives(catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, most=4):
     """Names of other models of the catalog that ``engine`` serves and that fit, the largest first.
 
-    The asked-for parallel layout is left open, because another model may need another one.
+    The layout that is asked for is left open, and the context is no longer than the other model's own.
     """
     request = (request or Request())._replace(tensor_parallel=0, pipeline_parallel=1, gpu_layers=-1)
     found = []
     for name, other in catalog.items():
         if name == entry.get("name") or engine not in other.get("engines", []) or name.startswith("tiny-"):
             continue
-        longest = other.get("architecture", {}).get("context") or request.context
-        plan = check(
-            dict(other, name=name),
-            nvidia_smi,
-            request._replace(context=min(request.context, longest)),
-            memory,
-            users,
-            on_cpu,
-        )
+        longest = (other.get("architecture") or {}).get("context") or request.context
+        fitting = request._replace(context=min(request.context, longest))
+        plan = check(dict(other, name=name), nvidia_smi, fitting, memory, users, on_cpu)
         if plan["verdict"] == "fits":
             found.append((model_shape.from_catalog(dict(other, name=name)).weight_bytes, name))
     return [name for _size, name in sorted(found, reverse=True)[:most]]

@@ -24,6 +24,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model_shape import nu
 GIB = 1024**3
 MIB = 1024**2
 
+GPUS_OF_A_HOST = 8
+LARGEST_GPU = 288 * GIB  # that is sold today (B300, MI355X): what needs a larger one needs more of them
+
 
 class Gpu(NamedTuple):
     index: int
@@ -237,9 +240,6 @@ def plan_parallel(shape, gpus, request):
     return result
 
 
-LARGEST_GPU = 288 * 10**9  # bytes: NVIDIA B300, the largest that is sold; estimated need beyond it is no advice
-
-
 def _what_would_fit(shape, gpu, request, size, stages, fit):
     """Lines: a shorter context, a smaller cache, more of these GPUs, or larger ones."""
     lines = []
@@ -249,7 +249,7 @@ def _what_would_fit(shape, gpu, request, size, stages, fit):
         smaller = _fit(shape, gpu.total, request._replace(kv_bytes=1.0), size, stages)
         if smaller["left_high"]["value"] >= 0:
             lines.append("a KV cache in fp8 (%d bytes a token)" % smaller["kv_bytes_per_token"]["value"])
-    more = _more_gpus(shape, gpu, request)
+    more = _more_of_them(shape, gpu, request, size)
     if more:
         lines.append("%d of these GPUs (TP %d × PP %d)" % (more[0] * more[1], more[0], more[1]))
     need = (fit["weights"]["value"] + fit["overhead_high"]["value"] + fit["kv"]["value"]) / request.utilization
@@ -258,83 +258,33 @@ def _what_would_fit(shape, gpu, request, size, stages, fit):
     return lines
 
 
-def _more_gpus(shape, gpu, request, most=8):
-    """``(tensor parallel, pipeline parallel)`` of the fewest such GPUs on which it fits even at high overhead.
+def _more_of_them(shape, gpu, request, size):
+    """``(tensor-parallel size, pipeline stages)`` with the fewest such GPUs on which it fits, or ``None``.
 
-    Hosts have up to 8 GPUs. Tensor parallelism stays within a host; further hosts become pipeline stages (vLLM,
-    parallelism and scaling), at most ``most``. ``None`` where that is not enough.
+    The size that is asked for, or up to what a host usually holds, 8; of equal ones the one with fewer stages.
     """
-    sizes = tensor_parallel_sizes(shape, 8)
-    layouts = [(size, 1) for size in sizes] + [(sizes[-1], stages) for stages in range(2, most + 1)]
-    for size, stages in layouts:
+    sizes = [size] if request.tensor_parallel else tensor_parallel_sizes(shape, max(size, GPUS_OF_A_HOST))
+    layouts = []
+    for tensor in sizes:
+        stages = _more_stages(shape, gpu, request, tensor)
+        # Only a host that is full gets a second one.
+        if stages and (stages == 1 or tensor == max(sizes)):
+            layouts.append((tensor * stages, stages, tensor))
+    if not layouts:
+        return None
+    _gpus, stages, tensor = min(layouts)
+    return tensor, stages
+
+
+def _more_stages(shape, gpu, request, size, most=8):
+    """Fewest pipeline stages of ``size`` such GPUs on which it fits even at high overhead, or ``None``.
+
+    Tensor parallelism stays within a host; further hosts become pipeline stages (vLLM, parallelism and scaling).
+    """
+    for stages in range(1, most + 1):
         if _fit(shape, gpu.total, request, size, stages)["left_low"]["value"] >= 0:
-            return size, stages
+            return stages
     return None
-
-
-# --- all in the host's memory (vLLM and SGLang on the CPU) -------------------------------------------
-
-# What an engine's processes take besides weights and cache. Measured with a model of no size: vLLM 0.32.0 2.4 GB, of
-# which 1 GiB is cache, SGLang 0.4.3.post2 2.1 GB.
-HOST_OVERHEAD = 3 * GIB // 2
-
-
-def plan_host(shape, ram_free, request):
-    """Plan for vLLM and SGLang on the CPU.
-
-    Two bounds: all that the engine takes, and the share (``utilization``) that SGLang gives to weights and cache.
-
-    :param ram_free: bytes of host memory that may be taken; ``None``: unknown, not checked.
-    :returns: ``verdict`` (fits, no), ``problems``, ``would_fit`` (lines), ``host`` (`number` values in bytes),
-        ``largest_context`` (`number`, tokens).
-    """
-    size = max(1, request.tensor_parallel)
-    ranks = size * request.pipeline_parallel
-    weights = weights_per_gpu(shape, size)["value"] * size
-    token = model_shape.kv_bytes_per_token_per_gpu(shape, request.kv_bytes, size)["value"] * size * request.sequences
-    kv = request.kv_space * ranks or token * request.context
-    overhead = HOST_OVERHEAD * ranks
-    problems, would_fit = [], []
-    if request.context > shape.context > 0:
-        problems.append("a context of %d tokens is longer than the model's %d" % (request.context, shape.context))
-    room = kv
-    if request.kv_space and token * request.context > kv:
-        problems.append(
-            "%s: a sequence of %d tokens takes %s of KV cache, %s are set aside for it"
-            % (shape.name, request.context, gib(token * request.context / ranks), gib(request.kv_space))
-        )
-        would_fit.append("a KV cache of %s" % gib(token * request.context / ranks))
-    if ram_free is not None:
-        limit = int(min(ram_free - overhead, ram_free * request.utilization))
-        room = kv if request.kv_space else max(0, limit - weights)
-        what = "%s does not fit into the memory of this host: weights %s + KV %s" % (shape.name, gib(weights), gib(kv))
-        if weights + kv + overhead > ram_free:
-            total = weights + kv + overhead
-            problems.append("%s + engine %s are %s, %s can be had" % (what, gib(overhead), gib(total), gib(ram_free)))
-        elif weights + kv > limit:
-            problems.append(
-                "%s are %s, %s may be taken: a share of %.2f of %s"
-                % (what, gib(weights + kv), gib(limit), request.utilization, gib(ram_free))
-            )
-            share = (weights + kv) / float(ram_free)
-            would_fit.append("a share of the memory of at least %.2f" % (int(share * 100 + 1) / 100.0))
-        if weights + kv > limit:
-            need = max(weights + kv + overhead, int((weights + kv) / request.utilization))
-            would_fit.append("a host that has %s to give" % gib(need))
-    longest = min(room // token, shape.context or room // token)
-    if problems and 1024 <= longest < request.context:
-        would_fit.insert(0, "a context of at most %d tokens" % longest)
-    return {
-        "verdict": "no" if problems else "fits",
-        "problems": problems,
-        "would_fit": would_fit,
-        "host": {
-            "weights": number(weights, shape.weight_label, "all of them"),
-            "kv": number(kv, "exact", "what is set aside" if request.kv_space else "%d bytes a token" % token),
-            "overhead": number(overhead, "measured", "an engine with a model of no size"),
-        },
-        "largest_context": number(longest, "estimated", "memory left for the KV cache / KV of a token"),
-    }
 
 
 # --- whole layers on devices (llama.cpp) ------------------------------------------------------------

@@ -95,6 +95,8 @@ state:
 
 import glob
 import os
+import re
+import signal
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,6 +110,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import 
 
 # Seconds a new supervisord may take until it listens, or an old one until it is gone.
 DAEMON_START = 15
+# Seconds that workers may outlive the main process of a service that was stopped.
+LEFT_WAIT = 10
+# As role service writes them: the program's line, and the file in that directory that every start leaves.
+DIRECTORY, GROUP_FILE = "directory=", ".group"
 
 
 def plan(wanted: str, state: dict, started_with: str, revision: str, enabled: bool, reload: bool) -> list:
@@ -226,6 +232,9 @@ class Supervisor:
             if action == "stop":
                 return
             self.start_daemon()
+        if action == "stop":
+            self.stop()
+            return
         if action in ("start", "restart"):
             # `update` restarts what changed and starts what is new; it leaves alone what runs or was stopped as it is.
             before = self.state()["pid"]
@@ -238,6 +247,23 @@ class Supervisor:
         if rc and "ERROR (spawn error)" not in said and "ERROR (abnormal termination)" not in said:
             self.module.fail_json(msg="supervisorctl %s %s: %s" % (action, self.name, said), error_kind="service")
 
+    def stop(self) -> None:
+        """Stop it with all that it has started: supervisord waits for the main process alone."""
+        rc, said = self.supervisorctl("stop", self.name)
+        if rc:
+            self.module.fail_json(msg="supervisorctl stop %s: %s" % (self.name, said), error_kind="service")
+        end_group(self.group())
+
+    def group(self) -> str:
+        """What it noted at its start, its process group and session; empty where it noted nothing."""
+        try:
+            with open(self.program, encoding="utf-8") as handle:
+                directory = next((line[len(DIRECTORY) :] for line in handle if line.startswith(DIRECTORY)), "")
+            with open(os.path.join(directory.strip(), GROUP_FILE), encoding="utf-8") as handle:
+                return handle.read().strip()
+        except OSError:
+            return ""
+
     def shut_down(self) -> None:
         self.supervisorctl("shutdown")
         deadline = time.monotonic() + DAEMON_START
@@ -249,6 +275,37 @@ class Supervisor:
     def forget(self) -> None:
         if self.daemon_runs():
             self.supervisorctl("update", self.name)
+
+
+def group_members(group: str) -> list:
+    """Process ids of a process group; ``group`` is its number and that of its session, "71 12"."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as handle:
+                pid, _name, rest = re.match(r"(\d+) \((.*)\) (.*)", handle.read(), re.S).groups()
+        except (OSError, AttributeError):
+            continue  # it has ended
+        state, _parent, number, session = rest.split()[:4]
+        if state != "Z" and "%s %s" % (number, session) == group:
+            found.append(int(pid))
+    return found
+
+
+def end_group(group: str, wait: float = LEFT_WAIT) -> None:
+    """Wait until nothing of a process group is left; after ``wait`` seconds kill what is."""
+    deadline = time.monotonic() + wait
+    while group and time.monotonic() < deadline + LEFT_WAIT:
+        members = group_members(group)
+        if not members:
+            return
+        if time.monotonic() >= deadline:
+            for pid in members:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass  # it has ended
+        time.sleep(0.1)
 
 
 def started_revision(path: str | None) -> str:

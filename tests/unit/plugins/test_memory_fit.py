@@ -145,13 +145,31 @@ def test_fp8_is_refused_with_what_it_would_take():
     assert fit_report.alternatives(CATALOG, entry("deepseek-r1"), "vllm", H800)[0] == "deepseek-r1-awq"
 
 
-def test_a_model_for_hosts_is_refused_on_one_gpu_with_the_hosts_that_it_takes():
-    plan = fit_report.check(entry("deepseek-r1"), dict(H800, gpus=H800["gpus"][:1]), Request())
+def test_r1_on_one_gpu_is_answered_with_hosts_full_of_them_and_with_smaller_models():
+    one = dict(H800, gpus=H800["gpus"][:1])
+    request = Request(context=163840)
+    plan = fit_report.check(entry("deepseek-r1"), one, request)
+    assert plan["verdict"] == "no"
+    # Not one GPU of 735 GiB, which nobody sells.
     assert plan["would_fit"] == ["16 of these GPUs (TP 8 × PP 2)"]
-    plan = fit_report.check(
-        entry("deepseek-r1-distill-qwen-32b"), dict(H800, gpus=H800["gpus"][:1]), Request(sequences=8)
-    )
+    # At a context that they have themselves.
+    smaller = fit_report.alternatives(CATALOG, entry("deepseek-r1"), "vllm", one, request)
+    assert smaller[0] == "deepseek-r1-distill-qwen-14b"
+
+
+def test_one_larger_gpu_is_named_where_there_is_one():
+    one = dict(H800, gpus=H800["gpus"][:1])
+    plan = fit_report.check(entry("deepseek-r1-distill-qwen-32b"), one, Request(sequences=8))
     assert plan["would_fit"][-2:] == ["2 of these GPUs (TP 2 × PP 1)", "1 GPU of at least 93.8 GiB"]
+
+
+def test_a_model_that_needs_two_gpus_is_not_sent_to_a_full_host():
+    one = dict(H800, gpus=H800["gpus"][:1])
+    plan = fit_report.check(entry("deepseek-r1-distill-llama-70b"), one)
+    assert plan["would_fit"][0] == "4 of these GPUs (TP 4 × PP 1)"
+    # A size that is asked for is kept.
+    plan = fit_report.check(entry("deepseek-r1-distill-llama-70b"), one, Request(tensor_parallel=1))
+    assert "3 of these GPUs (TP 1 × PP 3)" in plan["would_fit"]
 
 
 def test_28_heads_at_tp_8_is_refused_with_the_sizes_that_work():

@@ -105,7 +105,7 @@ def test_the_seed_s_command_is_possible_and_warned_of():
         "vllm_venv_enforce_eager",
         "vllm_venv_trust_remote_code",
     ]
-    assert "9.5 times" in warnings[0]
+    assert "4.7 times" in warnings[0]
 
 
 def test_credentials_for_every_origin_are_warned_of():

@@ -1,0 +1,83 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What vLLM's role makes of a host with GPUs, with and without a CUDA toolkit."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_parameters
+
+sys.path.insert(0, str(Path(__file__).parent))
+from resolve import ROLES, resolve
+
+CATALOG = yaml.safe_load((ROLES / "model/defaults/main/catalog.yml").read_text(encoding="utf-8"))["model_catalog"]
+GPU = {"nvidia_smi": {"status": "ok", "driver_version": "1", "cuda_version": "13.0", "gpus": [{"index": 0}]}}
+
+
+def environment(nvcc="", release="13.0", **inventory):
+    said = f"{nvcc}\nCuda compilation tools, release {release}, V{release}.88" if nvcc else ""
+    known = {
+        "dsdeploy_model_files": {"name": "it", "path": "/models/it", "bytes": 1, "files": [], "format": "safetensors"},
+        "dsdeploy_model_entry": {"name": "it"},
+        "_vllm_venv_nvcc_said": {"stdout": said, "stdout_lines": said.splitlines()},
+        "_vllm_venv_files": str(ROLES / "vllm_venv/files"),
+        **inventory,
+    }
+    return resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_profile_environment[_vllm_venv_profile]", GPU, **known)
+
+
+def test_the_release_s_own_programs_are_found_and_the_host_s_nvcc():
+    # FlashInfer runs ninja, which is in the release, by its name alone.
+    found = environment("/usr/local/cuda/bin/nvcc")
+    assert found["PATH"].split(":")[:2] == ["/opt/dsdeploy/vllm/current/bin", "/usr/local/cuda/bin"]
+    assert "/usr/bin" in found["PATH"].split(":")
+    assert found["CUDA_HOME"] == "/usr/local/cuda"
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in found
+
+
+def test_deepgemm_is_off_unless_the_user_wants_it():
+    # On an H100 R1's shapes were not served after 8 minutes with it.
+    assert environment("/usr/local/cuda/bin/nvcc")["VLLM_USE_DEEP_GEMM"] == "0"
+
+
+@pytest.mark.parametrize("lock", sorted(ROLES.glob("*/files/locks/*.lock")), ids=lambda path: path.name)
+def test_no_two_packages_of_a_lock_bring_the_same_files(lock):
+    # cuda-python before 12.8 has files of its own in cuda/bindings; on an H100 one of two installations did not start.
+    pins = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.M))
+    if "cuda-bindings" in pins and "cuda-python" in pins:
+        assert tuple(int(part) for part in pins["cuda-python"].split(".")[:2]) >= (12, 8)
+
+
+def test_the_tiny_model_has_heads_that_vllm_has_attention_for_on_gpus():
+    shape = CATALOG["tiny-deepseek-v3"]["architecture"]
+    r1 = CATALOG["deepseek-r1"]["architecture"]
+    for name in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"):
+        assert shape[name] == r1[name]
+
+
+@pytest.mark.parametrize(("nvcc", "release"), [("", ""), ("/usr/bin/nvcc", "12.4")])
+def test_without_nvcc_of_its_cuda_it_does_without_flashinfer_s_sampler(nvcc, release):
+    found = environment(nvcc, release)
+    assert found["PATH"].startswith("/opt/dsdeploy/vllm/current/bin:/usr/local/sbin:")
+    assert "CUDA_HOME" not in found
+    assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+
+
+@pytest.mark.parametrize(("version", "expected"), [("0.19.1", 0.9), ("0.32.0", 0.92)])
+def test_the_plan_uses_the_share_of_memory_that_the_version_takes(version, expected):
+    found = resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_utilization", GPU, vllm_venv_version=version)
+    assert float(found) == expected
+
+
+def test_kernels_for_gpus_are_compiled_by_a_cxx_compiler():
+    assert resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_packages", GPU) == ["g++", "python3-dev"]
+
+
+def test_r1_is_served_without_a_variable_that_vllm_no_longer_knows():
+    recipes = CATALOG["deepseek-r1"]["recipes"]["vllm"]
+    assert "environment" not in engine_parameters.recipe_of(recipes, "0.32.0")
+    assert "environment" in engine_parameters.recipe_of(recipes, "0.19.1")
