@@ -93,3 +93,31 @@ def test_two_hosts_serve_r1_in_fp8_together(host, rank):
     assert "--tensor-parallel-size 16" in line
     assert f"--nnodes 2 --node-rank {rank} --dist-init-addr 10.0.0.1:5000" in line
     assert "--quantization" not in line
+
+
+NVCC = "/usr/local/cuda/bin/nvcc"
+
+
+def said_by_nvcc(version):
+    return {"stdout": f"{NVCC}\nCuda compilation tools, release {version}, V{version}.1", "stdout_lines": [NVCC, "..."]}
+
+
+def test_on_gpus_it_finds_what_it_compiles_its_kernels_with():
+    files = str(ROLES / "sglang/files")
+    environment = of(
+        "_sglang_profile_environment", gpus(1, "13.0"), _sglang_nvcc_said=said_by_nvcc("13.0"), _sglang_files=files
+    )["cuda"]
+    # ninja is one of the release's own programs, and called by its name.
+    assert environment["PATH"].startswith("/opt/dsdeploy/sglang/current/bin:/usr/local/cuda/bin:")
+    assert environment["PATH"].endswith(":/sbin:/bin")
+    assert environment["CUDA_HOME"] == "/usr/local/cuda"
+
+
+@pytest.mark.parametrize(
+    ("driver", "nvcc", "serves"),
+    [("13.0", "13.0", True), ("13.0", "12.4", False), ("12.4", "12.8", True), ("13.0", None, False)],
+)
+def test_nvcc_of_another_cuda_does_not_serve(driver, nvcc, serves):
+    said = said_by_nvcc(nvcc) if nvcc else {"stdout": "", "stdout_lines": []}
+    files = str(ROLES / "sglang/files")
+    assert of("_sglang_nvcc_serves", gpus(1, driver), _sglang_nvcc_said=said, _sglang_files=files) is serves
