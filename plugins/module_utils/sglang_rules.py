@@ -89,10 +89,14 @@ def _of_hosts(values: Values, facts: Dict[str, Any], prefix: str) -> List[str]:
     if tensor * pipeline % nodes:
         lines.append("nnodes: TP %d × PP %d cannot be spread evenly over %d hosts" % (tensor, pipeline, nodes))
     have = facts["gpus"] * nodes
-    if facts.get("profile") == "cuda" and tensor * pipeline * copies > have:
+    # That a host has none at all is the role's to say.
+    if facts.get("profile") == "cuda" and have and tensor * pipeline * copies > have:
         lines.append(
-            "tensor_parallel_size %d × pipeline %d × data %d needs %d GPUs, %d host(s) of this kind have %d"
-            % (tensor, pipeline, copies, tensor * pipeline * copies, nodes, have)
+            "tensor_parallel_size %d × pipeline %d × data %d needs %d GPUs, %s %d"
+            % (
+                *(tensor, pipeline, copies, tensor * pipeline * copies),
+                *("this host has" if nodes == 1 else "%d hosts of this kind have" % nodes, have),
+            )
         )
     return lines
 

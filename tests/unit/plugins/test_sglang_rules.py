@@ -31,7 +31,12 @@ def check(values, name="deepseek-r1-awq", **facts):
         (
             {"tensor_parallel_size": 8, "data_parallel_size": 2},
             {},
-            "sglang_tensor_parallel_size 8 × pipeline 1 × data 2 needs 16 GPUs, 1 host(s) of this kind have 8",
+            "sglang_tensor_parallel_size 8 × pipeline 1 × data 2 needs 16 GPUs, this host has 8",
+        ),
+        (
+            {"tensor_parallel_size": 16, "nnodes": 2},
+            {"hosts": 2, "gpus": 4, "name": "deepseek-r1"},
+            "sglang_tensor_parallel_size 16 × pipeline 1 × data 1 needs 16 GPUs, 2 hosts of this kind have 8",
         ),
         (
             {"tensor_parallel_size": 16, "nnodes": 2},
@@ -164,3 +169,7 @@ def test_the_recipes_of_the_catalog_hold(name, version):
     assert engine_parameters.check_values(TABLE, values, "sglang") == []
     assert engine_parameters.check_version(TABLE, values, "sglang", "SGLang", version) == []
     assert check(values, name, version=version, hosts=values.get("nnodes") or 1) == ([], [])
+
+
+def test_a_host_without_gpus_is_refused_by_the_role_alone():
+    assert check({"tensor_parallel_size": 1}, gpus=0) == ([], [])
