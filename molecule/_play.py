@@ -6,15 +6,19 @@ import re
 import subprocess
 from pathlib import Path
 
+import testinfra
+import yaml
+
 CHECKOUT = Path(__file__).parents[1]
 
 
 def play(host, playbook, *arguments, fails=False):
-    """Run playbooks/`playbook`.yml, or the file of that path, over this host alone; returns what it wrote."""
+    """Run playbooks/`playbook`.yml, or the file of that path, over this host alone, or over all of them where it is
+    None; returns what it wrote."""
     run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
     path = playbook if "/" in str(playbook) else f"playbooks/{playbook}.yml"
     command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], path]
-    command += ["--limit", host.backend.get_hostname(), *arguments]
+    command += [*(["--limit", host.backend.get_hostname()] if host else []), *arguments]
     environment = dict(
         os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_COLLECTIONS_PATH=str(CHECKOUT / ".collections")
     )
@@ -39,3 +43,19 @@ def deploy(host, fails=False, **variables):
 def changes(host, **variables):
     """The number of changes of another run."""
     return int(re.findall(r"changed=([0-9]+)", deploy(host, **variables))[-1])
+
+
+def hosts():
+    """All of the scenario, by name."""
+    scenario = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text(encoding="utf-8"))
+    names = [platform["name"] for platform in scenario["platforms"]]
+    config = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/ssh_config"
+    return {name: testinfra.get_host(f"ssh://{name}", ssh_config=config) for name in names}
+
+
+def deploy_all(pid_of, **variables):
+    """Run the main playbook again over all hosts at once; by host `(number of changes, process before, after)`."""
+    before = {name: pid_of(host) for name, host in hosts().items()}
+    said = play(None, "deepseek_r1", "-e", json.dumps(variables))
+    changed = dict(re.findall(r"^(\S+) +: ok=.* changed=([0-9]+)", said, re.M))
+    return {name: (int(changed[name]), before[name], pid_of(host)) for name, host in hosts().items()}

@@ -1,4 +1,5 @@
-"""Make what the scenario downloads: the stand-in's release archive, and a split model with its entry of the catalog.
+"""Make what the scenario downloads: the stand-in's release archive, and a split model with its entry of the catalog;
+in mirror.tar as a mirror has them.
 
 usage: make_release.py DIR
 """
@@ -6,6 +7,7 @@ usage: make_release.py DIR
 import hashlib
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 TESTS = Path(__file__).parents[2] / "tests"
@@ -29,3 +31,8 @@ entry = {
     "files": files,
 }
 (directory / "catalog.json").write_text(json.dumps({"split": entry}), encoding="utf-8")
+with tarfile.open(directory / "mirror.tar", "w") as mirror:
+    mirror.add(split, "split")
+    for path in directory.glob("ollama-linux-*"):
+        url = f"https:/github.com/ollama/ollama/releases/download/v{standin_ollama.VERSION}/{path.name}"
+        mirror.add(path, url)

@@ -3,7 +3,6 @@
 import json
 
 from _ollama import MODEL, SERVICE, call, loaded, pid_of, show
-from _play import changes
 
 
 def test_it_answers_on_loopback_only(host):
@@ -44,12 +43,3 @@ def test_its_record_tells_what_it_is(host):
     record = json.loads(host.file("/etc/dsdeploy/deployments/ollama.json").content_string)
     assert (record["api"], record["device"], record["user"]) == ("ollama", "cpu", SERVICE)
     assert (record["model"], record["endpoint"]) == (MODEL, "http://127.0.0.1:11434")
-
-
-def test_a_changed_environment_restarts_once(host):
-    before = pid_of(host)
-    assert changes(host, ollama_keep_alive="10m") > 0
-    changed = pid_of(host)
-    assert changed != before
-    assert changes(host, ollama_keep_alive="10m") == 0
-    assert pid_of(host) == changed

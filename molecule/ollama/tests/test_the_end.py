@@ -2,12 +2,18 @@
 
 import json
 
+import pytest
 from _ollama import MODEL, SERVICE
 from _play import play
 
 
-def test_purge(host):
-    play(host, "down", "-e", json.dumps({"dsdeploy_purge": True, "dsdeploy_purge_models": [MODEL]}))
+@pytest.fixture(scope="session")
+def purged():
+    """Both hosts at once."""
+    play(None, "down", "-e", json.dumps({"dsdeploy_purge": True, "dsdeploy_purge_models": [MODEL]}))
+
+
+def test_purge(host, purged):
     assert not host.socket("tcp://127.0.0.1:11434").is_listening
     for path in ("/opt/dsdeploy/ollama", "/data/ollama/env", "/etc/dsdeploy/deployments/ollama.json"):
         assert not host.file(path).exists

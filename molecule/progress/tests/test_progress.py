@@ -96,7 +96,8 @@ def test_json_lines(play, host):
     assert (last["host"], last["task"], last["what"], last["total"], last["unit"]) == (
         "progress", "Count", "count", 40000, "B",
     )  # fmt: skip
-    assert 8000 < last["rate"] < 11000 and last["done"] >= 20000 and last["eta_s"] <= 2
+    # 10000 a second on an idle machine.
+    assert 4000 < last["rate"] < 11000 and last["done"] >= 20000 and last["eta_s"] <= 4
     done = [report["done"] for _when, report in reports]
     assert done == sorted(set(done))
     assert left(host) == []
