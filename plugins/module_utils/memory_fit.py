@@ -139,13 +139,16 @@ def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel
 def overhead_range(shape):
     """``(low, high)`` bytes per GPU for activations, CUDA graphs, NCCL and the CUDA context.
 
-    3 to 10 GiB for R1 (hidden 7168), less for narrower models. Sources: open-r1 PR 43 (10 GB for graphs),
-    vLLM issue 54677 (4 GiB between versions). An engine's own start-up profile is the truth.
+    3 to 10 GiB at R1's width (hidden 7168), less for narrower models; to 20 GiB with experts. Sources: open-r1 PR 43
+    (10 GB for graphs), vLLM issue 54677 (4 GiB between versions); for R1's shapes on an H100 vLLM 0.32.0 set 19.67 GiB
+    aside, of which 12.37 were its own estimate of CUDA graphs (benchmarks/README.md). An engine's own start-up profile
+    is the truth.
     """
     width = min(1.0, shape.hidden / 7168.0)
-    how = "activations, CUDA graphs, NCCL: 3 to 10 GiB at hidden size 7168, less below"
+    most = 20 if shape.experts else 10
+    how = "activations, CUDA graphs, NCCL: 3 to %d GiB at hidden size 7168, less below" % most
     return number(int((0.5 + 2.5 * width) * GIB), "estimated", how), number(
-        int((1.0 + 9.0 * width) * GIB), "estimated", how
+        int((1.0 + (most - 1.0) * width) * GIB), "estimated", how
     )
 
 

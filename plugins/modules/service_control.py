@@ -113,7 +113,8 @@ DAEMON_START = 15
 # Seconds that workers may outlive the main process of a service that was stopped.
 LEFT_WAIT = 10
 # As role service writes them: the program's line, and the file in that directory that every start leaves.
-DIRECTORY, GROUP_FILE = "directory=", ".group"
+DIRECTORY = "directory="
+GROUP_FILE = ".group"
 
 
 def plan(wanted: str, state: dict, started_with: str, revision: str, enabled: bool, reload: bool) -> list:
