@@ -166,7 +166,8 @@ def test_fault_is_survived(fault, source, hub, root, make):
 )
 def test_fault_is_refused_by_name_and_the_next_source_is_tried(fault, line, hub, root, make):
     hub.faults.append({"fault": fault, "match": "m-00001", "times": 1, "after": 99})
-    one = make(entry(MS, HF))
+    # One connection, so that it is the first answer: a later 404 is an address that has expired, which is survived.
+    one = make(entry(MS, HF), connections=1)
     one.run()
     assert len(one.warnings) == 1
     assert "source modelscope (127.0.0.1): " in one.warnings[0] and line in one.warnings[0]
