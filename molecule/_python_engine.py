@@ -31,9 +31,10 @@ with concurrent.futures.ThreadPoolExecutor(int(sys.argv[4])) as pool:
 
 
 class Engine:
-    """By the name of its records and directories."""
+    """By the name of its records and directories. `more` is what its questions say besides."""
 
-    def __init__(self, name, port):
+    def __init__(self, name, port, **more):
+        self.more = more
         self.service = f"dsdeploy-{name}"
         self.root = f"/opt/dsdeploy/{name}"
         self.record = f"/etc/dsdeploy/deployments/{name}.json"
@@ -46,8 +47,7 @@ class Engine:
 
     def ask(self, host, key=KEY, at_once=1):
         """The message of each of the answers."""
-        chat = dict(CHAT, model=json.loads(host.file(self.record).content_string)["model"])
-        answers = self.fetch(host, "/v1/chat/completions", key, chat, at_once)
+        answers = self.fetch(host, "/v1/chat/completions", key, dict(CHAT, **self.more), at_once)
         assert {status for status, _text in answers} == {200}
         return [json.loads(text)["choices"][0]["message"] for _status, text in answers]
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from _python_engine import CHAT, SENTENCE, THOUGHT, Engine, deploy, playbook, refused
 
-SGLANG = Engine("sglang", 30000)
+SGLANG = Engine("sglang", 30000, model="any")
 # This release has no parser of reasoning: it stays in the answer.
 ANSWER = f"<think>\n{THOUGHT}\n</think>\n\n{SENTENCE}"
 LONG = {"max_new_tokens": 600, "ignore_eos": True, "temperature": 0}
@@ -27,7 +27,7 @@ def test_it_is_the_environment_of_its_time(host):
 
 
 def test_it_asks_for_the_key(host):
-    for path, body in (("/v1/chat/completions", CHAT), ("/v1/models", None), ("/metrics", None)):
+    for path, body in (("/v1/chat/completions", dict(CHAT, model="any")), ("/v1/models", None), ("/metrics", None)):
         for key in ("wrong", ""):
             assert SGLANG.fetch(host, path, key, body)[0][0] == 401
     assert SGLANG.fetch(host, "/v1/models")[0][0] == 200
