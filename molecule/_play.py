@@ -53,10 +53,11 @@ def hosts():
     return {name: testinfra.get_host(f"ssh://{name}", ssh_config=config) for name in names}
 
 
-def deploy_all(pid_of, **variables):
+def deploy_all(pid_of, secret=None, **variables):
     """Run the main playbook again over all hosts at once; by host `(number of changes, process before, after)`."""
     before = {name: pid_of(host) for name, host in hosts().items()}
     said = play(None, "deepseek_r1", "-e", json.dumps(variables))
+    assert secret is None or secret not in said
     changed = dict(re.findall(r"^(\S+) +: ok=.* changed=([0-9]+)", said, re.M))
     return {name: (int(changed[name]), before[name], pid_of(host)) for name, host in hosts().items()}
 
