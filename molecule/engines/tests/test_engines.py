@@ -1,6 +1,7 @@
 """Engines beside each other, and instead of each other."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ SMI = CHECKOUT / "tests/unit/fixtures/nvidia_smi/h800-x8-driver550"
 
 
 def active(host, *services):
-    return [host.run("systemctl is-active %s", service).stdout.strip() for service in services]
+    """States of the services, once none of them is still starting."""
+    for _second in range(60):
+        found = [host.run("systemctl is-active %s", service).stdout.strip() for service in services]
+        if "activating" not in found:
+            break
+        time.sleep(1)
+    return found
 
 
 def test_side_by_side_on_the_cpu(host):
