@@ -203,7 +203,8 @@ class Slow:
             text=True,
         )
         deadline = time.monotonic() + 60
-        while not pid_file.exists():
+        # It is there before its content is, and /proc alone would never end.
+        while not (pid_file.exists() and pid_file.read_text()):
             assert self.process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         self.module = Path("/proc", pid_file.read_text())
