@@ -9,6 +9,8 @@ import json
 import os
 from typing import Any, Dict, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import write_durably
+
 STAMP = ".dsdeploy-venv.json"
 
 
@@ -23,9 +25,4 @@ def read_stamp(path: str) -> Optional[Dict[str, Any]]:
 
 
 def write_stamp(path: str, stamp: Dict[str, Any]) -> None:
-    temporary = os.path.join(path, STAMP + ".new")
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(stamp, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, os.path.join(path, STAMP))
+    write_durably(os.path.join(path, STAMP), json.dumps(stamp))

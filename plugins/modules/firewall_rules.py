@@ -86,6 +86,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import firewall
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import write_durably
 
 
 def read(path: str) -> list:
@@ -103,11 +104,7 @@ def note(path: str, rules: list) -> None:
             os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    with open(path + ".new", "w", encoding="utf-8") as handle:
-        json.dump(rules, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(path + ".new", path)
+    write_durably(path, json.dumps(rules))
 
 
 def lines(rules: list) -> str:
