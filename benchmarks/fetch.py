@@ -53,7 +53,7 @@ hub.main()
 FETCH = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import Fetch
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
 Fetch(json.loads(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]), print).run()
 """
 

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPO / ".collections"), str(REPO / "tests" / "unit" / "plugins" / "module_utils")]
+sys.path[:0] = [str(REPO / ".collections"), str(REPO / "tests" / "unit" / "plugins" / "module_utils" / "gguf")]
 import gguf_files as files  # noqa: E402
 
 # (variant, against, cache, goal): the ratio of medians until durable.
@@ -58,8 +58,8 @@ print(json.dumps({
 MERGE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_merge import merge
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import merge
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 merge(sys.argv[2], sys.argv[3], False, False, Progress("merge"))
 """
 

@@ -18,7 +18,7 @@ from hf_mem.safetensors.kv_cache import compute_safetensors_kv_cache_size
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".collections"))
-from ansible_collections.dsdeploy.llm.plugins.module_utils import model_shape  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape  # noqa: E402
 
 
 def config_of(facts):

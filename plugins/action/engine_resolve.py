@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engines import UnknownEngine, resolve_engine
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import UnknownEngine, resolve_engine
 
 
 class ActionModule(ActionBase):

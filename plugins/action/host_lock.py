@@ -9,7 +9,7 @@ import platform
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host_lock import holder_of, is_dead, same
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import holder_of, is_dead, same
 
 
 def _user():

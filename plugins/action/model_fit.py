@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report
-from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import GIB, Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import GIB, Request
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 
 
 class ActionModule(ActionBase):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import CatalogError, resolve
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, resolve
 
 
 class ActionModule(ActionBase):

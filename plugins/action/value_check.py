@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.value_rules import KINDS, value_problem
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import KINDS, value_problem
 
 
 class ActionModule(ActionBase):

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.dsdeploy.llm.plugins.module_utils.known_variables import documented, problem, unknown
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import documented, problem, unknown
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # In Python alone it takes ten times as long.

@@ -49,7 +49,7 @@ _value:
 """
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dsdeploy.llm.plugins.module_utils import cuda
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import cuda
 
 
 def _filter(table, versions, driver="", compiler="g++", gcc=""):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import wraps
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dsdeploy.llm.plugins.module_utils import quoting
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import quoting
 
 
 def _filter(quote):

@@ -38,7 +38,7 @@ _value:
 """
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.start_timeout import start_timeout
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.start_timeout import start_timeout
 
 
 def _filter(model_bytes, base_s):

@@ -97,8 +97,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import build_prefix
-from ansible_collections.dsdeploy.llm.plugins.module_utils.build_prefix import BuildError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import BuildError
 
 
 def pack(module: AnsibleModule) -> dict[str, Any]:

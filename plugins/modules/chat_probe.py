@@ -227,8 +227,8 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_metrics
-from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics as engine_metrics
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     HEALTH_PATHS,
     HTTP_TIMEOUT,
     QUESTION,
@@ -238,9 +238,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import (
     judge,
     wait_healthy,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_stream import one_line
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     SUPERVISOR_CONFIG,
     SUPERVISORCTL,
     ServiceError,

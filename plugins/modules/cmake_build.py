@@ -152,9 +152,11 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import build_prefix, cmake, process
-from ansible_collections.dsdeploy.llm.plugins.module_utils.build_prefix import BuildError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import cmake
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import BuildError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
 PROJECT = "CMakeLists.txt"
 FULL = 16 << 20  # bytes; on a full disk CMake may fail over a file that it has cut, without a word of the disk

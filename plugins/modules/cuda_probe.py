@@ -71,7 +71,7 @@ import re
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import cuda
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import cuda
 
 PROGRAM = r"""
 #include <cstdio>

@@ -131,9 +131,9 @@ import os
 from typing import Any, Dict, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import Endpoint, ProbeError, health
-from ansible_collections.dsdeploy.llm.plugins.module_utils.deployments import DIRECTORY, parse_record
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, health
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import DIRECTORY, parse_record
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     SUPERVISOR_CONFIG,
     SUPERVISORCTL,
     ServiceError,

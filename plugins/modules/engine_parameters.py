@@ -133,8 +133,7 @@ error_kind:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_parameters as parameters
-from ansible_collections.dsdeploy.llm.plugins.module_utils import sglang_rules, vllm_rules
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters, sglang_rules, vllm_rules
 
 RULES = {"sglang": sglang_rules.check, "vllm": vllm_rules.check}
 

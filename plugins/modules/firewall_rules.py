@@ -85,8 +85,8 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import firewall
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall
 
 
 def read(path: str) -> list:

@@ -146,8 +146,8 @@ error_kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import GGUFError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_summary import summarise
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.summary import summarise
 
 
 def main():

@@ -141,16 +141,17 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import GGUFError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_merge import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import (
     MergeError,
     merge,
     predict,
     stop_on_signals,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_plan import any_shard, find_shards
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import any_shard, find_shards
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 
 
 def listing(paths):
@@ -212,7 +213,7 @@ def into_store(directory, manifest, dest, progress):
         done[0] += count
         progress.update(done[0])
 
-    sha256 = model_store.sha256_of(dest, report)
+    sha256 = sha256_of(dest, report)
     model_store.end_merge(directory, manifest, dest, sha256)
 
 

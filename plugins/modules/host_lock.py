@@ -87,7 +87,7 @@ error_kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import host_lock
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import host_memory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import memory as host_memory
 
 CGROUP = "/sys/fs/cgroup"
 MIB = 1024**2

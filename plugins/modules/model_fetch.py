@@ -180,12 +180,13 @@ error_kind:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.catalog import KINDS
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fetch import DISK_HINT, Fetch
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.own_path import inspect_path
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_problems
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import KINDS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import DISK_HINT, Fetch
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import inspect_path
 
 
 def listing(directory, manifest):
@@ -251,9 +252,9 @@ def run(module, progress):
         for line in unknown:
             module.warn("model %s, source %s" % (entry["name"], line))
         disks = fetch.disks(files or None, source)
-        too_small = model_store.disk_problems(disks)
+        too_small = disk_problems(disks)
         if too_small:
-            raise StoreError(too_small, DISK_HINT)
+            raise Failure(too_small, DISK_HINT)
         after = {"files": [dict({"bytes": 0}, **dict(item, sha256=item.get("sha256") or "?" * 64)) for item in files]}
         return dict(
             changed=True,
@@ -309,7 +310,7 @@ def main():
     try:
         with Progress("model %s" % module.params["model"]["name"]) as progress:
             result = run(module, progress)
-    except StoreError as error:
+    except Failure as error:
         module.fail_json(msg=str(error), hint=error.hint, error_kind=error.error_kind)
     except OSError as error:
         module.fail_json(

@@ -97,7 +97,8 @@ disk:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store, store_admin
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
 
 
 def main():
@@ -109,7 +110,7 @@ def main():
         supports_check_mode=True,
     )
     models_dir = module.params["models_dir"]
-    disk = model_store.disk_plan([(models_dir, 0, "models")])[0]
+    disk = disk_plan([(models_dir, 0, "models")])[0]
     module.exit_json(
         changed=False,
         models=store_admin.inventory(models_dir, module.params["records_dir"]),

@@ -73,7 +73,7 @@ freed_bytes:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import store_admin
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
 
 
 def main():

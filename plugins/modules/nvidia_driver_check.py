@@ -93,8 +93,9 @@ error_kind:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import nvidia_driver, nvidia_gpus
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia_driver import Problem
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import Problem
 
 KINDS = {"install": "preflight", "use": "verify"}
 

@@ -112,7 +112,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import nvidia_driver, nvidia_gpus
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
 
 SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # Where DKMS, and Ubuntu's shim, keep the key that they sign modules with.

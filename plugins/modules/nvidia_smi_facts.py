@@ -209,9 +209,9 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gpu_facts import build_facts
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia_smi import Report, diagnose, parse_table, parse_xml
-from ansible_collections.dsdeploy.llm.plugins.module_utils.process import run
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import build_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import Report, diagnose, parse_table, parse_xml
 
 USUAL_PLACES = ("/usr/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib")
 

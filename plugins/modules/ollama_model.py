@@ -181,9 +181,11 @@ import time
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store, ollama
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ollama_api import Api, OllamaError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api, OllamaError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of, write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 
 UPLOAD_TRIES = 3
 UPLOAD_PAUSE_S = 2.0
@@ -203,7 +205,7 @@ class Notes:
 
     def write(self) -> None:
         text = json.dumps({"files": self.files, "models": self.models}, indent=1, sort_keys=True)
-        model_store.write_durably(self.path, text + "\n")
+        write_durably(self.path, text + "\n")
 
     def sha256(self, path: str) -> Optional[str]:
         note = self.files.get(path)
@@ -309,7 +311,7 @@ class Job:
             self.hashed += count
             self.progress.update(self.hashed)
 
-        sha256 = model_store.sha256_of(path, report)
+        sha256 = sha256_of(path, report)
         self.notes.note_file(path, sha256)
         return sha256
 

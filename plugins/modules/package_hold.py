@@ -50,7 +50,7 @@ held:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.package_plan import parse_apt_holds, parse_versionlocks
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import parse_apt_holds, parse_versionlocks
 
 COMMANDS = {
     "apt": {"list": ["apt-mark", "showhold"], "held": ["apt-mark", "hold"], "free": ["apt-mark", "unhold"]},

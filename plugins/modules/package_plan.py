@@ -108,8 +108,8 @@ import os
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import package_plan
-from ansible_collections.dsdeploy.llm.plugins.module_utils.package_plan import Candidates, PlanError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import packages as package_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import Candidates, PlanError
 
 OTHERS_HINT = (
     "Add the repository that has it to the host's package sources. Headers are there for the distribution's current "

@@ -187,7 +187,7 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import preflight
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
 

@@ -96,11 +96,12 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import pypi
-from ansible_collections.dsdeploy.llm.plugins.module_utils.build_prefix import make_directory
-from ansible_collections.dsdeploy.llm.plugins.module_utils.download import Downloader, Remote
-from ansible_collections.dsdeploy.llm.plugins.module_utils.http_client import Client, HttpError, shown
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model_store import StoreError, fsync_directory, sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import make_directory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import Client, HttpError, shown
 
 
 def size_of(client: Client, url: str, headers: dict[str, str]) -> int:
@@ -172,7 +173,7 @@ def main() -> None:
             msg=str(error),
             hint="Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index.",
         )
-    except StoreError as error:
+    except Failure as error:
         module.fail_json(msg=str(error), hint=error.hint)
     except OSError as error:
         module.fail_json(

@@ -66,7 +66,7 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.venv_stamp import read_stamp, write_stamp
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import read_stamp, write_stamp
 
 
 def wanted_stamp(requirements: list[str], version: str) -> dict:

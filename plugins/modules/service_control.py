@@ -100,7 +100,7 @@ import signal
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     AUTOSTART,
     ServiceError,
     program_file,

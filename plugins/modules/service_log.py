@@ -113,7 +113,7 @@ state:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service_state import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     SUPERVISOR_CONFIG,
     SUPERVISORCTL,
     ServiceError,

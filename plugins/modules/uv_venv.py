@@ -162,9 +162,11 @@ import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils import process, pypi, uv
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.venv_stamp import read_stamp, write_stamp
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import uv
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import read_stamp, write_stamp
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 
 HELP = ".dsdeploy-help.txt"
 HELP_TIMEOUT = 600  # s

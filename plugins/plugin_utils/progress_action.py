@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a module so that its progress is seen while it runs: the controller's half of module_utils/progress.py.
+"""Run a module so that its progress is seen while it runs: the controller's half of module_utils/ground/progress.py.
 
 An action plugin for the module NAME is three lines in plugins/action/NAME.py:
 
@@ -36,7 +36,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import ENVIRONMENT
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import ENVIRONMENT
 
 display = Display()
 

@@ -9,8 +9,8 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[3]
 sys.path.insert(0, str(CHECKOUT / ".collections"))
-from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report  # noqa: E402
-from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import MIB, Request  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import MIB, Request  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report  # noqa: E402
 
 NAME = "smollm2-135m-instruct"
 # It runs until it has said how large its buffers are.

@@ -11,7 +11,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
 
 def main():

@@ -11,7 +11,8 @@ from _play import CHECKOUT
 from _python_engine import SENTENCE, Engine, dsdeploy
 
 sys.path[:0] = [str(CHECKOUT / ".collections")]
-from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_parameters, model_shape  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters as engine_parameters  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape  # noqa: E402
 
 VLLM = Engine("vllm", 8000)
 OLD, NEW = "0.31.0", "0.32.0"

@@ -40,8 +40,8 @@ def merge(src: str, dest: str, consume: bool, force: bool, check: bool, json: bo
     After Ctrl-C or a crash the same command goes on from where it was.
     """
     with _errors(json) as outcome:
-        from ansible_collections.dsdeploy.llm.plugins.module_utils import gguf_merge
-        from ansible_collections.dsdeploy.llm.plugins.module_utils.progress import Progress
+        from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import merge as gguf_merge
+        from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
         with gguf_merge.stop_on_signals(), _shown(json) as show, Progress("merge", report=show) as progress:
             if check:
@@ -94,7 +94,7 @@ def info(src: str, json: bool) -> int:
     Give a GGUF file, the first shard of a set, or the directory of a set. All headers are checked on the way.
     """
     with _errors(json) as outcome:
-        from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_summary import summarise
+        from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.summary import summarise
 
         found = summarise(src)
         if json:
@@ -132,9 +132,9 @@ def _errors(json: bool) -> Iterator[dict[str, ExitCode]]:
     from dsdeploy import collection
 
     sys.path.insert(0, str(collection.find().search_path))
-    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import GGUFError
-    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_merge import MergeError, Stopped
-    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf_plan import NoShards
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import MergeError, Stopped
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import NoShards
 
     outcome = {"code": ExitCode.OK}
     try:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from dsdeploy.cli import cli
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "module_utils" / "gguf"))
 import gguf_files as files  # noqa: E402
 
 MODEL = files.model(70)

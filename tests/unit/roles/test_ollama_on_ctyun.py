@@ -10,8 +10,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ansible_collections.dsdeploy.llm.plugins.module_utils import fit_report
-from ansible_collections.dsdeploy.llm.plugins.module_utils.memory_fit import Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import Request
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 from resolve import ROLES, resolve
 
 CTYUN = DataLoader().load_from_file(str(ROLES.parent / "inventories/ctyun/group_vars/all/main.yml"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.dsdeploy.llm.plugins.module_utils import engine_parameters
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters as engine_parameters
 
 sys.path.insert(0, str(Path(__file__).parent))
 from resolve import ROLES, resolve

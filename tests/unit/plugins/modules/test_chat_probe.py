@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.chat_api import QUESTION
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import QUESTION
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
 from standin_chat_server import StandinChatServer

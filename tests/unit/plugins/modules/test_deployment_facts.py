@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.deployments import parse_record
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import parse_record
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
 from standin_chat_server import StandinChatServer

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "module_utils")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "module_utils" / "gguf")]
 import gguf_files
 import run_module
-from ansible_collections.dsdeploy.llm.plugins.module_utils import model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 
 ENTRY = {
     "name": "r1",

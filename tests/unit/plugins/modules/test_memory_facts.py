@@ -6,7 +6,7 @@
 import getpass
 import sys
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils import host_memory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import memory as host_memory
 from run_module import run
 
 GIB = 2**30

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "module_utils")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "module_utils" / "gguf")]
 sys.path.append(str(Path(__file__).parents[3] / "standins"))
 import gguf_files
 import run_module

@@ -1,0 +1,303 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a merge finds and what it will do: the shards, the destination, what a run before it has left, the space.
+
+Nothing here writes, but for the record that remembers what a destination was found to be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError, read_header
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.journal import (
+    Entry,
+    describe,
+    journal_path,
+    open_own,
+    part_path,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import (
+    NoShards,
+    Plan,
+    Shard,
+    check_present,
+    find_shards,
+    gaps,
+    pieces,
+    plan_merge,
+    shard_of,
+    space_needed,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+
+RECORD = "user.dsdeploy.merge"
+SLACK = 1024 * 1024  # bytes left free for the journal and the file system's own needs
+_BLOCK = 1024 * 1024
+
+
+class MergeError(Exception):
+    """Why a merge cannot be done or go on: one line, and a `hint` on what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Survey(NamedTuple):
+    """What a merge finds and will do."""
+
+    state: str  # new, resume, published (an earlier run was killed while it tidied up), unchanged
+    plan: Optional[Plan]  # None where the destination is complete and the shards are gone
+    durable: int  # bytes of an earlier run's part to keep
+    verified: Optional[str]  # how a complete destination was recognised: record, bytes, structure
+    size: int  # bytes of the destination
+    removes: Tuple[str, ...]  # the shards to remove
+    need: int  # bytes that must be free on the destination's file system at the worst moment
+    free: int
+
+    @property
+    def changed(self) -> bool:
+        return self.state != "unchanged" or bool(self.removes)
+
+
+def human(count: float) -> str:
+    """`count` bytes for a person, in powers of 1000: '404.0 GB'."""
+    if count < 1000:
+        return "%d B" % count
+    for unit in ("kB", "MB"):
+        count /= 1000.0
+        if count < 999.95:
+            return "%.1f %s" % (count, unit)
+    return "%.1f GB" % (count / 1000.0)
+
+
+def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entry], progress: Progress) -> Survey:
+    """Look at the shards of `src`, at `dest` (its real path) and at an unfinished merge's `entry`.
+
+    Raises GGUFError (a shard at fault), MergeError (no room, the destination in the way), OSError.
+    """
+    _check_dest(dest)
+    paths = _locate(src, dest, entry)
+    if dest in map(os.path.realpath, paths):
+        raise MergeError("%s is one of the shards" % dest, "give the merged file a name of its own")
+    space = os.statvfs(os.path.dirname(dest))
+    free = space.f_bavail * space.f_frsize
+    exists = os.path.exists(dest)
+    if entry is not None and exists and _is_published(dest, entry):
+        return Survey("published", None, entry.total, "structure", entry.total, (), 0, free)
+    if entry is None and exists and not any(map(os.path.exists, paths)):
+        verified = _recognise(dest, paths, consume)
+        if verified:
+            return Survey("unchanged", None, 0, verified, os.path.getsize(dest), (), 0, free)
+    if not paths:
+        raise NoShards(src, "holds no GGUF shards" if os.path.isdir(src) else "does not exist")
+
+    plan, durable = (plan_merge(paths), 0) if entry is None else _take_up(paths, dest, entry)
+    removes = _removable(plan) if consume else ()
+    if exists and all(map(os.path.exists, paths)):
+        verified = _compare(dest, plan, progress)
+        if verified:
+            state = "unchanged" if entry is None else "published"
+            return Survey(state, plan, 0, verified, plan.total, removes, 0, free)
+    if exists and not force:
+        raise MergeError(
+            "%s exists and is not the merge of these shards" % dest, "move it away, or use force to replace it"
+        )
+    allocated = _allocated(part_path(dest))
+    if not durable:
+        free, allocated = free + allocated, 0  # the part of the earlier run is of no use and goes first
+    need = space_needed(plan, os.stat(os.path.dirname(dest)).st_dev, consume, allocated)
+    need += SLACK if need else 0
+    if need > free:
+        raise MergeError(
+            "not enough space for %s: needs %d bytes free (%s), its file system has %d (%s), %d too few"
+            % (dest, need, human(need), free, human(free), need - free),
+            "free space" + ("" if consume else ", or use consume, which removes each shard once it is merged"),
+        )
+    return Survey("resume" if durable else "new", plan, durable, None, plan.total, removes, need, free)
+
+
+def _check_dest(dest: str) -> None:
+    directory = os.path.dirname(dest)
+    if not os.path.isdir(directory):
+        raise MergeError("%s is not a directory" % directory, "create it, on the disk that is to hold the model")
+    if os.path.lexists(dest) and not os.path.isfile(dest):
+        raise MergeError("%s exists and is not a file" % dest, "give a file's path, such as %s/model.gguf" % dest)
+
+
+def _locate(src: str, dest: str, entry: Optional[Entry]) -> List[str]:
+    """The shards' paths, whether they exist or not; [] where `src` does not tell."""
+    try:
+        paths = find_shards(src)
+    except NoShards:
+        if entry is None:
+            return []
+        # Every shard may have been consumed. Only the names come from the journal.
+        return [os.path.join(src, os.path.basename(name)) for name, _shard in entry.shards]
+    if entry is not None and [os.path.basename(path) for path in paths] != [name for name, _shard in entry.shards]:
+        gone = [name for name, _shard in entry.shards if not os.path.exists(os.path.join(entry.directory, name))]
+        if gone:
+            raise MergeError(
+                "an unfinished merge of other shards is in the way: %s may be the only copy of %s"
+                % (part_path(dest), gone[0]),
+                "finish that merge; or, if its shards can be downloaded again, remove %s and %s"
+                % (journal_path(dest), part_path(dest)),
+            )
+    return paths
+
+
+def _is_published(dest: str, entry: Entry) -> bool:
+    """Whether `dest` is the finished merge of `entry`, which was killed while it tidied up."""
+    if entry.durable != entry.total or os.path.getsize(dest) != entry.total:
+        return False
+    part = part_path(dest)
+    if os.path.exists(part) and not os.path.samefile(part, dest):
+        return False
+    return _header_bytes(dest, entry) is not None
+
+
+def _header_bytes(path: str, entry: Entry) -> Optional[bytes]:
+    """The merged header at the start of `path`; None where another one, or none, is there."""
+    try:
+        fd = open_own(path, os.O_RDONLY, inode=entry.inode)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        header = file.read(entry.header_bytes)
+    return header if hashlib.sha256(header).hexdigest() == entry.header_digest else None
+
+
+def _take_up(paths: List[str], dest: str, entry: Entry) -> Tuple[Plan, int]:
+    """(plan, durable bytes) of a merge that goes on from `entry`, or starts again where that is of no use."""
+    header = _header_bytes(part_path(dest), entry)
+    keep = entry.durable if header is not None else 0
+    before = [shard for _name, shard in entry.shards]
+    present = [os.path.exists(path) for path in paths]
+    if all(present):
+        plan = plan_merge(paths)
+        if header is None or plan.header_digest != entry.header_digest:
+            return plan, 0
+    elif header is None:
+        check_present(paths, len(paths))
+    else:
+        plan = _plan_of_the_rest(paths, present, dest, header, entry)
+    # From the first shard on that is not what it was, everything is copied again.
+    for shard, known in zip(plan.shards, before):
+        if describe(shard) != known:
+            keep = min(keep, shard.target)
+    # Only what is durable may be gone.
+    check_present([shard.path for shard in plan.shards if shard.target_end > keep], len(paths))
+    return plan, keep
+
+
+def _plan_of_the_rest(paths: List[str], present: List[bool], dest: str, header: bytes, entry: Entry) -> Plan:
+    """The plan of a merge some of whose shards are gone: from the journal, the part's header and the shards left."""
+    shards = []
+    for path, is_there, (_name, known) in zip(paths, present, entry.shards):
+        if is_there:
+            shard = shard_of(read_header(path), int(known["target"]))
+            if shard.header_digest != known["header_digest"] or shard.size != known["size"]:
+                raise GGUFError(path, "is not the shard with which this merge began: download the right one again")
+        else:
+            shard = Shard(path=path, device=-1, inode=-1, disk_bytes=0, **known)
+        shards.append(shard)
+    tensors = read_header(part_path(dest), complete=False).tensors
+    return Plan(header, tuple(shards), tuple(gaps(tensors, len(header))), entry.total, entry.tensor_count)
+
+
+def _removable(plan: Plan) -> Tuple[str, ...]:
+    """The paths of the shards that are there; each must be a file whose removal gives space back."""
+    found = []
+    for shard in plan.shards:
+        try:
+            info = os.lstat(shard.path)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+            what = "has another hard link" if stat.S_ISREG(info.st_mode) else "is a symbolic link"
+            raise MergeError(
+                "%s %s: removing it would give no space back" % (shard.path, what),
+                "merge without consume, or move the real files into a directory of their own first",
+            )
+        found.append(shard.path)
+    return tuple(found)
+
+
+def _allocated(path: str) -> int:
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def write_record(path: str, plan: Plan) -> None:
+    """Remember in the file itself, where its file system has extended attributes, which shards it is the merge of."""
+    info = os.stat(path)
+    record = {
+        "record": plan.record,
+        "first": plan.shards[0].name,
+        "size": info.st_size,
+        "mtime_ns": info.st_mtime_ns,
+    }
+    try:
+        os.setxattr(path, RECORD, json.dumps(record).encode())
+    except (OSError, AttributeError):
+        pass  # it will be compared byte by byte instead
+
+
+def _read_record(path: str) -> Optional[Dict[str, object]]:
+    """The record of write_record(); None where there is none, or the file was written to since."""
+    info = os.stat(path)
+    try:
+        record = json.loads(os.getxattr(path, RECORD))
+        return record if (record["size"], record["mtime_ns"]) == (info.st_size, info.st_mtime_ns) else None
+    except (OSError, AttributeError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _recognise(dest: str, paths: List[str], consume: bool) -> Optional[str]:
+    """How `dest` shows that it is the merge of shards that are gone now; None where it does not."""
+    record = _read_record(dest)
+    if record is not None:
+        return "record" if not paths or record["first"] == os.path.basename(paths[0]) else None
+    if not consume:
+        return None
+    try:
+        header = read_header(dest)
+    except GGUFError:
+        return None
+    merged = header.value("split.count") == 0 and header.value("split.tensors.count") == len(header.tensors)
+    return "structure" if merged else None
+
+
+def _compare(dest: str, plan: Plan, progress: Progress) -> Optional[str]:
+    """How `dest` shows that it is the merge of these shards: by its record, or else byte by byte; None: it is not."""
+    record = _read_record(dest)
+    if record is not None and record["record"] == plan.record:
+        return "record"
+    if os.path.getsize(dest) != plan.total:
+        return None
+    progress.begin("compare", plan.total)
+    with open(dest, "rb") as merged:
+        if merged.read(len(plan.header)) != plan.header:
+            return None
+        for index, shard in enumerate(plan.shards):
+            with open(shard.path, "rb") as source:
+                for piece in pieces(plan, index, 0):
+                    source.seek(piece.source)
+                    left = piece.count
+                    while left:
+                        size = min(left, _BLOCK)
+                        due = bytes(size) if piece.shard is None else source.read(size)
+                        if merged.read(size) != due:
+                            return None
+                        left -= size
+                        progress.update(piece.target + piece.count - left)
+    return "bytes"

@@ -1,0 +1,57 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files on a host: written so that a crash leaves the old or the new one, hashed at disk speed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+CHUNK = 4 * 1024 * 1024  # bytes
+
+
+def sha256_of(path, report=None):
+    """Hash a file at disk speed; ``report(bytes)`` is called for each chunk read."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK))
+    with open(path, "rb", buffering=0) as handle:
+        while True:
+            count = handle.readinto(buffer)
+            if not count:
+                return digest.hexdigest()
+            digest.update(buffer[:count])
+            if report:
+                report(count)
+
+
+def fsync_directory(path):
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path, text):
+    """Replace a small file: the old or the new content is there, whatever happens in between."""
+    temporary = path + ".new"
+    with open(temporary, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+    fsync_directory(os.path.dirname(path))
+
+
+def make_directory(path):
+    """Create a directory and its parents, readable for engines whatever the umask is."""
+    if os.path.isdir(path):
+        return
+    make_directory(os.path.dirname(path))
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    os.chmod(path, 0o755)

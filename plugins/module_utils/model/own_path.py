@@ -1,0 +1,78 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A model that the user keeps in a file or directory of their own: checked, used in place, never written to."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import header as gguf
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+
+
+def inspect_path(entry, path):
+    """Check a model at ``path``; returns the record for engines (see CONTRIBUTING.md).
+
+    :raises Failure: a file is missing, truncated or not what its name says.
+    """
+    hint = "restore the file, or give the path of a complete model"
+    if not os.path.exists(path):
+        raise Failure(["model path %s does not exist on this host" % path], hint, "usage")
+    if os.path.isdir(path):
+        directory, names = path, _files_below(path)
+        model_format = entry.get("format") or model_store.weights_format(names)
+        if model_format is None:
+            raise Failure(["%s holds no *.gguf and no *.safetensors file" % path], hint)
+    else:
+        directory, model_format = os.path.dirname(path), entry.get("format", "gguf")
+        names = _shards_of(path)
+    serve = os.path.basename(path) if os.path.isfile(path) else entry.get("serve")
+    known = dict((item["path"], item) for item in entry.get("files", []))
+    problems, files = [], []
+    for name in sorted(set(names) | set(known)):
+        full = os.path.join(directory, name)
+        problem = _problem_of(full, known.get(name, {}).get("bytes"))
+        if problem:
+            problems.append(problem)
+        else:
+            files.append({"path": name, "bytes": os.path.getsize(full)})
+    if problems:
+        raise Failure(problems, hint)
+    return model_store.record_of(entry["name"], directory, model_format, files, serve)
+
+
+def _problem_of(path, expected):
+    if not os.path.isfile(path):
+        return "%s is missing%s" % (path, " (expected %d bytes)" % expected if expected else "")
+    if not os.access(path, os.R_OK):
+        return "%s cannot be read" % path
+    if expected and os.path.getsize(path) != expected:
+        return "%s has %d bytes, expected %d" % (path, os.path.getsize(path), expected)
+    wrong = model_store.wrong_weights(path)
+    if wrong is None and path.endswith(".gguf"):
+        try:
+            gguf.read_header(path)
+        except gguf.GGUFError as error:
+            return "%s: %s" % (error.path, error.reason)
+    return wrong
+
+
+def _files_below(directory):
+    names = []
+    for base, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        names.extend(os.path.relpath(os.path.join(base, name), directory) for name in files if not name.startswith("."))
+    return sorted(names)
+
+
+def _shards_of(path):
+    """A GGUF file and, when its name says that it is the first of several shards, the others."""
+    shard = catalog.SHARD.match(os.path.basename(path))
+    if not shard:
+        return [os.path.basename(path)]
+    count = int(shard.group("count"))
+    return ["%s-%05d-of-%05d.gguf" % (shard.group("stem"), number, count) for number in range(1, count + 1)]

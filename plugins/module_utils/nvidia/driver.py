@@ -1,0 +1,239 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel and the packages of a host say of NVIDIA's driver, and what is wrong with it by name.
+
+Pure functions over text and over the facts of `nvidia_driver_facts` (see its RETURN for their shape).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import upstream
+
+_VERSION = r"\d{3}\.\d+(?:\.\d+)?"  # 550.90.12, 535.161, 580.65.06
+_CAP_SYS_MODULE = 16  # linux/capability.h
+# Packages that bear the driver's own version; nvidia-modprobe, nvidia-persistenced, -settings and the like need not.
+# Names: NVIDIA's repositories, Debian non-free, Ubuntu restricted.
+_OF_THE_DRIVER = re.compile(
+    r"(?:nvidia-(?:open-)?kernel(?:-open)?(?:-dkms|-support|-source)|nvidia-(?:dkms|kernel-source|headless|utils|"
+    r"compute-utils|fabricmanager|fabric-manager|smi|alternative|driver|kernel-common|firmware|open|imex)\b|"
+    r"libcuda1\b|libnvidia-(?:ml1|compute|cfg1|nscq|common|ptxjitcompiler1)\b|cuda-drivers\b|firmware-nvidia-gsp|"
+    r"kmod-nvidia)"
+)
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: a `name` for scripts, what it is, and what to do about it."""
+
+    name: str
+    msg: str
+    hint: str
+
+
+class Loaded(NamedTuple):
+    """The kernel module that is loaded: its version, and whether it is the open one."""
+
+    version: Optional[str]
+    open: Optional[bool]
+
+
+def loaded_module(proc_driver_nvidia_version: str) -> Loaded:
+    """From the text of /proc/driver/nvidia/version, which exists while the module is loaded."""
+    found = re.search(r"NVRM version:.*?Kernel Module.*?\s(%s)\s" % _VERSION, proc_driver_nvidia_version)
+    if not found:
+        return Loaded(None, None)
+    return Loaded(found.group(1), "Open Kernel Module" in found.group(0))
+
+
+def compiler_of(proc_version: str) -> Optional[str]:
+    """The compiler that the kernel was built with, as a command such as "gcc-12", from the text of /proc/version.
+
+    Since 5.8 it reads "(gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld …)" or "(x86_64-linux-gnu-gcc-12 (Ubuntu …", before
+    "(gcc version 8.5.0 20210514 (Red Hat 8.5.0-18) (GCC))".
+    """
+    found = re.search(r"\((?:\S+-linux-gnu-)?(gcc(?:-\d+)?) \([^)]*\) (\d+)", proc_version)
+    if found:
+        name, major = found.groups()
+        return name if "-" in name else "gcc-%s" % major
+    found = re.search(r"\(gcc version (\d+)", proc_version)
+    return "gcc-%s" % found.group(1) if found else None
+
+
+def loaded_names(proc_modules: str) -> List[str]:
+    """Names of the loaded modules, from the text of /proc/modules."""
+    return [line.split()[0] for line in proc_modules.splitlines() if line.strip()]
+
+
+def may_load_modules(proc_self_status: str) -> bool:
+    """Whether this process may load kernel modules, which it may not in an ordinary container."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", proc_self_status, re.M)
+    return bool(found) and bool(int(found.group(1), 16) >> _CAP_SYS_MODULE & 1)
+
+
+def secure_boot(efi_variable: Optional[bytes]) -> Optional[bool]:
+    """Whether secure boot is on, from the EFI variable SecureBoot: four bytes of attributes and one of value.
+
+    None where the firmware has no such variable.
+    """
+    return efi_variable[4] == 1 if efi_variable and len(efi_variable) == 5 else None
+
+
+def library_version(path: Optional[str]) -> Optional[str]:
+    """Version of the driver's library, from the name of the file that libnvidia-ml.so.1 is."""
+    found = re.search(r"\.so\.(%s)$" % _VERSION, path or "")
+    return found.group(1) if found else None
+
+
+def fabric_manager_version(said: str) -> Optional[str]:
+    """From what `nv-fabricmanager --version` prints: "Fabric Manager version is : 550.90.12"."""
+    found = re.search(r"version is\s*:\s*(%s)" % _VERSION, said)
+    return found.group(1) if found else None
+
+
+def driver_packages(installed: str) -> Dict[str, str]:
+    """{name: version} of the installed packages that bear the driver's version.
+
+    :param installed: lines "name version state", the state being "installed" for what is.
+    """
+    found = {}
+    for line in installed.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[2] == "installed" and _OF_THE_DRIVER.match(words[0]):
+            if re.match("^%s$" % _VERSION, upstream(words[1])):
+                found[words[0]] = words[1]
+    return found
+
+
+def kernel_number(release: str) -> str:
+    """ "5.15" of "5.15.0-94-generic"."""
+    return ".".join(re.findall(r"\d+", release)[:2])
+
+
+def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
+    """Parts of the driver on one host that do not belong together, by name."""
+    loaded, library, manager = facts["loaded_version"], facts["library_version"], facts["fabric_manager_version"]
+    driver = loaded or library
+    install = "set nvidia_driver_install_method to nvidia or distribution"
+    problems = []
+    if loaded and library and loaded != library:
+        problems.append(
+            _named(
+                "driver_library_mismatch",
+                "the kernel runs driver %s, but the installed libraries are %s" % (loaded, library),
+                "Reboot the host (nvidia_driver_reboot: true); a driver that is held is not upgraded unseen.",
+            )
+        )
+    if facts["nvswitches"] and driver and not manager and facts["may_load_modules"]:
+        problems.append(
+            _named(
+                "fabric_manager_missing",
+                "the host has %d NVSwitches and no fabric manager; CUDA fails with error 802" % facts["nvswitches"],
+                "Install the fabric manager of exactly driver %s: %s." % (driver, install),
+            )
+        )
+    if manager and library and manager != library:
+        problems.append(
+            _named(
+                "fabric_manager_mismatch",
+                "the fabric manager is %s, the driver %s; it refuses to start" % (manager, library),
+                "Install the fabric manager of exactly driver %s: %s, and nvidia_driver_version to %s."
+                % (library, install, library),
+            )
+        )
+    versions = sorted({upstream(version) for version in facts["packages"].values()})
+    if len(versions) > 1:
+        few = {version: min(n for n, v in facts["packages"].items() if upstream(v) == version) for version in versions}
+        problems.append(
+            _named(
+                "mixed_packages",
+                "packages of different drivers are installed: %s"
+                % ", ".join("%s %s" % (name, version) for version, name in few.items()),
+                "Set nvidia_driver_version to the one that shall stay, or remove the others.",
+            )
+        )
+    return problems
+
+
+def reboot_reasons(facts: Dict[str, Any]) -> List[str]:
+    """Why only a reboot brings the installed driver into use; empty when nothing but loading it is left to do."""
+    loaded, installed = facts["loaded_version"], facts["library_version"]
+    reasons = []
+    if facts["nouveau_loaded"] and installed:
+        reasons.append("nouveau drives the GPUs; it is blocked from the next boot on")
+    if loaded and installed and loaded != installed:
+        reasons.append("the kernel runs driver %s, installed is %s" % (loaded, installed))
+    return reasons
+
+
+def install_problems(facts: Dict[str, Any], kernel_min: str) -> List[Problem]:
+    """What keeps a driver from being installed on this host, whatever its source."""
+    problems = []
+    if not facts["may_load_modules"]:
+        problems.append(
+            Problem(
+                "container",
+                "this is a container, which may not load kernel modules",
+                "The driver is the machine's, not the container's: set nvidia_driver_install_method to preinstalled.",
+            )
+        )
+    release = facts["kernel"]["release"]
+    if _numbers(kernel_number(release)) < _numbers(kernel_min):
+        problems.append(
+            Problem(
+                "old_kernel",
+                "the kernel is %s, the driver wants %s or newer" % (release, kernel_min),
+                "Install a newer kernel of the distribution and boot it.",
+            )
+        )
+    if facts["secure_boot"] and not facts["mok_enrolled"]:
+        problems.append(
+            Problem(
+                "secure_boot",
+                "secure boot is on, and the key that DKMS signs modules with is not enrolled",
+                "Enrol it (mokutil --import /var/lib/dkms/mok.pub, confirm at the console on the next boot), or turn "
+                "secure boot off in the firmware.",
+            )
+        )
+    return problems
+
+
+def gpu_problems(facts: Dict[str, Any], smi: Dict[str, Any], expected: int) -> List[Problem]:
+    """What is wrong with the GPUs as nvidia-smi shows them (facts of nvidia_smi_facts).
+
+    :param expected: GPUs that there must be; 0 for as many as the PCI bus holds.
+    """
+    usable = len(smi["gpus"])
+    problems = []
+    if smi["status"] != "ok":
+        problems.append(_named(smi["status"], smi["reason"], smi["hint"]))
+    wanted = expected or len(facts["gpus"])
+    if usable < wanted and smi["status"] in ("ok", "gpu_lost"):
+        problems.append(
+            _named(
+                "gpu_missing",
+                "nvidia-smi shows %d GPUs, %s %d"
+                % (usable, "expected are" if expected else "the PCI bus holds", wanted),
+                "Look at `dmesg | grep -i -e xid -e nvrm`. A GPU that is off the bus may come back with a reboot.",
+            )
+        )
+    if smi["fabric"]["ready"] is False:
+        problems.append(
+            _named(
+                "fabric_not_ready",
+                "the NVLink fabric is in state %s, %s; CUDA fails with error 802 until it is Completed"
+                % (smi["fabric"]["state"], smi["fabric"]["status"] or "without a status"),
+                "Look at the fabric manager: systemctl status nvidia-fabricmanager, /var/log/fabricmanager.log.",
+            )
+        )
+    return problems
+
+
+def _named(name: str, msg: str, hint: str) -> Problem:
+    return Problem(name, "%s: %s" % (name, msg), hint)
+
+
+def _numbers(version: str) -> List[int]:
+    return [int(part) for part in version.split(".")]

@@ -1,0 +1,48 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import time
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run, stream
+
+
+def test_answer():
+    answer = run(["sh", "-c", "echo out; printf '\\377' >&2; exit 3"], 10)
+    assert answer == (3, "out\n", "\ufffd", False)
+
+
+def test_no_such_program(tmp_path):
+    answer = run([str(tmp_path / "none")], 10)
+    assert (answer.rc, answer.timed_out) == (None, False)
+    assert "No such file" in answer.stderr
+
+
+def test_time_out():
+    assert run(["sleep", "300"], 0.2) == (None, "", "", True)
+
+
+def test_no_time_left_starts_nothing(tmp_path):
+    assert run(["touch", str(tmp_path / "started")], 0).timed_out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stream_gives_lines_as_they_come_and_the_status():
+    seen = []
+    script = "echo one; echo two >&2; echo $WORD $LC_ALL; printf 'x\\377'; exit 3"
+    assert stream(["sh", "-c", script], {"WORD": "moin"}, seen.append) == 3
+    assert seen == ["one\n", "two\n", "moin C\n", "x\ufffd"]
+    assert stream(["sh", "-c", "kill -9 $$"], {}, seen.append) == -9
+    with pytest.raises(OSError):
+        stream(["/nowhere"], {}, seen.append)
+
+
+def test_stream_ends_the_program_when_a_line_cannot_be_taken():
+    def refuse(line):
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stream(["sh", "-c", "echo $$; exec sleep 60"], {}, refuse)
+    assert time.monotonic() - began < 30

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who holds a host's lock, and from whom it may be taken."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import holder_of, is_dead, release, same, take
+
+
+@pytest.fixture
+def lock(tmp_path):
+    return str(tmp_path / "lock")
+
+
+@pytest.fixture
+def ended():
+    """The holder that a process was which has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        holder = holder_of(process.pid, "root@gone", "2026-01-01T00:00:00Z")
+        assert not is_dead(holder)
+        process.communicate(b"\n")
+    return holder
+
+
+OURS = holder_of(os.getpid(), "me@here", "2026-01-01T00:00:01Z")
+ELSEWHERE = dict(OURS, machine="another", who="you@there")
+
+
+def test_one_at_a_time(lock):
+    assert same(take(lock, OURS), OURS)
+    assert same(take(lock, dict(OURS, since="later")), OURS)  # the same run again
+    assert take(lock, ELSEWHERE)["who"] == "me@here"
+    release(lock, ELSEWHERE)  # not theirs to release
+    assert take(lock, ELSEWHERE)["who"] == "me@here"
+    release(lock, OURS)
+    assert take(lock, ELSEWHERE)["who"] == "you@there"
+    assert take(lock, OURS)["who"] == "you@there"
+
+
+def test_the_lock_of_a_dead_run_is_taken_unless_another_was_quicker(lock, ended):
+    take(lock, ended)
+    assert same(take(lock, OURS), ended)
+    assert is_dead(ended)
+    assert same(take(lock, ELSEWHERE, dead=ended), ELSEWHERE)
+    assert same(take(lock, OURS, dead=ended), ELSEWHERE)
+    assert same(take(lock, OURS, force=True), OURS)
+
+
+def test_who_is_dead():
+    assert not is_dead(OURS)
+    assert is_dead(dict(OURS, started="1"))  # the process id belongs to another process now
+    assert not is_dead(dict(ELSEWHERE, pid=2**22 + 1))  # of another machine nothing is known
+    assert not is_dead({"who": "a file of someone else's"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_what_is_no_lock_is_free(lock, content):
+    with open(lock, "w", encoding="utf-8") as handle:
+        handle.write(content)
+    assert same(take(lock, OURS), OURS)
+
+
+def test_nothing_is_left_of_it(lock):
+    take(lock, OURS)
+    release(lock, OURS)
+    assert not os.path.exists(lock)
+    release(lock, OURS)
+    assert not os.path.exists(lock)
+
+
+def test_who_waits_for_one_that_is_removed_takes_the_next(lock):
+    """Of many that take it at once, only one ever has it."""
+    script = (
+        "import sys; from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import *\n"
+        "import os; mine = holder_of(os.getpid(), 'x', 'y'); had = 0\n"
+        "while had < 50:\n"
+        "    if same(take(sys.argv[1], mine), mine):\n"
+        "        os.mkdir(sys.argv[1] + '.held'); os.rmdir(sys.argv[1] + '.held'); had += 1\n"
+        "        release(sys.argv[1], mine)\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    running = [subprocess.Popen([sys.executable, "-c", script, lock], env=environment) for _each in range(4)]
+    assert [process.wait(120) for process in running] == [0] * 4
+
+
+def test_a_link_is_not_followed(lock, tmp_path):
+    os.symlink(str(tmp_path / "victim"), lock)
+    with pytest.raises(OSError):
+        take(lock, OURS)
+    assert not (tmp_path / "victim").exists()

@@ -1,0 +1,154 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One version that all packages have, from what apt and dnf print."""
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import packages as package_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import PlanError
+
+# As apt-cache prints it; bookworm, where the open modules lag behind the security updates.
+MADISON = """\
+nvidia-open-kernel-dkms | 535.261.03-1 | http://mirror.debian bookworm/contrib amd64 Packages
+nvidia-kernel-dkms | 535.309.01-0+deb12u1 | http://security.debian bookworm-security/non-free amd64 Packages
+nvidia-kernel-dkms | 535.261.03-1 | http://mirror.debian bookworm/non-free amd64 Packages
+nvidia-graphics-drivers | 535.309.01-0+deb12u1 | http://security.debian bookworm-security/non-free Sources
+nvidia-smi | 535.309.01-0+deb12u1 | http://security.debian bookworm-security/non-free amd64 Packages
+nvidia-smi | 535.261.03-1 | http://mirror.debian bookworm/non-free amd64 Packages
+  libcuda1 | 535.309.01-0+deb12u1 | http://security.debian bookworm-security/non-free amd64 Packages
+  libcuda1 | 535.261.03-1 | http://mirror.debian bookworm/non-free amd64 Packages
+"""
+DNF = """\
+Installed Packages
+nvidia-driver-cuda.x86_64        3:550.54.15-1.el9        @cuda-rhel9-x86_64
+Available Packages
+nvidia-driver-cuda.x86_64        3:550.54.15-1.el9        cuda-rhel9-x86_64
+nvidia-driver-cuda.x86_64        3:550.90.12-1.el9        cuda-rhel9-x86_64
+nvidia-fabric-manager.x86_64     550.90.12-1              cuda-rhel9-x86_64
+kmod-nvidia-open-dkms.noarch     3:550.90.12-1.el9        cuda-rhel9-x86_64
+"""
+NVIDIA = {
+    "driver": ["560.35.03-1", "550.127.05-1", "550.90.12-1", "550.54.15-1"],
+    "fabricmanager-550": ["550.90.12-1", "550.54.15-1"],
+    "fabricmanager": ["560.35.03-1"],
+}
+
+
+def test_upstream():
+    assert package_plan.upstream("3:550.90.12-1.el9") == "550.90.12"
+    assert package_plan.upstream("550.90.12-0ubuntu0.22.04.1") == "550.90.12"
+    assert package_plan.upstream("550.90.12") == "550.90.12"
+
+
+def test_parse_madison():
+    found = package_plan.parse_madison(MADISON)
+    assert found["nvidia-smi"] == ["535.309.01-0+deb12u1", "535.261.03-1"]
+    assert found["libcuda1"] == ["535.309.01-0+deb12u1", "535.261.03-1"]
+    assert "nvidia-graphics-drivers" not in found
+    assert package_plan.parse_madison("") == {}
+
+
+def test_parse_dnf_list():
+    found = package_plan.parse_dnf_list(DNF)
+    assert found["nvidia-driver-cuda"] == ["3:550.90.12-1.el9", "3:550.54.15-1.el9"]
+    assert found["kmod-nvidia-open-dkms"] == ["3:550.90.12-1.el9"]
+    plan = package_plan.choose(["nvidia-driver-cuda", "nvidia-fabric-manager"], found, "x", "550")
+    assert plan.packages == {"nvidia-driver-cuda": "3:550.90.12-1.el9", "nvidia-fabric-manager": "550.90.12-1"}
+
+
+def test_newest_of_all():
+    plan = package_plan.choose(
+        ["nvidia-kernel-dkms", "nvidia-smi", "libcuda1"], package_plan.parse_madison(MADISON), "x"
+    )
+    assert plan.version == "535.309.01"
+    assert set(plan.packages.values()) == {"535.309.01-0+deb12u1"}
+
+
+def test_newest_ones_that_do_not_match_are_refused_with_the_version_that_does():
+    with pytest.raises(PlanError) as error:
+        package_plan.choose(["nvidia-open-kernel-dkms", "nvidia-smi"], package_plan.parse_madison(MADISON), "x")
+    assert str(error.value) == (
+        "the newest versions do not match: nvidia-open-kernel-dkms 535.261.03-1, nvidia-smi 535.309.01-0+deb12u1"
+    )
+    assert error.value.hint == "All of them have 535.261.03: set x_version to that."
+    pinned = package_plan.choose(
+        ["nvidia-open-kernel-dkms", "nvidia-smi"], package_plan.parse_madison(MADISON), "x", version="535.261.03"
+    )
+    assert set(pinned.packages.values()) == {"535.261.03-1"}
+
+
+def test_alternatives_are_taken_by_branch():
+    wanted = ["driver", "fabricmanager-550 | fabricmanager"]
+    assert package_plan.choose(wanted, NVIDIA, "x", "560").packages["fabricmanager"] == "560.35.03-1"
+    assert package_plan.choose(wanted, NVIDIA, "x", "550", "550.90.12").packages["fabricmanager-550"] == "550.90.12-1"
+
+
+@pytest.mark.parametrize(
+    ("version", "kept", "chosen"),
+    [
+        ("550.90.12", "", "550.90.12"),
+        ("550.90.12-1", "", "550.90.12"),
+        ("550.54.15", "550.90.12", "550.54.15"),
+        ("", "550.54.15", "550.54.15"),
+        ("", "535.161.08", "550.127.05"),
+    ],
+)
+def test_pins_and_what_is_installed(version, kept, chosen):
+    assert package_plan.choose(["driver"], NVIDIA, "x", "550", version, kept).version == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "branch", "version", "message", "hint"),
+    [
+        (
+            ["driver", "fabricmanager-550"],
+            "550",
+            "550.127.05",
+            "fabricmanager-550 has no version 550.127.05; it has 550.9",
+            "550.90.12",
+        ),
+        (["driver", "fabricmanager-550"], "550", "", "the newest versions do not match", "550.90.12, 550.54.15"),
+        (["driver"], "550", "550.1.1", "driver has no version 550.1.1; it has 560.35.03-1", "550.127.05"),
+        (["driver"], "570", "", "driver has no version of branch 570; it has 560.35.03-1", "x_branch"),
+        (["none | no-one"], "", "", "no repository of this host has the package none or no-one", "non-free"),
+        (["driver", "fabricmanager-550"], "560", "", "fabricmanager-550 has no version of branch 560", "branch"),
+    ],
+)
+def test_refusals(wanted, branch, version, message, hint):
+    with pytest.raises(PlanError) as error:
+        package_plan.choose(wanted, NVIDIA, "x", branch, version)
+    assert str(error.value).startswith(message)
+    assert hint in error.value.hint
+
+
+def test_what_is_installed_comes_along():
+    plan = package_plan.choose(["driver"], NVIDIA, "x", "550", "550.54.15")
+    candidates = {**NVIDIA, "lib": ["550.90.12-1", "550.54.15-1"], "other": ["550.90.12-1"]}
+    installed = {"driver": "550.90.12-1", "lib": "550.90.12-1", "other": "550.90.12-1"}
+    assert package_plan.family(installed, plan, candidates) == {"lib": "550.54.15-1"}
+
+
+def test_apt_texts():
+    said = """\
+The following packages have unmet dependencies:
+ nvidia-open-kernel-dkms : Depends: firmware-nvidia-gsp (= 535.261.03) or
+                                    firmware-nvidia-gsp-535.261.03
+E: Unable to correct problems, you have held broken packages.
+"""
+    assert package_plan.apt_reason(said) == (
+        "nvidia-open-kernel-dkms : Depends: firmware-nvidia-gsp (= 535.261.03) or firmware-nvidia-gsp-535.261.03"
+    )
+    assert (
+        package_plan.apt_reason("Reading...\nE: Version '1' for 'x' was not found\n")
+        == "Version '1' for 'x' was not found"
+    )
+    assert package_plan.apt_pin(["*nvidia*", "libcuda1"], "550.90.12") == (
+        "Package: *nvidia* libcuda1\nPin: version 550.90.12-*\nPin-Priority: 1001\n"
+    )
+
+
+def test_holds():
+    assert package_plan.parse_apt_holds("bash\nlibcuda1\n") == ["bash", "libcuda1"]
+    said = "nvidia-driver-cuda-3:550.90.12-1.el9.*\nkernel-0:5.14.0-427.el9.*\n"
+    assert package_plan.parse_versionlocks(said, ["nvidia-driver-cuda", "nvidia-driver"]) == ["nvidia-driver-cuda"]

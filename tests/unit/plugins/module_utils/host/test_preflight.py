@@ -1,0 +1,140 @@
+"""What must be there before anything is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight
+
+MODULE = Path(preflight.__file__).parents[2] / "modules" / "preflight.py"
+# Two lines of a real table: 127.0.0.1:8080 listening for uid 998, and a connection from port 8080 (state 01).
+PROC_NET_TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000   998        0 37014 1 0000000000000000 100
+   1: 0100007F:1F90 0100007F:C3A2 01 00000000:00000000 00:00000000 00000000   998        0 37015 1 0000000000000000 20
+"""
+
+
+def test_listeners():
+    assert preflight.listeners(PROC_NET_TCP, 8080) == [preflight.Listener("37014", 998)]
+    assert preflight.listeners(PROC_NET_TCP, 8081) == []
+
+
+def test_port_held_by_its_own_service_is_fine():
+    owner = {"pid": None, "command": "", "user": "dsdeploy-llama-cpp"}
+    assert preflight.port_problem(8080, owner, "dsdeploy-llama-cpp", "llama_cpp_port") is None
+    assert preflight.port_problem(8080, None, "dsdeploy-llama-cpp", "llama_cpp_port") is None
+
+
+def test_port_held_by_another_names_it_and_the_variable():
+    problem = preflight.port_problem(8080, {"pid": 7, "command": "nginx", "user": "www-data"}, "me", "llama_cpp_port")
+    assert problem.msg == "port 8080 is taken by nginx (pid 7) of user www-data"
+    assert "llama_cpp_port" in problem.hint
+
+
+def test_disk_is_added_up_by_mount_point():
+    wants = [
+        {"what": "engine", "path": "/opt", "need_bytes": 3 << 30, "mount": "/", "free_bytes": 4 << 30},
+        {"what": "model", "path": "/srv", "need_bytes": 2 << 30, "mount": "/", "free_bytes": 4 << 30},
+        {"what": "cache", "path": "/data", "need_bytes": 2 << 30, "mount": "/data", "free_bytes": 4 << 30},
+    ]
+    (problem,) = preflight.disk_problems(wants)
+    assert problem.msg == "not enough disk space on /: 5.0 GiB needed (engine 3.0 GiB, model 2.0 GiB), 4.0 GiB free"
+    assert preflight.disk_problems(wants[1:]) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "::1"])
+def test_loopback_needs_neither_key_nor_tls(host):
+    assert preflight.host_problem(host, False, False, "llama_cpp") is None
+
+
+@pytest.mark.parametrize(
+    "key, tls, missing",
+    [
+        (False, False, "an API key and TLS are"),
+        (True, False, "TLS is"),
+        (False, True, "an API key is"),
+        (True, True, ""),
+    ],
+)
+def test_beyond_loopback_needs_both(key, tls, missing):
+    problem = preflight.host_problem("0.0.0.0", key, tls, "llama_cpp")
+    assert (missing in problem.msg and problem.kind == "usage") if missing else problem is None
+
+
+@pytest.mark.parametrize(
+    "host", ["foo_bar", "", "256.0.0.1", "127.1", "-a", "a..b", "[::1]", "10.0.0.1:8000", "a" * 64]
+)
+def test_what_is_no_address_is_said_to_be_none(host):
+    problem = preflight.host_problem(host, False, False, "llama_cpp")
+    assert problem.msg == f"llama_cpp_host is {host!r}, which is neither an address nor a host name"
+    assert problem.kind == "usage"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "gpu-1.example.org", "127.0.0.1.example.org", "fe80::1"])
+def test_an_address_that_others_can_reach(host):
+    assert "which others can reach" in preflight.host_problem(host, False, False, "llama_cpp").msg
+    assert preflight.host_problem(host, True, True, "llama_cpp") is None
+
+
+def run(**arguments):
+    """The module as Ansible runs it: a program with JSON on its standard input."""
+    given = json.dumps({"ANSIBLE_MODULE_ARGS": {"prefix": "x", **arguments}})
+    environ = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
+    done = subprocess.run([sys.executable, MODULE], input=given, env=environ, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def test_module_names_all_problems_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = run(
+            host="0.0.0.0",
+            port=port,
+            disk=[{"what": "model", "path": "/no/such/yet", "need_bytes": 1 << 60}],
+            require=[{"that": False, "msg": "no wheel", "hint": "take the source"}],
+            require_commands=["no-such-command"],
+            warn=["", "slow"],
+        )
+    assert result["failed"]
+    assert result["error_kind"] == "preflight"
+    assert len(result["problems"]) == 5
+    assert result["port_owner"]["pid"] == os.getpid()
+    assert result["disk"][0]["mount"] == "/"
+    assert len(result["warnings"]) == 1
+
+
+def test_variables_alone_that_are_wrong_are_wrong_usage(tmp_path):
+    absent = str(tmp_path / "absent")
+    text = tmp_path / "text"
+    text.write_text("")
+    wrong = {
+        "host": "0.0.0.0",
+        "files": [
+            {"variable": "x_ssl_keyfile", "path": absent},
+            {"variable": "x_interpreter", "path": str(text), "executable": True},
+            {"variable": "x_ssl_certfile", "path": str(text)},
+            {"variable": "x_other", "path": ""},
+        ],
+        "require": [{"that": False, "msg": "no lock", "hint": "another version", "kind": "usage"}],
+    }
+    result = run(**wrong)
+    assert result["error_kind"] == "usage"
+    assert [problem["msg"] for problem in result["problems"]][1:] == [
+        f"x_ssl_keyfile: there is no file {absent} on this host",
+        f"x_interpreter: there is no program {text} on this host",
+        "no lock",
+    ]
+    assert run(**wrong, require_commands=["no-such-command"])["error_kind"] == "preflight"
+
+
+def test_module_finds_nothing_wrong():
+    result = run(disk=[{"what": "model", "path": "/", "need_bytes": 1}], commands=["sh"])
+    assert not result.get("failed")
+    assert result["commands"]["sh"].endswith("/sh")

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# ruff: noqa: E501
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import (
+    CatalogError,
+    check_catalog,
+    check_entry,
+    resolve,
+    total_bytes,
+)
+
+ROOT = Path(__file__).resolve().parents[5]
+
+CATALOG = yaml.safe_load(
+    (ROOT / "roles/model/defaults/main/catalog.yml").read_text().replace("{{ dsdeploy_data_dir }}", "/var/lib/dsdeploy")
+)["model_catalog"]
+SMOL = CATALOG["smollm2-135m-instruct"]
+
+
+def test_shipped_catalog_is_sound():
+    assert check_catalog(CATALOG) == []
+
+
+def test_seed_sizes():
+    assert total_bytes(CATALOG["deepseek-r1-q4_k_m"]) == 404430187616
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (["format"], "onnx", "model m: format: expected one of gguf, safetensors, found 'onnx'"),
+        (["architecture", "layers"], "30", "model m: architecture.layers: expected a whole number, 1 or more, found '30'"),
+        (["architecture", "layers"], True, "model m: architecture.layers: expected a whole number, 1 or more, found True"),
+        (["engines"], [], "model m: engines: expected a list of at least 1, found []"),
+        (["licens"], "x", "model m: licens: expected licence, found this unknown key"),
+        (["sources", 0, "kind"], "pipy", "model m: sources[0].kind: expected one of pypi, huggingface, modelscope, url, git_lfs, path, generated; did you mean pypi?, found 'pipy'"),
+        (["sources", 0, "sha256"], "abc", "model m: sources[0].sha256: expected 64 hexadecimal digits (sha256), found 'abc'"),
+        (["files", 0, "path"], "../x", "model m: files[0].path: expected a path below the model's directory (relative, no '..'), found '../x'"),
+        (["files", 0, "path"], "/etc/x", "model m: files[0].path: expected a path below the model's directory (relative, no '..'), found '/etc/x'"),
+        (["unverified"], ["architecture.layer"], "model m: unverified: expected the path of a fact of this entry, found 'architecture.layer'"),
+        (["serve"], "other.gguf", "model m: serve: expected one of its files, found 'other.gguf'"),
+    ],
+)  # fmt: skip
+def test_wrong_field_gives_one_line(path, value, line):
+    entry = copy.deepcopy(SMOL)
+    place = entry
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert check_entry("m", entry) == [line]
+
+
+def test_missing_fields_and_wrong_shape():
+    assert check_entry("m", {"format": "gguf", "sources": SMOL["sources"], "files": SMOL["files"]}) == [
+        "model m: engines: expected this key to be set, found nothing"
+    ]
+    assert "expected a mapping" in check_entry("m", ["x"])[0]
+    assert "model_catalog_extra: expected a mapping" in check_catalog({}, ["x"])[0]
+    assert "name: expected letters" in check_entry("../evil", SMOL)[0]
+
+
+def test_name_is_case_insensitive_and_extra_wins():
+    assert resolve(CATALOG, {}, "SmolLM2-135M-Instruct", "llama_cpp")["name"] == "smollm2-135m-instruct"
+    extra = {"smollm2-135m-instruct": dict(SMOL, title="mine")}
+    assert resolve(CATALOG, extra, "smollm2-135m-instruct")["title"] == "mine"
+
+
+def test_unknown_model_did_you_mean():
+    with pytest.raises(CatalogError) as error:
+        resolve(CATALOG, {}, "smollm2-135-instruct", "llama_cpp")
+    line = "model smollm2-135-instruct is not in the catalog; did you mean smollm2-135m-instruct"
+    assert error.value.problems[0].startswith(line)
+
+
+def test_engine_that_cannot_serve_it():
+    with pytest.raises(CatalogError) as error:
+        resolve(CATALOG, {}, "deepseek-r1-q4_k_m", "vllm")
+    assert error.value.problems == [
+        "model deepseek-r1-q4_k_m (Q4_K_M) is not served by engine vllm; engines that serve it: llama_cpp, ollama"
+    ]
+    assert "that vllm serves: deepseek-r1-awq, deepseek-r1," in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "model_format"),
+    [
+        ("/models/a/My-00001-of-00003.gguf", "My", "gguf"),
+        ("/models/a/b.gguf", "b", "gguf"),
+        ("/models/DeepSeek-R1-awq/", "DeepSeek-R1-awq", None),
+    ],
+)
+def test_absolute_path(path, name, model_format):
+    entry = resolve(CATALOG, {}, path, "vllm")
+    assert (entry["name"], entry.get("format")) == (name, model_format)
+    assert entry["sources"] == [{"kind": "path", "path": path.rstrip("/")}]
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [("models/x.gguf", "is not absolute"), ("/m/x-00002-of-00009.gguf", "is shard 2 of 9"), ("", "no model is named")],
+)
+def test_bad_path(path, line):
+    with pytest.raises(CatalogError, match=line):
+        resolve(CATALOG, {}, path)

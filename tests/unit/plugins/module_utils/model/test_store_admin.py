@@ -1,0 +1,96 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import fcntl
+import json
+import os
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+
+
+def add(store, name, revision, complete=True):
+    directory = store / name / revision
+    directory.mkdir(parents=True)
+    (directory / "a.gguf").write_bytes(b"GGUF" + bytes(5000))
+    (directory / "b.gguf").write_bytes(b"GGUF" + bytes(7000))
+    if complete:
+        files = [{"path": name, "sha256": sha256_of(str(directory / name))} for name in ("a.gguf", "b.gguf")]
+        manifest = model_store.make_manifest(
+            str(directory), {"name": name, "format": "gguf", "source": {"kind": "path"}}, files
+        )
+        model_store.write_manifest(str(directory), manifest)
+    else:
+        (directory / model_store.PARTIAL).mkdir()
+    return str(directory)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "models"
+
+
+def record(tmp_path, text):
+    (tmp_path / "records").mkdir(exist_ok=True)
+    (tmp_path / "records" / "llama_cpp.json").write_text(text)
+    return str(tmp_path / "records")
+
+
+def test_inventory_and_who_serves_it(store, tmp_path):
+    old, new = add(store, "m", "1"), add(store, "m", "2")
+    half = add(store, "half", "main", complete=False)
+    add(store, "other", "main")
+    records = record(tmp_path, json.dumps({"engine": "llama_cpp", "model": "my name", "model_path": f"{new}/a.gguf"}))
+    found = store_admin.inventory(str(store), records)
+    assert [(item["name"], item["revision"], item["complete"], item["served_by"]) for item in found] == [
+        ("half", "main", False, []), ("m", "1", True, []), ("m", "2", True, ["llama_cpp"]), ("other", "main", True, []),
+    ]  # fmt: skip
+    assert [item["directory"] for item, _why in store_admin.superfluous(found)] == [half, old]
+    assert [item["name"] for item, _why in store_admin.superfluous(found, unused=True)] == ["half", "m", "other"]
+
+
+def test_a_record_without_path_or_unreadable_keeps_what_it_may_serve(store, tmp_path):
+    add(store, "m", "1"), add(store, "m", "2"), add(store, "n", "1")
+    found = store_admin.inventory(str(store), record(tmp_path, '{"engine": "vllm", "model": "m"}'))
+    assert [item["served_by"] for item in found] == [["vllm"], ["vllm"], []]
+    found = store_admin.inventory(str(store), record(tmp_path, "{"))
+    assert store_admin.superfluous(found, unused=True) == []
+
+
+def test_a_running_download_stays(store):
+    directory = add(store, "half", "main", complete=False)
+    with open(directory + ".lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert store_admin.superfluous(store_admin.inventory(str(store), "/nowhere")) == []
+    assert len(store_admin.superfluous(store_admin.inventory(str(store), "/nowhere"))) == 1
+
+
+def test_verify_names_the_damaged_file_and_makes_it_invisible(store):
+    directory = add(store, "m", "1")
+    read = []
+    assert store_admin.verify(directory, read.append) == []
+    assert read[-1] == 5004 + 7004
+    stat = os.stat(directory + "/b.gguf")
+    with open(directory + "/b.gguf", "r+b") as handle:
+        handle.seek(100)
+        handle.write(b"!")
+    os.utime(directory + "/b.gguf", ns=(stat.st_mtime_ns, stat.st_mtime_ns))  # as bit rot: nothing else tells
+    problems = store_admin.verify(directory)
+    assert len(problems) == 1 and problems[0].startswith(f"{directory}/b.gguf has sha256")
+    store_admin.make_invisible(directory, problems)
+    assert model_store.read_manifest(directory) is None
+    assert model_store.noted_sha256(directory, "a.gguf") is not None
+    assert model_store.noted_sha256(directory, "b.gguf") is None
+    assert store_admin.verify(directory) == [f"{directory} has no manifest: the model is not complete"]
+
+
+def test_remove_only_what_is_a_model(store, tmp_path):
+    directory = add(store, "m", "1")
+    store_admin.remove(directory)
+    assert not (store / "m").exists()
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(ValueError, match="holds no model of this store"):
+        store_admin.remove(str(tmp_path / "precious"))

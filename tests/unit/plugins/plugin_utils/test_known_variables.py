@@ -1,0 +1,48 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Variables that nothing reads."""
+
+import time
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.action.variable_check import _specs
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import documented, problem, unknown
+
+KNOWN = {"vllm_venv_max_model_len", "vllm_venv_port", "model_name"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_unknown"),
+    [
+        ("vllm_venv_max_modle_len", True),
+        ("vllm_venv_port", False),
+        ("vllm_venvport", False),  # not of the role
+        ("_vllm_venv_prot", False),  # private
+        ("my_vllm_venv_prot", False),
+        ("model_team", True),
+    ],
+)
+def test_what_begins_like_a_role_and_is_none_of_its_variables(name, is_unknown):
+    assert unknown([name], ["vllm_venv", "model"], KNOWN) == ([name] if is_unknown else [])
+
+
+def test_the_nearest_name_is_told():
+    said = problem("vllm_venv_max_modle_len", KNOWN)
+    assert said == "vllm_venv_max_modle_len is no variable of dsdeploy; did you mean vllm_venv_max_model_len?"
+    assert problem("ollama_zzzz", KNOWN) == "ollama_zzzz is no variable of dsdeploy"
+
+
+def test_documented_are_the_options_of_all_entry_points():
+    specs = {"argument_specs": {"main": {"options": {"a_b": {}}}, "where": {"options": {"a_c": {}}}, "none": {}}}
+    assert documented(specs) == {"a_b", "a_c"}
+    assert documented({}) == set()
+
+
+def test_the_list_is_that_of_the_roles_and_quickly_read():
+    begun = time.monotonic()
+    specs = _specs()
+    assert time.monotonic() - begun < 1  # 0.02 s; a busy machine gets its time
+    assert "vllm_venv_max_model_len" in specs["vllm_venv"]
+    # What the playbooks take, which no role has a default for.
+    assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= specs["dsdeploy"]
