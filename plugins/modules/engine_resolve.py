@@ -28,7 +28,7 @@ options:
     type: str
     required: true
   engines:
-    description: The table, C(dsdeploy_engines) of role C(dsdeploy.llm.dsdeploy).
+    description: The table, C(dsdeploy_engines) of role C(dsdeploy.llm._common).
     type: dict
     required: true
 author:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from typing import Any, Collection, Dict, Iterable, List, Set
 
+# The variables of the role that all others depend on are those of the product.
+_PREFIXES = {"_common": "dsdeploy"}
+
 
 def documented(specs: Dict[str, Any]) -> Set[str]:
     """The variables that a role's meta/argument_specs.yml names, over all its entry points."""
@@ -17,7 +20,7 @@ def documented(specs: Dict[str, Any]) -> Set[str]:
 
 def unknown(names: Iterable[str], roles: Iterable[str], known: Collection[str]) -> List[str]:
     """Those of `names` that begin like a variable of one of the roles, and are none, sorted."""
-    prefixes = tuple(role + "_" for role in roles)
+    prefixes = tuple(_PREFIXES.get(role, role) + "_" for role in roles)
     return sorted(name for name in set(names) if name.startswith(prefixes) and name not in known)
 
 

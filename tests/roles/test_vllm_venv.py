@@ -19,7 +19,7 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - ansible.builtin.import_role:
-        name: dsdeploy.llm.dsdeploy
+        name: dsdeploy.llm._common
         tasks_from: plan
     - ansible.builtin.import_role:
         name: dsdeploy.llm.model

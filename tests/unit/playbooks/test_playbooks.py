@@ -26,11 +26,11 @@ def without_tags(task: dict[str, Any]) -> dict[str, Any]:
 def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
     for play in plays(name):
         variables, lock, work = play["tasks"]
-        assert without_tags(variables) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "variables"}}
-        assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "lock"}}
+        assert without_tags(variables) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "variables"}}
+        assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "lock"}}
         assert set(without_tags(work)) == {"block", "always"}
         unlock = work["always"][-1]
-        assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm.dsdeploy", "tasks_from": "unlock"}}
+        assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "unlock"}}
         # What is selected by a tag must not run without the lock, nor leave it behind.
         assert variables.get("tags") == lock.get("tags") == unlock.get("tags")
         # The lock is root's.
@@ -41,7 +41,7 @@ def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
 def test_what_only_reads_checks_its_variables_and_waits_for_nobody(name: str) -> None:
     (play,) = plays(f"{name}.yml")
     first = play["tasks"][0]["ansible.builtin.include_role"]
-    assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm.dsdeploy", "variables")
+    assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm._common", "variables")
     assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ except ImportError:  # before ansible-core 2.19
 
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-# What role dsdeploy gathers of a host, for each distribution that the roles know.
+# What the shared role gathers of a host, for each distribution that the roles know.
 HOSTS = {
     "Ubuntu 22.04": ("Ubuntu", "Debian", "22.04", "jammy"),
     "Ubuntu 24.04": ("Ubuntu", "Debian", "24.04", "noble"),
@@ -57,7 +57,7 @@ def _trusted(value: Any) -> Any:
 def resolve(role: str, host: str, name: str, host_facts: dict[str, Any] | None = None, **inventory: Any) -> Any:
     """Variable ``name`` of a role on ``host``; ``inventory`` stands between the role's defaults and its vars."""
     known: dict[str, Any] = {}
-    for folder, owners in (("defaults", ("dsdeploy", role)), ("", ()), ("vars", ("dsdeploy", role))):
+    for folder, owners in (("defaults", ("_common", role)), ("", ()), ("vars", ("_common", role))):
         if not folder:
             known.update(inventory)
         for owner in owners:

@@ -12,15 +12,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from resolve import ROLES, resolve
 
 HOST = "Debian 12"
-SPECS = yaml.safe_load((ROLES / "dsdeploy/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+SPECS = yaml.safe_load((ROLES / "_common/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
 
 
 def table(**mirrors):
-    return resolve("dsdeploy", HOST, "_dsdeploy_mirrors", dsdeploy_mirrors=mirrors)
+    return resolve("_common", HOST, "_dsdeploy_mirrors", dsdeploy_mirrors=mirrors)
 
 
 def test_without_anything_it_is_the_software_s_own_places():
-    found = resolve("dsdeploy", HOST, "_dsdeploy_mirrors")
+    found = resolve("_common", HOST, "_dsdeploy_mirrors")
     assert found["huggingface"] == ["https://huggingface.co"]
     assert found["cuda_repository"] == "https://developer.download.nvidia.com/compute/cuda/repos"
     assert found["uv_releases"].startswith("https://github.com/")
@@ -28,7 +28,7 @@ def test_without_anything_it_is_the_software_s_own_places():
 
 
 def test_every_key_is_documented_and_no_other():
-    assert set(resolve("dsdeploy", HOST, "_dsdeploy_mirrors")) == set(SPECS["dsdeploy_mirrors"]["options"])
+    assert set(resolve("_common", HOST, "_dsdeploy_mirrors")) == set(SPECS["dsdeploy_mirrors"]["options"])
 
 
 def test_one_key_leaves_the_others():
@@ -61,7 +61,7 @@ def test_air_gapped_leaves_no_public_place():
 
 def test_proxies_are_the_environment_of_what_downloads():
     def environment(**mirrors):
-        return resolve("dsdeploy", HOST, "_dsdeploy_download_environment", dsdeploy_mirrors=mirrors)
+        return resolve("_common", HOST, "_dsdeploy_download_environment", dsdeploy_mirrors=mirrors)
 
     # An empty one would take the host's own proxy away.
     assert environment() == {}

@@ -12,7 +12,7 @@ import yaml
 ROLES = Path(__file__).parents[3] / "roles"
 # By role, the tasks that are its preflight. Engines whose parameters are a table have that checked (engine_parameters).
 PREFLIGHT = {
-    "dsdeploy": "variables",
+    "_common": "variables",
     "model": "resolve",
     "llama_cpp": "preflight",
     "ollama": "preflight",

@@ -27,6 +27,10 @@ def test_what_begins_like_a_role_and_is_none_of_its_variables(name, is_unknown):
     assert unknown([name], ["vllm_venv", "model"], KNOWN) == ([name] if is_unknown else [])
 
 
+def test_the_shared_role_has_the_variables_of_the_product():
+    assert unknown(["dsdeploy_engin", "_common_thing"], ["_common"], {"dsdeploy_engine"}) == ["dsdeploy_engin"]
+
+
 def test_the_nearest_name_is_told():
     said = problem("vllm_venv_max_modle_len", KNOWN)
     assert said == "vllm_venv_max_modle_len is no variable of dsdeploy; did you mean vllm_venv_max_model_len?"
@@ -45,4 +49,4 @@ def test_the_list_is_that_of_the_roles_and_quickly_read():
     assert time.monotonic() - begun < 1  # 0.02 s; a busy machine gets its time
     assert "vllm_venv_max_model_len" in specs["vllm_venv"]
     # What the playbooks take, which no role has a default for.
-    assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= specs["dsdeploy"]
+    assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= specs["_common"]
