@@ -142,9 +142,13 @@ ansible_facts:
               mig:
                 mode: Disabled
                 instances: []
-              fabric: {state: Completed, status: Success, health: null}
+              fabric: {state: Completed, status: Success, health: null, health_problems: []}
               nvlinks: 18
               recovery_action: null
+              remapped_rows: {correctable: 0, uncorrectable: 0, pending: false, failure: false}
+              retired_pages: {single_bit: null, double_bit: null, pending: null}
+              throttle_reasons: [gpu_idle]
+              compute_mode: Default
               processes:
                 - {pid: 4242, name: llama-server, type: C, used_memory_mib: 70000}
           contains:
@@ -168,6 +172,21 @@ ansible_facts:
             recovery_action:
               description: What the driver asks for to mend the GPU, such as V(Reset) or V(Reboot).
               type: str
+            remapped_rows:
+              description:
+                - Rows of the memory that were replaced for C(correctable) and C(uncorrectable) errors, whether some
+                  wait for a reset (C(pending)), and whether one could not be replaced (C(failure)). Ampere and later.
+              type: dict
+            retired_pages:
+              description: Pages retired for C(single_bit) and C(double_bit) errors, and whether some are C(pending).
+              type: dict
+            throttle_reasons:
+              description: What holds the clocks down at the moment, such as V(hw_thermal_slowdown) or V(sw_power_cap).
+              type: list
+              elements: str
+            compute_mode:
+              description: V(Default), V(Exclusive_Process) or V(Prohibited).
+              type: str
         lost_gpus:
           description: The GPUs that no longer answer, each with C(index), C(pci_id), C(uuid), C(name) and C(reason).
           type: list
@@ -176,11 +195,11 @@ ansible_facts:
         fabric:
           description:
             - State of the NVLink fabric as the GPU that is furthest from ready sees it. All null where there is none.
-            - C(ready) is true when every GPU on it says state V(Completed) and status V(Success). Until then, CUDA
-              does not start on a host with NVSwitches.
+            - C(ready) is true when every GPU on it says state V(Completed) and status V(Success), and none is
+              V(Unhealthy). Until it is completed, CUDA does not start on a host with NVSwitches.
           type: dict
           returned: always
-          sample: {ready: false, state: In Progress, status: null}
+          sample: {ready: false, state: In Progress, status: null, health: null}
         nvlink:
           description: C(present) is true when a link is active; C(links) counts the active links of all GPUs.
           type: dict
@@ -211,7 +230,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import build_facts
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import Report, diagnose, parse_table, parse_xml
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import Report, diagnose
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
 
 USUAL_PLACES = ("/usr/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib")
 

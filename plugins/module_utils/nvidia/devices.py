@@ -18,8 +18,10 @@ GENERATIONS = ("before Maxwell", "Maxwell", "Pascal", "Volta", "Turing", "Ampere
 _FIRST_ID = (
     (0x0000, "before Maxwell"),
     (0x1340, "Maxwell"),
-    (0x15F0, "Pascal"),
+    (0x15C0, "Pascal"),
     (0x1600, "Maxwell"),
+    (0x1720, "Pascal"),
+    (0x1730, "Maxwell"),
     (0x1B00, "Pascal"),
     (0x1D80, "Volta"),
     (0x1E00, "Turing"),

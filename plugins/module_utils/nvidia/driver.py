@@ -14,13 +14,18 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import upstream
 
 _VERSION = r"\d{3}\.\d+(?:\.\d+)?"  # 550.90.12, 535.161, 580.65.06
+# dpkg's states of a package whose files are there; of "config-files" and "not-installed" none is.
+_UNPACKED = ("installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked")
+# "libnvidia-compute-510", "nvidia-utils-535-server", "nvidia-dkms-580-open", "nvidia-firmware-535-535.161.08"
+_GENERATION = re.compile(r"-\d{3}(?=-|\Z)(?:-server|-open|-%s)*\Z" % _VERSION)
 _CAP_SYS_MODULE = 16  # linux/capability.h
-# Packages that bear the driver's own version; nvidia-modprobe, nvidia-persistenced, -settings and the like need not.
+# Packages that bear the driver's own version and hold what runs (libnvidia-common holds only profiles);
+# nvidia-modprobe, nvidia-persistenced, -settings and the like need not.
 # Names: NVIDIA's repositories, Debian non-free, Ubuntu restricted.
 _OF_THE_DRIVER = re.compile(
     r"(?:nvidia-(?:open-)?kernel(?:-open)?(?:-dkms|-support|-source)|nvidia-(?:dkms|kernel-source|headless|utils|"
     r"compute-utils|fabricmanager|fabric-manager|smi|alternative|driver|kernel-common|firmware|open|imex)\b|"
-    r"libcuda1\b|libnvidia-(?:ml1|compute|cfg1|nscq|common|ptxjitcompiler1)\b|cuda-drivers\b|firmware-nvidia-gsp|"
+    r"libcuda1\b|libnvidia-(?:ml1|compute|cfg1|nscq|ptxjitcompiler1)\b|cuda-drivers\b|firmware-nvidia-gsp|"
     r"kmod-nvidia)"
 )
 
@@ -96,12 +101,12 @@ def fabric_manager_version(said: str) -> Optional[str]:
 def driver_packages(installed: str) -> Dict[str, str]:
     """{name: version} of the installed packages that bear the driver's version.
 
-    :param installed: lines "name version state", the state being "installed" for what is.
+    :param installed: lines "name version state", the state one of dpkg's.
     """
     found = {}
     for line in installed.splitlines():
         words = line.split()
-        if len(words) == 3 and words[2] == "installed" and _OF_THE_DRIVER.match(words[0]):
+        if len(words) == 3 and words[2] in _UNPACKED and _OF_THE_DRIVER.match(words[0]):
             if re.match("^%s$" % _VERSION, upstream(words[1])):
                 found[words[0]] = words[1]
     return found
@@ -143,9 +148,9 @@ def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
                 % (library, install, library),
             )
         )
-    versions = sorted({upstream(version) for version in facts["packages"].values()})
+    versions = _versions_in_use(facts["packages"], driver)
     if len(versions) > 1:
-        few = {version: min(n for n, v in facts["packages"].items() if upstream(v) == version) for version in versions}
+        few = {version: min(names) for version, names in sorted(versions.items())}
         problems.append(
             _named(
                 "mixed_packages",
@@ -155,6 +160,23 @@ def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
             )
         )
     return problems
+
+
+def _versions_in_use(packages: Dict[str, str], driver: Optional[str]) -> Dict[str, List[str]]:
+    """{version: names} of the packages that count: of several generations of one package, only the driver's.
+
+    Ubuntu's packages bear the generation in their names, and what is left over of an older one harms nobody while
+    that of the driver is there.
+    """
+    kinds: Dict[str, Dict[str, str]] = {}
+    for name, version in packages.items():
+        kinds.setdefault(_GENERATION.sub("", name), {})[name] = upstream(version)
+    versions: Dict[str, List[str]] = {}
+    for names in kinds.values():
+        right = {name: version for name, version in names.items() if version == driver} or names
+        for name, version in right.items():
+            versions.setdefault(version, []).append(name)
+    return versions
 
 
 def reboot_reasons(facts: Dict[str, Any]) -> List[str]:
@@ -219,12 +241,21 @@ def gpu_problems(facts: Dict[str, Any], smi: Dict[str, Any], expected: int) -> L
                 "Look at `dmesg | grep -i -e xid -e nvrm`. A GPU that is off the bus may come back with a reboot.",
             )
         )
-    if smi["fabric"]["ready"] is False:
+    fabric = smi["fabric"]
+    if fabric["ready"] is False and (fabric["state"], fabric["status"]) == ("Completed", "Success"):
+        problems.append(
+            _named(
+                "fabric_unhealthy",
+                "; ".join(line for line in smi["warnings"] if "fabric" in line) or "the NVLink fabric is Unhealthy",
+                "Look at /var/log/fabricmanager.log; reset the GPU, or have its links checked.",
+            )
+        )
+    elif fabric["ready"] is False:
         problems.append(
             _named(
                 "fabric_not_ready",
                 "the NVLink fabric is in state %s, %s; CUDA fails with error 802 until it is Completed"
-                % (smi["fabric"]["state"], smi["fabric"]["status"] or "without a status"),
+                % (fabric["state"], fabric["status"] or "without a status"),
                 "Look at the fabric manager: systemctl status nvidia-fabricmanager, /var/log/fabricmanager.log.",
             )
         )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The facts of a host's NVIDIA GPUs, put together from what nvidia_smi.py read. Pure functions."""
+"""The facts of a host's NVIDIA GPUs, put together from what smi_xml.py or smi_table.py read. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import (
     Report,
     parse_nvlink,
     parse_query,
-    parse_table,
+    report_of,
 )
 
 # Compute capability by product, from NVIDIA's page "CUDA GPUs", for drivers before 510, whose nvidia-smi does not tell.
@@ -21,15 +21,24 @@ _CAPABILITY_BY_PRODUCT = (
     (r"\bG?B300\b", "10.3"),
     (r"\bG?B[12]00\b", "10.0"),
     (r"\bGB10\b", "12.1"),
+    (r"\bThor\b", "11.0"),
     (r"\bRTX PRO\b|\bGeForce RTX 50[5-9]0", "12.0"),
     (r"\b(?:G?H[128]00|H20)\b", "9.0"),
-    (r"\bQuadro RTX\b|\bTITAN RTX\b|\bT4G?\b|\bGeForce (?:RTX 20|GTX 16)\d\d", "7.5"),
+    (r"\bRTX 2050\b|\bMX570\b|\bCMP 90HX\b", "8.6"),
+    (r"\bQuadro RTX\b|\bTITAN RTX\b|\bT(?:4G?|[45]00|550|600|1000|1200|2000)\b|\bGeForce (?:RTX 20|GTX 16)\d\d", "7.5"),
+    (r"\bMX[45]50\b|\bCMP [345]0HX\b", "7.5"),
+    (r"\bOrin\b", "8.7"),
     (r"\bAda\b|\bL(?:2|4|20|40S?|40G)\b|\bGeForce RTX 40[5-9]0", "8.9"),
-    (r"\bA(?:100[DX]?|800|30X?)\b", "8.0"),
+    (r"\bA(?:100[DX]?|800|30X?)\b|\bCMP 170HX\b", "8.0"),
     (r"\bA(?:2|10[GM]?|16|40)\b|\bRTX A\d{3,4}\b|\bGeForce RTX 30[5-9]0", "8.6"),
-    (r"\bV100S?\b|\bTITAN V\b", "7.0"),
-    (r"\bP100\b", "6.0"),
-    (r"\bP(?:4|40)\b|\bGeForce GTX 10\d\d", "6.1"),
+    (r"\bV100(?:S|DX?|X|L)?\b|\bGV100\b|\bTITAN V\b", "7.0"),
+    (r"\bXavier\b", "7.2"),
+    (r"\b(?:GP100|P100X?)\b", "6.0"),
+    (r"\bP(?:4|6|40)\b|\bP10[2-6]-\d+\b|\bGeForce GTX 10\d\d|\bMX(?:[1-3]50|230|330)\b|\bTITAN Xp\b", "6.1"),
+    (r"\bQuadro P\d{3,4}\b", "6.1"),
+    (r"\bM(?:4|6|40|60)\b|\bGeForce GTX 9[5-8]0(?: Ti)?$|\bGTX TITAN X\b", "5.2"),
+    (r"\bM10\b|\bMX1[13]0\b|\bGeForce GTX 750\b", "5.0"),
+    (r"\bK80\b", "3.7"),
 )
 # Only the architectures that have one capability among the cards nvidia-smi knows.
 _CAPABILITY_BY_ARCHITECTURE = {"Hopper": "9.0", "Ada Lovelace": "8.9", "Turing": "7.5", "Volta": "7.0"}
@@ -48,7 +57,7 @@ def build_facts(
     `query` and `nvlink` are outputs for `parse_query` and `parse_nvlink`; `pci` is what the PCI bus holds of NVIDIA,
     {gpus, nvswitches}, None when it could not be read.
     """
-    report = report or parse_table("")
+    report = report or report_of("")
     # An output that broke off tells nothing certain of how many GPUs there are, unless it broke off at a lost one.
     gpus: list[Any] = [dict(gpu) for gpu in report["gpus"]] if diagnosis["status"] in ("ok", "gpu_lost") else []
     rows, links = parse_query(query), parse_nvlink(nvlink)
@@ -76,7 +85,7 @@ def build_facts(
         nvlink={"present": any(counts) if counts else None, "links": sum(counts) if counts else None},
         nvswitch={"present": pci["nvswitches"] > 0 if pci else None, "count": pci["nvswitches"] if pci else None},
         pci_gpu_count=pci["gpus"] if pci else None,
-        warnings=report["warnings"],
+        warnings=report["warnings"] + _fabric_warnings(gpus),
     )
     facts["summary"] = summary(facts)
     return facts
@@ -112,11 +121,23 @@ def capability_of(name: str | None, architecture: str | None) -> str | None:
 
 
 def _fabric_of_all(gpus: list[dict[str, Any]]) -> dict[str, Any]:
-    """{ready, state, status} of the GPU that is furthest from ready; all None where no GPU is on a fabric."""
+    """{ready, state, status, health} of the GPU that is furthest from ready; all None where no GPU is on a fabric."""
     fabrics = [gpu["fabric"] for gpu in gpus if gpu["fabric"]["state"]]
     if not fabrics:
-        return {"ready": None, "state": None, "status": None}
-    # NVML: the status counts only when the state is Completed.
+        return {"ready": None, "state": None, "status": None, "health": None}
+    # NVML: the status counts only when the state is Completed, and the health when it was registered.
     unready = [one for one in fabrics if one["state"] != "Completed" or one["status"] != "Success"]
-    worst = (unready or fabrics)[0]
-    return {"ready": not unready, "state": worst["state"], "status": worst["status"]}
+    unwell = [one for one in fabrics if one["health"] == "Unhealthy"]
+    worst = (unready or unwell or [one for one in fabrics if one["health"] not in (None, "Healthy")] or fabrics)[0]
+    return dict({key: worst[key] for key in ("state", "status", "health")}, ready=not unready and not unwell)
+
+
+def _fabric_warnings(gpus: list[dict[str, Any]]) -> list[str]:
+    """A line for each GPU whose place on the NVLink fabric is not sound."""
+    lines = []
+    for gpu in gpus:
+        health, problems = gpu["fabric"]["health"], gpu["fabric"]["health_problems"]
+        if problems or health not in (None, "Healthy"):
+            said = ", ".join(([health] if health else []) + problems)
+            lines.append("GPU %s: the health of the NVLink fabric is %s." % (gpu["index"], said))
+    return lines

@@ -4,6 +4,8 @@
 
 """What the kernel and the packages say of the driver, and what is wrong by name."""
 
+from pathlib import Path
+
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
 
@@ -20,12 +22,14 @@ FACTS = {
     "fabric_manager_version": "550.90.12",
     "packages": {"libnvidia-compute-550": "550.90.12-0ubuntu1"},
 }
+DONE = {"state": "Completed", "status": "Success"}
 SMI = {
     "status": "ok",
     "reason": "",
     "hint": "",
     "gpus": [{}] * 8,
-    "fabric": {"ready": True, "state": "Completed", "status": "Success"},
+    "fabric": {"ready": True, "state": "Completed", "status": "Success", "health": None},
+    "warnings": [],
 }
 
 
@@ -199,6 +203,41 @@ def test_what_keeps_a_driver_from_being_installed(changed, name):
     assert names(nvidia_driver.install_problems({**FACTS, **changed}, "5.0")) == [name]
 
 
+LEFTOVER = (Path(__file__).resolve().parents[3] / "fixtures/nvidia_driver/leftover-libnvidia-common.dpkg").read_text()
+RIGHT = "libnvidia-compute-550 550.90.12-0ubuntu1 installed\n"
+
+
+@pytest.mark.parametrize(
+    ("installed", "driver"),
+    [
+        (LEFTOVER, "510.47.03"),
+        (LEFTOVER, None),
+        # In whose name the generation is, beside that of the driver.
+        (RIGHT + "libnvidia-compute-535 535.161.08-0ubuntu1 installed\n", "550.90.12"),
+        (RIGHT + "libnvidia-common-550 535.161.08-0ubuntu1 installed\n", "550.90.12"),
+        (
+            "nvidia-firmware-535-535.161.08 535.161.08-1 installed\n"
+            "nvidia-firmware-550-550.90.12 550.90.12-1 installed\n",
+            "550.90.12",
+        ),
+        (RIGHT + "nvidia-utils-535-server 535.161.08-1 config-files\n", "550.90.12"),
+        (RIGHT + "nvidia-utils-535-server 535.161.08-1 not-installed\n", "550.90.12"),
+    ],
+)
+def test_what_is_left_over_of_another_driver_is_no_mix(installed, driver):
+    packages = nvidia_driver.driver_packages(installed)
+    facts = {**FACTS, "nvswitches": 0, "fabric_manager_version": None, "packages": packages}
+    facts.update(loaded_version=driver, library_version=driver)
+    assert nvidia_driver.mix_problems(facts) == []
+
+
+@pytest.mark.parametrize("state", ["installed", "half-configured", "triggers-awaited", "triggers-pending", "unpacked"])
+def test_what_lies_on_the_disk_counts_whatever_dpkg_calls_it(state):
+    packages = nvidia_driver.driver_packages(RIGHT + f"nvidia-utils-535 535.161.08-0ubuntu2 {state}\n")
+    (problem,) = nvidia_driver.mix_problems({**FACTS, "packages": packages})
+    assert problem.name == "mixed_packages"
+
+
 def test_what_does_not():
     assert nvidia_driver.install_problems(FACTS, "5.0") == []
     assert nvidia_driver.install_problems({**FACTS, "secure_boot": True, "mok_enrolled": True}, "5.0") == []
@@ -216,6 +255,8 @@ def test_what_does_not():
         ({"status": "gpu_lost", "reason": "lost", "gpus": [{}] * 7}, 8, ["gpu_lost", "gpu_missing"]),
         ({"status": "driver_not_loaded", "reason": "no driver", "gpus": []}, 8, ["driver_not_loaded"]),
         ({"fabric": {"ready": False, "state": "In Progress", "status": None}}, 8, ["fabric_not_ready"]),
+        ({"fabric": {"ready": False, **DONE, "health": "Unhealthy"}}, 8, ["fabric_unhealthy"]),
+        ({"fabric": {"ready": True, **DONE, "health": "Limited Capacity"}}, 8, []),
         ({"fabric": {"ready": None, "state": None, "status": None}}, 8, []),
     ],
 )

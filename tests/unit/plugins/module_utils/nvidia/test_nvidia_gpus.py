@@ -18,6 +18,12 @@ BOTH = ["open", "proprietary"]
         (0x13F2, "Maxwell"),  # Tesla M60
         (0x17FD, "Maxwell"),  # Tesla M40
         (0x15F8, "Pascal"),  # Tesla P100
+        (0x15C2, "Pascal"),
+        (0x1617, "Maxwell"),  # GeForce GTX 980M
+        (0x1725, "Pascal"),
+        (0x172E, "Pascal"),
+        (0x172F, "Pascal"),
+        (0x174D, "Maxwell"),  # GeForce MX130
         (0x1B38, "Pascal"),  # Tesla P40
         (0x1DB4, "Volta"),  # Tesla V100 PCIe
         (0x1DF6, "Volta"),  # Tesla V100S

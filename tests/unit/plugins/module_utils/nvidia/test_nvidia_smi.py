@@ -15,9 +15,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import (
     diagnose,
     parse_nvlink,
     parse_query,
-    parse_table,
-    parse_xml,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +43,8 @@ def check_types(facts):
     for gpu in facts["gpus"]:
         assert set(gpu) == set(Gpu.__annotations__)
         for key, value in gpu.items():
-            kind = {"_mib": int, "_w": (int, float), "ecc": dict, "mig": dict, "fabric": dict, "processes": list}
+            kind = {"_mib": int, "_w": (int, float), "processes": list, "_reasons": list}
+            kind.update(dict.fromkeys(("ecc", "mig", "fabric", "_rows", "_pages"), dict))
             expected = next((kind[end] for end in kind if key.endswith(end)), (str, int))
             assert value is None or isinstance(value, expected), (key, value)
         for counts in (gpu["ecc"]["volatile"], gpu["ecc"]["aggregate"]):
@@ -88,13 +89,17 @@ def test_real_h100_xml():
                 "aggregate": {"correctable": 0, "uncorrectable": 0},
             },
             "mig": {"mode": "Disabled", "instances": []},
-            "fabric": {"state": None, "status": None, "health": None},
+            "fabric": {"state": None, "status": None, "health": None, "health_problems": []},
             "nvlinks": None,
             "recovery_action": None,
+            "remapped_rows": {"correctable": 0, "uncorrectable": 0, "pending": False, "failure": False},
+            "retired_pages": {"single_bit": None, "double_bit": None, "pending": None},
+            "throttle_reasons": ["gpu_idle"],
+            "compute_mode": "Default",
             "processes": [],
         }
     ]
-    assert facts["fabric"] == {"ready": None, "state": None, "status": None}
+    assert facts["fabric"] == {"ready": None, "state": None, "status": None, "health": None}
     assert facts["nvlink"] == {"present": None, "links": None}
 
 
@@ -163,16 +168,16 @@ def test_nvlink_and_fabric():
     assert {gpu["nvlinks"] for gpu in facts["gpus"]} == {8}
     assert facts["nvswitch"] == {"present": True, "count": 4}
     assert facts["pci_gpu_count"] == 8
-    assert facts["fabric"] == {"ready": True, "state": "Completed", "status": "Success"}
+    assert facts["fabric"] == {"ready": True, "state": "Completed", "status": "Success", "health": None}
 
 
 @pytest.mark.parametrize(
     ("text", "fabric"),
     [
-        (fixture("fabric-in-progress"), {"ready": False, "state": "In Progress", "status": None}),
+        (fixture("fabric-in-progress"), {"ready": False, "state": "In Progress", "status": None, "health": None}),
         (
             fixture("h800-x8-driver550").replace("<status>Success", "<status>Insufficient Resources"),
-            {"ready": False, "state": "Completed", "status": "Insufficient Resources"},
+            {"ready": False, "state": "Completed", "status": "Insufficient Resources", "health": None},
         ),
     ],
 )
