@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import UnknownEngine, resolve_engine
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import resolve_engine
 
 
 class ActionModule(ActionBase):
@@ -18,6 +19,6 @@ class ActionModule(ActionBase):
         )
         try:
             engine = resolve_engine(args["engines"], args["name"])
-        except UnknownEngine as error:
-            return dict(result, failed=True, msg=str(error), hint=error.hint, error_kind="usage")
+        except Failure as failure:
+            return dict(result, failed=True, **failure.fields())
         return dict(result, changed=False, engine=engine)

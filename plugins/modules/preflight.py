@@ -187,7 +187,7 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight, sockets
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
 
@@ -213,9 +213,8 @@ def user_name(uid: int) -> str:
 
 def port_owner(port: int) -> dict | None:
     """Who listens on a TCP port of this network namespace: `{pid, command, user}`, or None."""
-    found = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        found += preflight.listeners(read(table).decode(), port)
+    tables = {name: table for name, table in sockets.read().items() if name.startswith("tcp")}
+    found = [listener for listener in sockets.listeners(tables) if listener.port == port]
     if not found:
         return None
     owner = {"pid": None, "command": "", "user": user_name(found[0].uid)}

@@ -5,16 +5,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Dict
 
-
-class UnknownEngine(Exception):
-    """`hint` says what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import nearest
 
 
 def resolve_engine(engines: Dict[str, Dict[str, Any]], name: str) -> Dict[str, Any]:
@@ -22,14 +16,16 @@ def resolve_engine(engines: Dict[str, Dict[str, Any]], name: str) -> Dict[str, A
 
     Hyphens and case do not matter: `llama-cpp`, `llama.cpp` and `LLAMA_CPP` mean `llama_cpp`.
 
-    :raises UnknownEngine: no such engine.
+    :raises Failure: no such engine.
     """
     known = {key.replace("_", ""): key for key in engines}
     plain = str(name).lower().replace("-", "").replace(".", "").replace("_", "")
     if plain in known:
         return dict(engines[known[plain]], name=known[plain])
-    near = difflib.get_close_matches(plain, list(known), 1, 0.5)
-    guess = "; did you mean %s?" % known[near[0]] if near else ""
-    raise UnknownEngine(
-        "there is no engine %s%s" % (name, guess), "Engines of this dsdeploy: %s." % ", ".join(sorted(engines))
+    near = nearest(plain, known, 0.5)
+    guess = "; did you mean %s?" % known[near] if near else ""
+    raise Failure(
+        "there is no engine %s%s" % (name, guess),
+        hint="Engines of this dsdeploy: %s." % ", ".join(sorted(engines)),
+        error_kind="usage",
     )

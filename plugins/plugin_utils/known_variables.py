@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Collection, Dict, Iterable, List, Set
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 # The variables of the role that all others depend on are those of the product.
 _PREFIXES = {"_common": "dsdeploy"}
@@ -26,5 +27,4 @@ def unknown(names: Iterable[str], roles: Iterable[str], known: Collection[str]) 
 
 def problem(name: str, known: Collection[str]) -> str:
     """What is to be said of an unknown variable, in one line."""
-    near = difflib.get_close_matches(name, sorted(known), 1)
-    return "%s is no variable of dsdeploy%s" % (name, "; did you mean %s?" % near[0] if near else "")
+    return "%s is no variable of dsdeploy%s" % (name, did_you_mean(name, known))

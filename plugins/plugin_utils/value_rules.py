@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import nearest
 
 
 class Kind(NamedTuple):
@@ -51,8 +52,8 @@ def value_problem(name: str, value: Any, kind: Optional[str], words: Sequence[st
     text = str(value).strip()
     if text in words or (kind and _is(text, KINDS[kind])):
         return None
-    near = difflib.get_close_matches(text, list(words), 1)
-    guess = " (did you mean %s?)" % near[0] if near else ""
+    near = nearest(text, words)
+    guess = " (did you mean %s?)" % near if near else ""
     return "%s is %r%s, expected %s" % (name, value, guess, _expected(kind, words))
 
 

@@ -8,10 +8,11 @@ Shapes are those of Ollama's API (docs/api.md and api/types.go of github.com/oll
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 # The fields of api.Options, which a Modelfile's PARAMETER sets. Of an unknown one the server only writes to its log.
 PARAMETERS: Dict[str, type] = {
@@ -74,10 +75,7 @@ def typed_parameters(given: Dict[str, Any]) -> Dict[str, Any]:
 def _typed(name: str, value: Any) -> Any:
     kind = PARAMETERS.get(name)
     if kind is None:
-        near = difflib.get_close_matches(name, list(PARAMETERS), 1)
-        raise ValueError(
-            "parameters: Ollama knows no parameter %s%s" % (name, "; did you mean %s?" % near[0] if near else "")
-        )
+        raise ValueError("parameters: Ollama knows no parameter %s%s" % (name, did_you_mean(name, PARAMETERS)))
     if kind is list:
         return [str(item) for item in (value if isinstance(value, list) else [value])]
     try:

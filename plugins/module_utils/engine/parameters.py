@@ -20,10 +20,11 @@ engine.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 Table = Dict[str, Dict[str, Any]]
 Values = Dict[str, Any]
@@ -89,14 +90,9 @@ def _value_problem(row: Dict[str, Any], value: Any, own_lock: bool) -> Optional[
         return "expected one of %s, found %r%s" % (
             ", ".join(str(choice) for choice in choices),
             wrong[0],
-            _meant(str(wrong[0]), [str(choice) for choice in choices]),
+            did_you_mean(wrong[0], [str(choice) for choice in choices]),
         )
     return None
-
-
-def _meant(word: str, known: List[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1, 0.6)
-    return "; did you mean %s?" % near[0] if near else ""
 
 
 def check_values(table: Table, values: Values, prefix: str, own_lock: bool = False) -> List[str]:
@@ -186,7 +182,7 @@ def check_help(
         if wrong and row.get("type", "str") not in ("flag", "json"):
             problems.append(
                 "%s_%s: %s %s does not know %s %s%s; it knows %s"
-                % (prefix, name, engine, version, flag, wrong[0], _meant(wrong[0], choices), ", ".join(choices))
+                % (prefix, name, engine, version, flag, wrong[0], did_you_mean(wrong[0], choices), ", ".join(choices))
             )
     return problems
 
@@ -203,7 +199,7 @@ def check_extra_args(extra: List[str], prefix: str, engine: str, version: str, k
         flag = "--" + word[2:].partition("=")[0].partition(".")[0].replace("_", "-")
         if flag not in known and word not in known:
             problems.append(
-                "%s_extra_args: %s %s does not know %s%s" % (prefix, engine, version, flag, _meant(flag, list(known)))
+                "%s_extra_args: %s %s does not know %s%s" % (prefix, engine, version, flag, did_you_mean(flag, known))
             )
     return problems
 
@@ -274,7 +270,7 @@ def filled(table: Table, values: Values, recipe: Dict[str, Any]) -> Values:
     given = recipe.get("parameters") or {}
     for name in [*values, *given]:
         if name not in table:
-            raise ValueError("there is no parameter %s%s" % (name, _meant(name, list(table))))
+            raise ValueError("there is no parameter %s%s" % (name, did_you_mean(name, table)))
     return {
         name: given.get(name) if _is_left(table[name], values.get(name)) else _typed(table[name], values[name])
         for name in [*values, *given]

@@ -12,10 +12,11 @@ import ipaddress
 import re
 from typing import List, NamedTuple, Optional, Sequence
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
+
 GIB = 1 << 30
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)%s(\.%s)*\Z" % (_LABEL, _LABEL), re.IGNORECASE)
-LISTEN = "0A"  # the state column of /proc/net/tcp: TCP_LISTEN, include/net/tcp_states.h
 
 
 class Problem(NamedTuple):
@@ -29,23 +30,6 @@ class Problem(NamedTuple):
 def error_kind(problems: Sequence[Problem]) -> str:
     """What kind of failure they are together: wrong usage only where nothing is wrong with the host as well."""
     return "usage" if all(problem.kind == "usage" for problem in problems) else "preflight"
-
-
-class Listener(NamedTuple):
-    """A socket that listens: its inode and the numeric user id that it belongs to."""
-
-    inode: str
-    uid: int
-
-
-def listeners(proc_net_tcp: str, port: int) -> List[Listener]:
-    """Who listens on a port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
-    found = []
-    for line in proc_net_tcp.splitlines()[1:]:
-        columns = line.split()
-        if len(columns) > 9 and columns[3] == LISTEN and int(columns[1].rsplit(":", 1)[1], 16) == port:
-            found.append(Listener(columns[9], int(columns[7])))
-    return found
 
 
 def port_problem(port: int, owner: Optional[dict], user: str, variable: str) -> Optional[Problem]:
@@ -93,10 +77,11 @@ def disk_problems(wants: List[dict]) -> List[Problem]:
 
 def host_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Optional[Problem]:
     """What is wrong with the address to listen on: no address, or beyond loopback without an API key and TLS."""
+    if is_loopback(host):
+        return None
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        loopback = host == "localhost"
         # What ends in a number is meant as an IPv4 address.
         if not _HOST_NAME.match(host) or host.rpartition(".")[2].isdigit():
             return Problem(
@@ -104,8 +89,6 @@ def host_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Option
                 "Set %s_host to an address of the host, such as 127.0.0.1, or to its name." % prefix,
                 "usage",
             )
-    if loopback:
-        return None
     missing = [what for what, there in (("an API key", has_key), ("TLS", has_tls)) if not there]
     if not missing:
         return None

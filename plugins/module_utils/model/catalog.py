@@ -10,6 +10,8 @@ import difflib
 import posixpath
 import re
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
+
 FORMATS = ("gguf", "safetensors")
 SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 
@@ -75,8 +77,7 @@ def _mapping(fields):
             return
         for key in value:
             if key not in fields:
-                near = difflib.get_close_matches(str(key), list(fields), 1)
-                known = "%s" % (near[0] if near else "one of " + ", ".join(sorted(fields)))
+                known = nearest(key, fields) or "one of " + ", ".join(sorted(fields))
                 yield str(key), known, "this unknown key"
         for key, field in fields.items():
             if key not in value:
@@ -138,8 +139,7 @@ KINDS = tuple(_SOURCES)
 def _check_source(value):
     kind = value.get("kind") if isinstance(value, dict) else None
     if kind not in _SOURCES:
-        near = difflib.get_close_matches(str(kind), KINDS, 1, 0.5)
-        yield "kind", "one of %s%s" % (", ".join(KINDS), "; did you mean %s?" % near[0] if near else ""), repr(kind)
+        yield "kind", "one of %s%s" % (", ".join(KINDS), did_you_mean(kind, KINDS, 0.5)), repr(kind)
         return
     fields = dict(_SOURCES[kind], kind=Field(_text, True))
     yield from _mapping(fields)(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import UnknownEngine, resolve_engine
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import resolve_engine
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.start_timeout import start_timeout
 
 ENGINES = {"llama_cpp": {"role": "llama_cpp"}, "vllm": {"role": "vllm_venv"}}
@@ -15,13 +16,13 @@ def test_every_spelling(name):
 
 
 def test_did_you_mean():
-    with pytest.raises(UnknownEngine, match="there is no engine vlm; did you mean vllm") as raised:
+    with pytest.raises(Failure, match="there is no engine vlm; did you mean vllm") as raised:
         resolve_engine(ENGINES, "vlm")
     assert raised.value.hint == "Engines of this dsdeploy: llama_cpp, vllm."
 
 
 def test_no_guess_where_nothing_is_near():
-    with pytest.raises(UnknownEngine, match="^there is no engine zzz$"):
+    with pytest.raises(Failure, match="^there is no engine zzz$"):
         resolve_engine(ENGINES, "zzz")
 
 

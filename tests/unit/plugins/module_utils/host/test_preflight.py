@@ -13,17 +13,6 @@ import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight
 
 MODULE = Path(preflight.__file__).parents[2] / "modules" / "preflight.py"
-# Two lines of a real table: 127.0.0.1:8080 listening for uid 998, and a connection from port 8080 (state 01).
-PROC_NET_TCP = """\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000   998        0 37014 1 0000000000000000 100
-   1: 0100007F:1F90 0100007F:C3A2 01 00000000:00000000 00:00000000 00000000   998        0 37015 1 0000000000000000 20
-"""
-
-
-def test_listeners():
-    assert preflight.listeners(PROC_NET_TCP, 8080) == [preflight.Listener("37014", 998)]
-    assert preflight.listeners(PROC_NET_TCP, 8081) == []
 
 
 def test_port_held_by_its_own_service_is_fine():
