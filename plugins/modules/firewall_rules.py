@@ -85,6 +85,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall
 
@@ -115,7 +116,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "directory": {"type": "path", "default": "/etc/dsdeploy/firewall"},
+            "directory": {"type": "path", "default": places.FIREWALL},
             "manager": {"type": "str", "choices": list(firewall.MANAGERS)},
             "port": {"type": "int"},
             "networks": {"type": "list", "elements": "str", "default": []},

@@ -100,6 +100,7 @@ import signal
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     AUTOSTART,
     ServiceError,
@@ -326,7 +327,7 @@ def main() -> None:
             "revision": {"type": "str", "default": ""},
             "revision_file": {"type": "path"},
             "reason": {"type": "str", "default": ""},
-            "supervisor_config": {"type": "path", "default": "/etc/dsdeploy/supervisor/supervisord.conf"},
+            "supervisor_config": {"type": "path", "default": places.SUPERVISOR_CONFIG},
             "supervisorctl": {"type": "path", "default": "/opt/dsdeploy/supervisor/bin/supervisorctl"},
         },
         supports_check_mode=True,

@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, list[dict[str, Any]]]]
 def run(tmp_path: Path) -> Run:
     def run_it(*words: str, **inventory: Any) -> tuple[int, list[dict[str, Any]]]:
         """The exit code of a verb over an inventory with these variables, and its events."""
-        hosts = {"all": {"hosts": {"here": {**HERE, "dsdeploy_config_dir": str(tmp_path), **inventory}}}}
+        hosts = {"all": {"hosts": {"here": {**HERE, **inventory}}}}
         (tmp_path / "hosts.json").write_text(json.dumps(hosts))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         done = subprocess.run(

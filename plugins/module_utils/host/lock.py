@@ -16,7 +16,9 @@ import os
 import platform
 from typing import Any, Dict, Optional, TextIO
 
-PATH = "/run/dsdeploy.lock"
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+
+PATH = places.LOCK
 _IDENTITY = ("machine", "pid", "started")
 
 

@@ -12,11 +12,12 @@ import os
 import shutil
 import threading
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.store import MANIFEST, PARTIAL
 
-RECORDS = "/etc/dsdeploy/deployments"
+RECORDS = places.RECORDS
 
 
 def served_paths(records_dir):

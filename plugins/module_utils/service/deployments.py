@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from typing import Any, Dict
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS, Endpoint
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import ServiceError, check_name
 
-DIRECTORY = "/etc/dsdeploy/deployments"
+DIRECTORY = places.RECORDS
 MANAGERS = ("systemd", "supervisor")
 DEVICES = ("gpu", "cpu")
 

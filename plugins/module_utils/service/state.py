@@ -18,10 +18,11 @@ import signal
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import Answer, run
 
 SUPERVISORCTL = "/opt/dsdeploy/supervisor/bin/supervisorctl"
-SUPERVISOR_CONFIG = "/etc/dsdeploy/supervisor/supervisord.conf"
+SUPERVISOR_CONFIG = places.SUPERVISOR_CONFIG
 
 AUTOSTART = "autostart=true"  # as role service writes it
 
