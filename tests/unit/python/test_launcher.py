@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
 
-# Stand-in: answers `-c` with the real Python; `-m venv DIR` makes a DIR whose Python is this script again, and
-# `-m pip install` there waits as long as $PIP_SECONDS says and makes bin/dsdeploy, which prints its arguments.
+# Stand-in: answers `-c` and a script on stdin with the real one; `-m venv DIR` makes a DIR whose Python is this script
+# again, `-m pip install` there waits as long as $PIP_SECONDS says, and bin/dsdeploy there prints its arguments.
 PYTHON = """#!/bin/bash
 real={real}
 case "$1 $2" in
     "-m venv")
-        mkdir -p "$3/bin"
-        ln -s "$(readlink -f "$(type -p "$0")")" "$3/bin/python"
+        made="${{@: -1}}"
+        mkdir -p "$made/bin" "$made/lib/python3.99/site-packages"
+        ln -s "$(type -p "$0")" "$made/bin/python"
         echo venv >>"$LAUNCHER_LOG";;
     "-m pip")
         echo pip >>"$LAUNCHER_LOG"
         sleep "${{PIP_SECONDS:-0}}"
-        [ -z "$PIP_FAILS" ] || {{ echo "pip: no index" >&2; exit 1; }}
-        printf '#!/bin/sh\\necho dsdeploy "$@"\\n' >"$(dirname "$0")/dsdeploy"
-        chmod +x "$(dirname "$0")/dsdeploy";;
+        echo "$PYTHONPATH $*" >>"$LAUNCHER_LOG.pip"
+        [ -z "$PIP_FAILS" ] || {{ echo "pip: no index" >&2; exit 1; }};;
+    */bin/dsdeploy*) shift; echo dsdeploy "$@";;
     *) exec "$real" "$@";;
 esac
 """
@@ -39,8 +44,11 @@ class Checkout:
         self.root = tmp_path / "a clone"
         self.root.mkdir()
         shutil.copy2(LAUNCHER, self.root)
-        (self.root / "pyproject.toml").write_text("[project]\n")
+        self.lock = self.root / "python" / "requirements.lock"
+        self.lock.parent.mkdir()
+        self.lock.write_text("click==8.1 --hash=sha256:0\n")
         self.python = tmp_path / "python3"
+        self.python.symlink_to("python3.98")
         self.python.write_text(PYTHON.format(real=sys.executable))
         self.python.chmod(0o755)
         self.log = tmp_path / "log"
@@ -87,6 +95,59 @@ def test_first_run_sets_up_and_says_so_on_stderr(clone: Checkout) -> None:
     assert clone.steps() == ["venv", "pip"]
 
 
+def test_pip_installs_the_lock_and_nothing_else(clone: Checkout) -> None:
+    clone.run()
+    pip = Path(f"{clone.log}.pip").read_text()
+    # Python's own pip, from its wheel: none is installed first.
+    assert pip.split()[0].endswith(".whl")
+    for option in ("--require-hashes", "--only-binary :all:", "--no-deps", f"--requirement {clone.lock}"):
+        assert option in pip
+    site = clone.root / ".venv" / "lib" / "python3.99" / "site-packages"
+    assert (site / "dsdeploy.pth").read_text() == f"{clone.root}/python\n"
+
+
+def test_the_lock_is_of_what_the_package_requires() -> None:
+    """Every requirement of pyproject.toml, in its range, for each Python; nothing without a hash, no index in it."""
+    text = (LAUNCHER.parent / "python" / "requirements.lock").read_text()
+    entries = [entry for entry in text.replace("\\\n", " ").splitlines() if entry.strip() and entry[0] != "#"]
+    assert all("--hash=sha256:" in entry and "==" in entry for entry in entries)
+    assert "://" not in text
+    pinned = [Requirement(entry.partition(" --hash")[0].strip()) for entry in entries]
+    project = (LAUNCHER.parent / "pyproject.toml").read_text()
+    wanted = re.findall(r'"(.+)"', re.search(r"^dependencies = \[(.*?)^\]", project, re.M | re.S)[1])
+    assert len(wanted) >= 5
+    for python in ("3.10", "3.11", "3.12", "3.13"):
+        environment = {"python_version": python, "python_full_version": f"{python}.1"}
+        here = {pin.name: pin for pin in pinned if pin.marker is None or pin.marker.evaluate(environment)}
+        for required in map(Requirement, wanted):
+            version = str(here[required.name].specifier).removeprefix("==")
+            assert required.specifier.contains(version), (python, required, version)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user may pass, as pytest's own is not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("venv", [None, 0o755, 0o700])
+def test_checkout_of_root_used_by_another_user_is_one_line(public: Path, venv: int | None) -> None:
+    clone = Checkout(public)
+    if venv:
+        clone.run()
+        (clone.root / ".venv").chmod(venv)
+        clone.lock.write_text("click==8.2 --hash=sha256:1\n")
+    done = subprocess.run(
+        [str(clone.root / "dsdeploy"), "status"],
+        env=clone.environ, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1 and "belongs to root" in done.stderr
+
+
 def test_later_runs_only_start_the_command(clone: Checkout) -> None:
     clone.run()
     assert clone.run("status") == (0, "dsdeploy status\n", "")
@@ -104,9 +165,10 @@ def test_through_a_link_from_elsewhere(clone: Checkout, tmp_path: Path) -> None:
 def test_what_the_installation_depends_on_sets_up_anew(clone: Checkout, change: str) -> None:
     clone.run()
     if change == "requirements":
-        (clone.root / "pyproject.toml").write_text("[project] # new\n")
+        clone.lock.write_text("click==8.2 --hash=sha256:1\n")
     elif change == "python":
-        clone.python.rename(clone.python.with_name("python3.99"))
+        shutil.copy2(clone.python, clone.python.with_name("python3.99"))
+        clone.python.unlink()
         clone.python.symlink_to("python3.99")
     else:
         clone.root = clone.root.rename(clone.root.with_name("moved"))
