@@ -101,7 +101,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import Client, HttpError, shown
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError, shown
 
 
 def size_of(client: Client, url: str, headers: dict[str, str]) -> int:

@@ -30,8 +30,9 @@ class Start(Event):
 
 @dataclass(frozen=True)
 class Stage(Event):
-    """A stage (`<role>: <room>`) began or ended. `status`: started or finished; only when finished `seconds`, and over
-    all hosts how many tasks `changed` something and how many `failed` (ignored and rescued ones too)."""
+    """A stage (prepare, preflight, model, install, configure, service or verify; the verb, where it has none) began or
+    ended. `status`: started or finished; only when finished `seconds`, and over all hosts how many changes were made
+    (`changed`), how many tasks `failed` (ignored and rescued ones too), and `changes`, what they were, each once."""
 
     name: ClassVar[str] = "stage"
     stage: str
@@ -39,12 +40,14 @@ class Stage(Event):
     seconds: float | None = None
     changed: int | None = None
     failed: int | None = None
+    changes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Task(Event):
-    """A task that changed something or went wrong. `status`: changed, failed, unreachable or ignored. A failed task
-    can still be rescued by the playbook: what failed in the end stands in `failure` events."""
+    """A task that changed something or went wrong. `status`: changed, failed, unreachable or ignored; `msg`: what it
+    changed, as far as it says so, or why it failed. A failed task can still be rescued by the playbook: what failed in
+    the end stands in `failure` events."""
 
     name: ClassVar[str] = "task"
     host: str
@@ -177,8 +180,8 @@ class Failure(Event):
 
 @dataclass(frozen=True)
 class HostSummary:
-    """How a host ended. `status`: ok, failed or unreachable. The counts are Ansible's; `changed_tasks` names them as
-    far as they are not withheld (no_log). `stages`: what of prepare, preflight, model, install, configure, service and
+    """How a host ended. `status`: ok, failed or unreachable. The counts are Ansible's; `changed_tasks` are `<stage>:
+    <what was done>`. `stages`: what of prepare, preflight, model, install, configure, service and
     verify was gone through, in this order."""
 
     status: str

@@ -7,11 +7,11 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from dsdeploy import events, failures
 from dsdeploy.errors import ExitCode, worst
+from dsdeploy.stages import STAGES, stage_of
 
 PROGRESS_PREFIX = "DSDEPLOY_PROGRESS "
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -53,13 +53,16 @@ class Tracker:
         self.verb = verb
         self.check = check
         self.hosts: dict[str, Host] = {}
-        self.stage = ""
+        # Where a verb has no stages, it is itself the only one.
+        self.stage = "preflight" if verb == "up" else verb
         self.ansible_pid: int | None = None
         self._verbose = verbose
         self._began = now
         self._stage_began = now
-        self._stage_changed = self._stage_failed = 0
+        self._stage_changes: dict[str, list[str]] = {}
+        self._stage_failed = 0
         self._stage_told = False
+        self._next = (self.stage, now)  # of the running task, and when it began
         self._stats: dict[str, dict[str, int]] | None = None
         self._said: deque[str] = deque(maxlen=40)
 
@@ -80,7 +83,7 @@ class Tracker:
         if self._verbose and text.strip():
             yield events.Log(text)
         if kind == "playbook_on_task_start":
-            yield from self._enter(_stage(data), now)
+            self._next = stage_of(data)[0] or self.stage, now
         elif kind == "playbook_on_stats":
             self._stats = {key: data.get(key) or {} for key in _STATS}
         elif kind == "runner_on_file_diff" and text.strip():
@@ -95,25 +98,37 @@ class Tracker:
 
     def tick(self, now: float) -> Iterator[events.Event]:
         """Time passed without an event: tell of a stage that takes its time."""
-        if self.stage and not self._stage_told and now - self._stage_began >= _STAGE_PATIENCE:
-            yield from self._tell_stage()
+        if now - max(self._next[1], self._stage_began) >= _STAGE_PATIENCE:
+            yield from self._enter()
 
-    def _enter(self, stage: str, now: float) -> Iterator[events.Event]:
+    def _enter(self) -> Iterator[events.Event]:
+        """The running task does something, or takes its time: its stage is the one that is told. A stage whose tasks
+        are all skipped never is."""
+        stage, began = self._next
         if stage != self.stage:
-            yield from self._leave(now)
-            self.stage, self._stage_began = stage, now
-            self._stage_changed = self._stage_failed = 0
-
-    def _leave(self, now: float) -> Iterator[events.Event]:
-        if self._stage_told:
-            seconds = round(now - self._stage_began, 1)
-            yield events.Stage(self.stage, "finished", seconds, self._stage_changed, self._stage_failed)
-        self._stage_told = False
-
-    def _tell_stage(self) -> Iterator[events.Event]:
+            yield from self._leave(began)
+            self.stage, self._stage_began = stage, began
+            self._stage_changes, self._stage_failed = {}, 0
         if self.stage and not self._stage_told:
             self._stage_told = True
             yield events.Stage(self.stage, "started")
+
+    def running_stage(self, now: float) -> tuple[str, float]:
+        """The stage that runs, and for how long (s) it has."""
+        return self.stage, now - self._stage_began
+
+    def _leave(self, now: float) -> Iterator[events.Event]:
+        if self._stage_told:
+            changes = list(dict.fromkeys(change for host in self._stage_changes.values() for change in host))
+            yield events.Stage(
+                self.stage,
+                "finished",
+                round(now - self._stage_began, 1),
+                sum(map(len, self._stage_changes.values())),
+                self._stage_failed,
+                changes,
+            )
+        self._stage_told = False
 
     def _progress(self, text: str) -> Iterator[events.Event]:
         try:
@@ -131,7 +146,7 @@ class Tracker:
         except (ValueError, KeyError, TypeError):
             return  # progress is a courtesy: a line that cannot be read changes no result
         self.hosts.setdefault(event.host, Host()).progress = event
-        yield from self._tell_stage()
+        yield from self._enter()
         yield event
 
     def _result(self, kind: str, data: Mapping[str, Any], text: str, now: float) -> Iterator[events.Event]:
@@ -139,18 +154,19 @@ class Tracker:
         if kind in ("runner_on_start", "runner_on_async_poll"):
             if not host.running:
                 host.since, host.failed_items = now, []
-            host.stage, host.task, host.running = _stage(data), _task(data), True
+            host.stage, host.task, host.running = stage_of(data)[0] or self.stage, _task(data), True
             return
         host.running, host.progress = False, None
         if kind == "runner_on_skipped":
             return
-        name, stage, task = str(data["host"]), _stage(data), _task(data)
+        (stage, counts), name, task = stage_of(data), str(data["host"]), _task(data)
+        stage = stage or self.stage
         result = data.get("res") or {}
         if _action(data) not in _SILENT:
-            host.stages.add(_tag(data))
-            yield from self._tell_stage()
+            host.stages.update([stage] if counts else [])
+            yield from self._enter()
         if kind in ("runner_on_failed", "runner_on_unreachable"):
-            yield from self._tell_stage()
+            yield from self._enter()
             self._stage_failed += 1
             unreachable = kind == "runner_on_unreachable"
             failure = failures.describe(name, stage, task, _action(data), result, host.failed_items, unreachable)
@@ -162,9 +178,10 @@ class Tracker:
                 yield events.Task(name, stage, task, "unreachable" if unreachable else "failed", failure.msg)
         # A withheld result (no_log) tells by Ansible's line alone whether it changed something.
         elif result.get("changed") or ("censored" in result and text.startswith("changed:")):
-            host.changed.append(f"{stage}: {task}" if stage else task)
-            self._stage_changed += 1
-            yield events.Task(name, stage, task, "changed")
+            changes = _changes(result) or [task]
+            host.changed += [f"{stage}: {change}" if stage else change for change in changes]
+            self._stage_changes.setdefault(name, []).extend(changes)
+            yield events.Task(name, stage, task, "changed", "; ".join(_changes(result)))
         if "results" not in result:
             yield from _warnings(name, data, result)
         yield from self._of_our_modules(name, host, task, str(data.get("resolved_action") or ""), result)
@@ -286,7 +303,7 @@ class Tracker:
             deployments=[asdict(deployment) for deployment in host.deployments.values()],
             answers=[asdict(answer) for answer in host.answers],
             models=[asdict(model) for model in host.models],
-            stages=[tag for tag in _TAGS if tag in host.stages],
+            stages=[stage for stage in STAGES if stage in host.stages],
         )
 
 
@@ -299,34 +316,15 @@ def _action(data: Mapping[str, Any]) -> str:
     return str(data.get("resolved_action") or data.get("task_action") or "").rpartition(".")[2]
 
 
-def _stage(data: Mapping[str, Any]) -> str:
-    """`<role>: <room>` from where the task is written (events carry no tags); the play's name outside roles."""
-    path = PurePath(str(data.get("task_path") or "").rpartition(":")[0])
-    parts = path.parts
-    role = str(data.get("role") or "").rpartition(".")[2]
-    if "tasks" in parts and role:
-        room = path.stem.removeprefix("_")
-        return role if room == "main" else f"{role}: {room}"
-    if "handlers" in parts and role:
-        return f"{role}: handlers"
-    return role or str(data.get("play") or "")
-
-
-# The tags by which `up` is asked for a part of its way, in its order.
-_TAGS = ("prepare", "preflight", "model", "install", "configure", "service", "verify")
-_TAG_OF = {"model: fetch": "model", "service: present": "service"}
-
-
-def _tag(data: Mapping[str, Any]) -> str:
-    """The tag that leads to this task; another word for what belongs to none."""
-    if data.get("play") == "Prepare the host":
-        return "prepare"
-    stage = _stage(data)
-    return _TAG_OF.get(stage, stage.rpartition(": ")[2])
+def _changes(result: Mapping[str, Any]) -> list[str]:
+    """What a module that does several things says that it changed."""
+    found = [result, *(item for item in result.get("results") or [] if isinstance(item, dict))]
+    told = [item["changes"] for item in found if item.get("changed") and isinstance(item.get("changes"), list)]
+    return [plain_text(change) for changes in told for change in changes if isinstance(change, str)]
 
 
 def _task(data: Mapping[str, Any]) -> str:
-    """The task's name without the `<room> | ` that the stage already says."""
+    """The task's name without the `<room> | ` before it."""
     if _action(data) == "validate_argument_spec":
         return "Check the role's variables"
     return plain_text(str(data.get("task") or "").rpartition(" | ")[2])

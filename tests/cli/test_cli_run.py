@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,12 +30,21 @@ def test_up_tells_stages_changes_and_the_summary(dsdeploy: Any) -> None:
         "  engine    llama_cpp 1.2.3",
         "  answer    the answer to default?",
         "  speed     41.2 tokens/s, first token after 0.50 s",
-        "  changed   3: engine: install: Write the configuration; engine: install: Keep a secret; "
-        "engine: handlers: Restart the engine",
+        "  changed   3",
+        "    install    Write the configuration",
+        "               Keep a secret",
+        "    verify     Restart the engine",
     ]
-    told = done.stderr.splitlines()
-    assert "engine: install ..." in told
-    assert "  here: changed: Write the configuration" in told
+    told = [" ".join(line.split()) for line in done.stderr.splitlines()]
+    # A line a stage, with what it did.
+    assert told[0].startswith("dsdeploy up: inventory ")
+    stages = [re.sub(r" \d+ s ", ": ", line) for line in told[1:]]
+    assert stages == [
+        "preflight: nothing to change",
+        "install: Write the configuration; Keep a secret",
+        "service: nothing to change",
+        "verify: Restart the engine",
+    ]
     assert "\x1b" not in done.stdout + done.stderr
     assert "hunter2" not in done.stdout + done.stderr
 
@@ -68,7 +78,7 @@ def test_failure_of_a_module(dsdeploy: Any) -> None:
     assert done.returncode == 3
     block = done.stderr[done.stderr.index("FAILED") :].splitlines()
     assert block == [
-        "FAILED  here: engine: preflight: Refuse what the test asks to refuse",
+        "FAILED  here: preflight: Refuse what the test asks to refuse",
         "  made to fail",
         "  the log ends with:",
         "  | last line",
@@ -236,9 +246,9 @@ def test_stopped_by_a_signal(environ: dict[str, str], tmp_path: Path, number: si
     code, out, err = slow.stop(number)
     assert code == 130
     assert not slow.module.exists()  # the task itself has ended too
-    assert "stopped: here was in engine: install: Take long" in err
+    assert "stopped: here was in install: Take long" in err
     assert "Run `dsdeploy up` again: it goes on from there." in err
-    assert "changed   2: " in out
+    assert "  changed   2\n" in out
     assert not list(tmp_path.glob("dsdeploy-*"))
 
 
@@ -258,7 +268,7 @@ def test_stopped_with_json(environ: dict[str, str], tmp_path: Path) -> None:
     summary = json.loads(out.splitlines()[-1])
     assert (code, summary["exit_code"]) == (130, 130)
     assert summary["ansible_rc"] is not None  # Ansible ended by itself, it was not killed
-    assert summary["positions"] == {"here": "engine: install: Take long"}
+    assert summary["positions"] == {"here": "install: Take long"}
 
 
 def test_password_is_typed_and_lies_nowhere(environ: dict[str, str], tmp_path: Path) -> None:
@@ -306,6 +316,6 @@ def test_live_view_on_a_terminal(environ: dict[str, str], tmp_path: Path) -> Non
     )
     assert code == 0
     assert "\x1b[2K" in out  # redraws a line
-    assert "here: changed: Write the configuration\r\n" in out
-    assert out.rstrip().endswith("engine: handlers: Restart the engine")
+    assert "  Write the configuration; Keep a secret\r\n" in out
+    assert out.rstrip().endswith("verify     Restart the engine")
     assert "\x1b[?25h" in out  # gives the cursor back

@@ -27,7 +27,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import tiny as tiny_model
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote, git_blob_sha1
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import Client, HttpError, origin
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError, origin
 
 DISK_HINT = "free space there, or set dsdeploy_models_dir to a larger file system"
 

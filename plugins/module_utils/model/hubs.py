@@ -26,7 +26,7 @@ import urllib.parse
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import is_safe_path
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Remote
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import HttpError, origin, shown
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError, origin, shown
 
 MODELSCOPE_MOST_FILES = 3000  # the listing is cut there without a word
 POINTER = re.compile(

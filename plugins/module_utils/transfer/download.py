@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import (
     HttpError,
     back_off,
     is_passing,

@@ -17,7 +17,7 @@ import os
 import re
 import urllib.parse
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import (
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import (
     HttpError,
     origin,
     shown,

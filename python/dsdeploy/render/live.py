@@ -1,4 +1,5 @@
-"""The live view on a terminal: a line per host with its stage and task, a bar per long task, changes scroll above."""
+"""The live view on a terminal: the stage that runs, a line per host with its task, a bar per long task; stages that are
+over scroll above."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from dsdeploy.tracker import Host, Tracker
 
 # Seconds between two drawings; events come in bursts.
 REFRESH = 0.1
+# Hosts with a line of their own; a view higher than the terminal cannot be drawn.
+HOSTS_SHOWN = 12
 
 
 class LiveRenderer(PlainRenderer):
@@ -27,7 +30,6 @@ class LiveRenderer(PlainRenderer):
         # Refreshed by tick() alone: no second thread reads what the tracker writes.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._spinner = Spinner("dots")
-        self._idle = Spinner("dots")
         self._drawn = 0.0
         self._live.start()
 
@@ -38,7 +40,7 @@ class LiveRenderer(PlainRenderer):
             super().event(event)
 
     def tick(self, tracker: Tracker, now: float) -> None:
-        super().tick(tracker, now)
+        self._now = now
         if now - self._drawn >= REFRESH:
             self._drawn = now
             self._live.update(self._view(tracker, now), refresh=True)
@@ -50,25 +52,24 @@ class LiveRenderer(PlainRenderer):
     def close(self) -> None:
         self._live.stop()
 
-    def _view(self, tracker: Tracker, now: float) -> Group | Spinner:
+    def _view(self, tracker: Tracker, now: float) -> Group:
+        running = [(name, host) for name, host in tracker.hosts.items() if host.running]
+        stage, seconds = tracker.running_stage(now)
+        head = Text.assemble(" ", (f"{stage:<{text.STAGE_WIDTH}}", "cyan"), f" {text.duration(seconds):>9}")
+        if not tracker.hosts:
+            head.append("  starting Ansible")
+        self._spinner.update(text=head)
         table = Table.grid(padding=(0, 1))
-        for name, host in tracker.hosts.items():
-            if host.running:
-                table.add_row(self._spinner, *_row(name, host, now))
-        if not table.rows:
-            self._idle.update(text=Text(f" {tracker.stage or 'starting Ansible'}"))
-            return self._idle
-        bars = [_bar(host.progress) for host in tracker.hosts.values() if host.progress]
-        return Group(table, *bars)
+        for name, host in running[:HOSTS_SHOWN]:
+            table.add_row(*_row(name, host, now))
+        if len(running) > HOSTS_SHOWN:
+            table.add_row("", Text(f"and {len(running) - HOSTS_SHOWN} more hosts", style="dim"))
+        bars = [_bar(host.progress) for _name, host in running if host.progress]
+        return Group(self._spinner, table, *bars[:HOSTS_SHOWN])
 
 
-def _row(name: str, host: Host, now: float) -> tuple[Text, Text, Text, Text]:
-    return (
-        Text(name, style="bold"),
-        Text(host.stage, style="cyan"),
-        Text(host.task),
-        Text(text.duration(now - host.since), style="dim"),
-    )
+def _row(name: str, host: Host, now: float) -> tuple[Text, Text, Text]:
+    return Text(f"  {name}", style="bold"), Text(host.task), Text(text.duration(now - host.since), style="dim")
 
 
 def _bar(progress: events.Progress) -> Table:

@@ -1,4 +1,4 @@
-"""One line per stage, change and long task's progress: for pipes, CI logs and `-v`."""
+"""One line per stage, and of a long task's progress: for pipes, CI logs and `-v`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dsdeploy.tracker import Tracker, plain_text
 
 # A long task's progress is worth a line every so many seconds.
 PROGRESS_EVERY = 10.0
+# A stage is told when it is over; one that lasts this long (s) without a word meanwhile is told as running.
+SILENCE = 10.0
 # Verbs that change hosts: their way is told.
 CHANGING = ("up", "prepare", "down", "rollback", "model prune")
 
@@ -20,6 +22,8 @@ class PlainRenderer:
         self._verbose = verbose
         self._logs: list[events.ServiceLog] = []
         self._progress_told: dict[tuple[str, str], float] = {}
+        self._stage = ""  # that runs
+        self._silent_since = 0.0
         self._now = 0.0
         self._verb = ""
 
@@ -29,17 +33,16 @@ class PlainRenderer:
                 self._verb = event.verb
                 what = f"dsdeploy {event.verb}{' --check' if event.check else ''}"
                 if event.verb in CHANGING:
-                    self.note(f"{what}: inventory {', '.join(event.inventory)}")
+                    self.note(f"{what}: inventory {', '.join(map(text.shortened_paths, event.inventory))}")
             case events.Stage(status="started"):
-                if self._tells_the_way():
-                    self.note(f"{event.stage} ...")
+                self._stage, self._silent_since = event.stage, self._now
             case events.Stage():
+                self._stage = ""
                 if self._tells_the_way():
-                    counts = [(event.changed, "changed"), (event.failed, "failed")]
-                    told = "".join(f", {count} {what}" for count, what in counts if count)
-                    self.note(f"{event.stage}: {text.duration(event.seconds or 0)}{told}")
+                    self.note(text.stage(event))
             case events.Task(status="changed"):
-                self.note(f"  {event.host}: changed: {event.task}")
+                if self._verbose:
+                    self.note(f"  {event.host}: changed: {event.msg or event.task}")
             case events.Task():
                 if self._tells_the_way():
                     self.note(f"  {event.host}: {event.status}: {event.task}: {plain_text(event.msg)}")
@@ -47,7 +50,7 @@ class PlainRenderer:
                 key = (event.host, event.what)
                 finished = event.total is not None and event.done >= event.total
                 if finished or self._now - self._progress_told.get(key, -PROGRESS_EVERY) >= PROGRESS_EVERY:
-                    self._progress_told[key] = self._now
+                    self._progress_told[key] = self._silent_since = self._now
                     self.note(f"  {event.host}: {plain_text(text.progress(event))}")
             case events.Warn():
                 self.note(f"  {event.host}: warning: {event.text}")
@@ -77,6 +80,9 @@ class PlainRenderer:
 
     def tick(self, tracker: Tracker, now: float) -> None:
         self._now = now
+        if self._stage and now - self._silent_since >= SILENCE and self._tells_the_way():
+            self.note(f"{self._stage} ...")
+            self._stage = ""
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

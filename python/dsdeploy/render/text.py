@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -10,7 +11,11 @@ from typing import Any
 from dsdeploy import events
 from dsdeploy.tracker import plain_text
 
-CHANGES_SHOWN = 8
+CHANGES_SHOWN = 12  # lines, of a host's changes in the summary
+CHANGES_IN_STAGE = 3
+LINE_WIDTH = 100  # characters of a line that names changes
+STAGE_WIDTH = 10
+PATH_WIDTH = 40  # characters of a path that is shown whole
 # Of an answer in the summary of `up`: it shows that the model answers, `ask` is for reading.
 ANSWER_LINES, ANSWER_CHARACTERS = 5, 400
 BYTES = ("B", "bytes")
@@ -35,6 +40,39 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def shortened_paths(text: str) -> str:
+    """`text` with the middle of its long paths left out: /opt/…/bin/python."""
+
+    def cut(match: re.Match[str]) -> str:
+        path = match[0]
+        if len(path) <= PATH_WIDTH:
+            return path
+        first, _slash, rest = path[1:].partition("/")
+        if not rest:
+            return path
+        end = rest[-(PATH_WIDTH - len(first) - 3) :]
+        return f"/{first}/…{end[end.find('/') :] if '/' in end else end}"
+
+    return re.sub(r"(?<![\w:/.])/[^\s'\",;:]+", cut, text)
+
+
+def fitted(text: str, width: int = LINE_WIDTH) -> str:
+    """`text` on one line of at most `width` characters, long paths cut first."""
+    short = shortened_paths(" ".join(text.split()))
+    return short if len(short) <= width else f"{short[: width - 1].rstrip()}…"
+
+
+def stage(event: events.Stage) -> str:
+    """A stage that is over: its name, how long it took, and what it did."""
+    done = list(event.changes[:CHANGES_IN_STAGE])
+    if len(event.changes) > len(done):
+        done.append(f"and {len(event.changes) - len(done)} more")
+    if event.failed:
+        done.insert(0, f"{event.failed} failed")
+    what = fitted("; ".join(done) or "nothing to change")
+    return f"{event.stage:<{STAGE_WIDTH}} {duration(event.seconds or 0):>9}  {what}"
 
 
 def progress(event: events.Progress) -> str:
@@ -97,10 +135,11 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
         yield from (f"{log.host} | {line}" if several else line for log in logs for line in log.lines)
     else:
         for name, host in summary.hosts.items():
-            yield from _host(summary, name, host, reasoning, every)
+            yield from _host(summary, name, host, reasoning)
+        yield from _all_changes(summary, every)
 
 
-def _host(summary: events.Summary, name: str, host: events.HostSummary, reasoning: bool, every: bool) -> Iterator[str]:
+def _host(summary: events.Summary, name: str, host: events.HostSummary, reasoning: bool) -> Iterator[str]:
     yield f"{name}: {_ended(summary, name, host)}"
     if summary.verb in ("up", "rollback") and (_serves(host) or host.answers):
         for found in host.deployments:
@@ -115,7 +154,6 @@ def _host(summary: events.Summary, name: str, host: events.HostSummary, reasonin
                 yield "            (ended by dsdeploy_answer_max_tokens)"
             if speed := _speed(answer):
                 yield f"  speed     {speed}"
-    yield f"  {'would do' if summary.check else 'changed '}  {_changes(host, every)}"
 
 
 def _serves(host: events.HostSummary) -> bool:
@@ -148,11 +186,24 @@ def _ended(summary: events.Summary, name: str, host: events.HostSummary) -> str:
     return f"done: {', '.join(host.stages) or 'nothing'}"
 
 
-def _changes(host: events.HostSummary, every: bool) -> str:
-    names = host.changed_tasks if every else host.changed_tasks[:CHANGES_SHOWN]
-    more = host.changed - len(names)
-    listed = "; ".join([*names, f"and {more} more"] if more > 0 and names else names)
-    return f"{host.changed}" + (f": {listed}" if listed else "")
+def _all_changes(summary: events.Summary, every: bool) -> Iterator[str]:
+    """The changes, one a line and by stage. Hosts with the same changes are told of together."""
+    groups: dict[tuple[int, tuple[str, ...]], list[str]] = {}
+    for name, host in summary.hosts.items():
+        groups.setdefault((host.changed, tuple(host.changed_tasks)), []).append(name)
+    title = "would do" if summary.check else "changed"
+    for (count, changes), names in groups.items():
+        on = f" on {fitted(', '.join(names))}" if len(summary.hosts) > 1 else ""
+        yield f"  {title:<9} {max(count, len(changes)) or 'nothing'}{on}"
+        last = ""
+        shown = changes if every else changes[:CHANGES_SHOWN]
+        for change in shown:
+            stage, colon, what = change.partition(": ")
+            stage, what = (stage, what) if colon else ("", change)
+            yield f"    {'' if stage == last else stage:<{STAGE_WIDTH}} {what if every else fitted(what)}"
+            last = stage
+        if len(changes) > len(shown):
+            yield f"    {'':<{STAGE_WIDTH}} and {len(changes) - len(shown)} more (-v shows all)"
 
 
 def _shortened(answer: str) -> str:

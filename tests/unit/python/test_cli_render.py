@@ -115,7 +115,7 @@ ANSWER = {
 
 
 def test_summary_of_up() -> None:
-    names = [f"t{n}" for n in range(10)]
+    names = ["model: fetched", *(f"install: t{n}" for n in range(13)), "service: started"]
     told = host(deployments=[FOUND], answers=[ANSWER], changed=11, changed_tasks=names, stages=ALL)
     assert list(text.result(summary("up", {"h": told}), False, [], False)) == [
         "h: deployed and verified",
@@ -124,11 +124,62 @@ def test_summary_of_up() -> None:
         "  engine    llama_cpp 1.2",
         "  answer    two\n            lines",
         "  speed     12.3 tokens/s",
-        "  changed   11: t0; t1; t2; t3; t4; t5; t6; t7; and 3 more",
+        "  changed   15",
+        "    model      fetched",
+        "    install    t0",
+        *(f"               t{n}" for n in range(1, 11)),
+        "               and 3 more (-v shows all)",
     ]
     every = list(text.result(summary("up", {"h": told}), True, [], True))
-    assert every[-1] == "  changed   11: t0; t1; t2; t3; t4; t5; t6; t7; t8; t9; and 1 more"
+    assert every[-2:] == ["               t12", "    service    started"]
     assert "  reasoning think" in every
+
+
+def test_summary_names_the_same_changes_of_several_hosts_once() -> None:
+    some = {"changed": 1, "changed_tasks": ["install: t"]}
+    told = summary("down", {"a": host(**some), "b": host(), "c": host(**some)})
+    assert list(text.result(told, False, [], False)) == [
+        "a: down",
+        "b: down",
+        "c: down",
+        "  changed   1 on a, c",
+        "    install    t",
+        "  changed   nothing on b",
+    ]
+
+
+def test_long_paths_are_cut_in_the_middle_and_long_lines_at_their_end() -> None:
+    path = "/opt/dsdeploy/engines/vllm/releases/0.32.0-cu130-abcdef/bin/python"
+    assert text.shortened_paths(f"wrote {path}") == "wrote /opt/…/0.32.0-cu130-abcdef/bin/python"
+    assert text.shortened_paths("/etc/dsdeploy/x http://h/" + "a/" * 30) == "/etc/dsdeploy/x http://h/" + "a/" * 30
+    assert text.fitted("/" + "a" * 200) == "/" + "a" * 98 + "…"
+    assert text.fitted("word " * 40).endswith("…") and len(text.fitted("word " * 40)) <= 100
+
+
+def test_a_stage_is_one_line_with_what_it_did() -> None:
+    event = events.Stage("install", "finished", 65.0, 5, 0, ["a", "b", "c", "d", "e"])
+    assert text.stage(event) == "install    1 min 05 s  a; b; c; and 2 more"
+    assert text.stage(events.Stage("model", "finished", 0.2, 0, 0)) == "model            0 s  nothing to change"
+    assert text.stage(events.Stage("verify", "finished", 1.0, 0, 1)) == "verify           1 s  1 failed"
+
+
+def test_plain_run_is_a_line_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    renderer, tracker = PlainRenderer(), Tracker("up", 0.0)
+    renderer.event(events.Start("up", ["local"], False))
+    renderer.event(events.Stage("preflight", "started"))
+    renderer.event(events.Stage("preflight", "finished", 1.0, 0, 0))
+    renderer.tick(tracker, 1.0)
+    renderer.event(events.Stage("install", "started"))
+    renderer.event(events.Task("h", "install", "Make it", "changed"))
+    for second in range(2, 30):
+        renderer.tick(tracker, float(second))
+    renderer.event(events.Stage("install", "finished", 29.0, 1, 0, ["Make it"]))
+    assert capsys.readouterr().err.splitlines() == [
+        "dsdeploy up: inventory local",
+        "preflight        1 s  nothing to change",
+        "install ...",
+        "install         29 s  Make it",
+    ]
 
 
 def test_summary_shortens_a_long_answer_and_says_that_it_was_cut() -> None:
@@ -199,7 +250,7 @@ def test_summary_of_a_check_and_of_a_stop() -> None:
             summary("up", {"h": host(changed=1, changed_tasks=["t"], stages=ALL)}, check=True), False, [], False
         )
     )
-    assert checked == ["h: checked, nothing was changed", "  would do  1: t"]
+    assert checked == ["h: checked, nothing was changed", "  would do  1", "               t"]
     stopped = summary("up", {"h": host()}, exit_code=130, ok=False, positions={"h": "engine: build"})
     assert next(text.result(stopped, False, [], False)) == "h: stopped"
     assert next(text.interrupted(stopped)) == "stopped: h was in engine: build"

@@ -20,7 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model import hubs
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import Client, HttpError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError
 
 ROOT = Path(__file__).resolve().parents[5]
 

@@ -4,7 +4,7 @@
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http import HttpError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError
 
 FILES = {
     "/etc/pip.conf": "[global]\nindex-url = https://etc.example/simple\ncert = /etc/ca.pem\n",
