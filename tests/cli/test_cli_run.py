@@ -184,7 +184,7 @@ def test_down_removes_only_what_is_asked(dsdeploy: Any) -> None:
     assert "purge=False models=" in dsdeploy("down", "-v").stderr
     done = dsdeploy("down", "--purge", "--purge-model", "a", "--purge-model", "b", "-v")
     assert "purge=True models=a,b" in done.stderr
-    assert done.stdout == "here: down\n  changed   1: Down: Stop\n"
+    assert done.stdout == "here: down\n  changed   1\n    down       Stop\n"
 
 
 def test_locale_that_ansible_refuses(dsdeploy: Any, environ: dict[str, str]) -> None:
