@@ -17,7 +17,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ansible_collections.dsdeploy.llm.plugins."
 # From the ground up. `places` is one file, and nothing stands below it.
-WINGS = ("places", "ground", "host", "transfer", "gguf", "fit", "builds", "nvidia", "model", "engine", "service")
+WINGS = (
+    "places",
+    "ground",
+    "host",
+    "transfer",
+    "gguf",
+    "fit",
+    "builds",
+    "nvidia",
+    "model",
+    "engine",
+    "bench",
+    "service",
+)
 
 
 def imported(path: Path, plugins: Path) -> set[str]:

@@ -1,0 +1,36 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""bench, with its progress shown, and its result kept on the controller."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_results
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action import ProgressAction
+
+# Where this file exists, the measurement ends, and what it has is kept: how the command passes on a Ctrl-C.
+STOP_FILE = "DSDEPLOY_STOP_FILE"
+
+
+class ActionModule(ProgressAction):
+    def _run_job(self, task_vars):
+        result = super()._run_job(task_vars)
+        if result.get("bench"):
+            directory = self._task.args.get("results_dir") or bench_results.default_directory()
+            result["path"] = bench_results.save(directory, task_vars["inventory_hostname"], result["bench"])
+        return result
+
+    def _poll(self, command):
+        # The module looks at both: a load that nobody waits for any more must not go on.
+        progress = re.search(r"cat (\S+\.progress) ", command).group(1)
+        touch = f": > {progress}.alive; "
+        if os.path.exists(os.environ.get(STOP_FILE) or os.devnull + "/none"):
+            touch += f": > {progress}.stop; "
+        ended, report, process = super()._poll(touch + command)
+        if ended:
+            self._low_level_execute_command(f"rm -f {progress}.alive {progress}.stop")
+        return ended, report, process

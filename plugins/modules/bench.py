@@ -1,0 +1,315 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bench
+short_description: Measure a served model under load
+version_added: 1.0.0
+author:
+  - The dsdeploy developers (@dsdeploy)
+description:
+  - Sends requests over a rising number of streams and returns time to first token, time per output token, throughput
+    and more, under the names of C(vllm bench serve), with all that is needed to compare two runs.
+  - Prompts are token ids where the engine tells them, else text; no two are alike, so that no cache answers.
+  - Runs on the host itself and needs nothing but Python.
+  - The result is also kept as a file on the controller, in O(results_dir). Where the run is interrupted, what was
+    measured until then is kept.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.progress
+attributes:
+  check_mode:
+    support: partial
+    details:
+      - Nothing is asked in check mode.
+  diff_mode:
+    support: N/A
+    details:
+      - This action does not modify state.
+  idempotent:
+    support: N/A
+    details:
+      - This action does not modify state; two measurements differ.
+options:
+  record:
+    description:
+      - The deployment's record, as M(dsdeploy.llm.deployment_facts) returns it. Its C(endpoint), C(api), C(model),
+        C(api_key_file) and C(metrics_path) are used, all of it is kept with the result.
+    type: dict
+    required: true
+  profile:
+    description:
+      - Shape and number of the requests. V(quick) is under a minute; V(chat), V(long) and V(rag) raise the number of
+        streams until more of them bring no more tokens, the service level is broken, or the budget is spent.
+    type: str
+    choices: [quick, chat, long, rag]
+    default: quick
+  concurrency:
+    description: Streams at a time, one point for each, instead of the profile's.
+    type: list
+    elements: int
+  prompt_tokens:
+    description: Tokens of each prompt, instead of the profile's.
+    type: int
+  output_tokens:
+    description: Tokens of each answer, instead of the profile's.
+    type: int
+  budget_s:
+    description: Longest time for all, in seconds, instead of the profile's.
+    type: int
+  context:
+    description: Context of the served model in tokens; requests are cut to it.
+    type: int
+  slo_ttft_ms:
+    description: Service level, longest time to the first token in milliseconds.
+    type: float
+    default: 500
+  slo_tpot_ms:
+    description: Service level, longest time per output token in milliseconds.
+    type: float
+    default: 50
+  stall_s:
+    description: A request without a byte for this long, in seconds, has failed.
+    type: float
+    default: 600
+  min_tokens_s:
+    description: Fail with RV(error_kind=verify) unless the best point brings so many output tokens a second.
+    type: float
+  max_ttft_p99_ms:
+    description:
+      - Fail with RV(error_kind=verify) when the first point's 99th percentile of TTFT is longer, in milliseconds.
+    type: float
+  results_dir:
+    description:
+      - Directory on the controller that keeps the result, in a folder of the host's name. By default
+        C($XDG_STATE_HOME/dsdeploy/bench), C(~/.local/state/dsdeploy/bench).
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: What is deployed
+  dsdeploy.llm.deployment_facts:
+  register: found
+
+- name: Measure it
+  dsdeploy.llm.bench:
+    record: "{{ found.deployments | first }}"
+    profile: chat
+    budget_s: 600
+"""
+
+RETURN = r"""
+bench:
+  description: The measurement; the file in RV(path) holds the same.
+  returned: something was measured
+  type: dict
+  contains:
+    points:
+      description:
+        - One dict for each number of streams, with the fields of C(vllm bench serve) (C(request_throughput),
+          C(output_throughput), C(median_ttft_ms), C(p99_tpot_ms), and so on) and C(max_concurrency), C(timeline),
+          C(gpus), C(errors).
+      type: list
+      elements: dict
+    profile:
+      description: What was asked.
+      type: dict
+    environment:
+      description: Engine, version, model, host, GPUs, driver.
+      type: dict
+    ended:
+      description: Why there is no further point.
+      type: str
+    interrupted:
+      description: Whether the user broke it off.
+      type: bool
+    warnings:
+      description: What makes the figures less than they seem, a line each.
+      type: list
+      elements: str
+path:
+  description: Where the result is kept on the controller.
+  returned: something was measured
+  type: str
+error_kind:
+  description: V(verify) where a threshold was missed, or nothing could be measured.
+  returned: failure
+  type: str
+hint:
+  description: What to do next.
+  returned: failure, where there is something
+  type: str
+"""
+
+import os
+import platform
+import shutil
+import signal
+import ssl
+import time
+from typing import Any, Dict, Optional
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, run, sweep, thresholds, watch
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import ENVIRONMENT, Progress
+
+ALONE_S = 360.0  # without a sign of the controller, which tries a lost connection again for 300 s
+
+
+def target_of(record: Dict[str, Any], key: Optional[str]) -> load.Target:
+    """What the record's endpoint is, for the generator. Raises Failure."""
+    try:
+        parts = urlsplit(record["endpoint"])
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host:
+        raise Failure("the record's endpoint %r is no URL" % record.get("endpoint"), "run `dsdeploy up` again")
+    context = None
+    if parts.scheme == "https":
+        # The host is asked for itself, over loopback mostly, where no certificate's name is right.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    headers = {"Authorization": "Bearer " + key} if key else {}
+    api = "ollama" if record.get("api") == "ollama" else "completions"
+    return load.Target(
+        host, port or (443 if context else 80), parts.path.rstrip("/"), headers, context, api, record["model"]
+    )
+
+
+def key_of(record: Dict[str, Any]) -> Optional[str]:
+    path = record.get("api_key_file")
+    if not path:
+        return None
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read().strip()
+    except OSError as error:
+        raise Failure("%s: %s" % (path, error.strerror), "run it as root, or with --become") from None
+
+
+def gpus_of(module: AnsibleModule, nvidia_smi: Optional[str]) -> Dict[str, Any]:
+    """Driver and names of the GPUs; both None where nvidia-smi does not say."""
+    if not nvidia_smi:
+        return {"driver": None, "gpus": []}
+    rc, out, _err = module.run_command([nvidia_smi, "--query-gpu=driver_version,name", "--format=csv,noheader"])
+    rows = [line.split(", ", 1) for line in out.splitlines() if ", " in line]
+    if rc or not rows:
+        return {"driver": None, "gpus": None}
+    return {"driver": rows[0][0], "gpus": [row[1].strip() for row in rows]}
+
+
+def plan_of(params: Dict[str, Any]) -> run.Plan:
+    wrong = sweep.problems(params)
+    if wrong:
+        raise Failure(wrong, "", "usage")
+    profile = sweep.PROFILES[params["profile"]]
+    given = {
+        name: params[name] for name in ("prompt_tokens", "output_tokens", "budget_s", "concurrency") if params[name]
+    }
+    profile = sweep.cut_to(profile._replace(**given), params["context"])
+    slo = {"ttft": params["slo_ttft_ms"], "tpot": params["slo_tpot_ms"]}
+    return run.Plan(params["profile"], profile, slo, params["stall_s"])
+
+
+def reader_of(record: Dict[str, Any], key: Optional[str]):
+    path = record.get("metrics_path")
+    if not path:
+        return None
+    endpoint = Endpoint(record["endpoint"], key, validate_certs=False)
+
+    def read() -> Optional[Dict[str, float]]:
+        try:
+            status, _type, body = endpoint.get(path, 2.0)
+        except ProbeError:
+            return None
+        return metrics.parse(body.decode("utf-8", "replace")) if status == 200 else None
+
+    return read
+
+
+class Stop:
+    """Whether to break off: a signal came, the action plugin says so beside the progress file, or it is gone."""
+
+    def __init__(self) -> None:
+        progress = os.environ.get(ENVIRONMENT)
+        self._progress = os.path.expanduser(progress) if progress else None
+        self._signalled = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signal)
+
+    def _signal(self, _number: int, _frame: Any) -> None:
+        self._signalled = True
+
+    def __call__(self) -> bool:
+        if self._signalled or not self._progress:
+            return self._signalled
+        if os.path.exists(self._progress + ".stop"):
+            return True
+        try:
+            return time.time() - os.stat(self._progress + ".alive").st_mtime > ALONE_S
+        except OSError:
+            return False  # it has not asked yet
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "record": {"type": "dict", "required": True},
+            "profile": {"type": "str", "choices": ["quick", "chat", "long", "rag"], "default": "quick"},
+            "concurrency": {"type": "list", "elements": "int"},
+            "prompt_tokens": {"type": "int"},
+            "output_tokens": {"type": "int"},
+            "budget_s": {"type": "int"},
+            "context": {"type": "int"},
+            "slo_ttft_ms": {"type": "float", "default": 500},
+            "slo_tpot_ms": {"type": "float", "default": 50},
+            "stall_s": {"type": "float", "default": 600},
+            "min_tokens_s": {"type": "float"},
+            "max_ttft_p99_ms": {"type": "float"},
+            "results_dir": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    record = params["record"]
+    if module.check_mode:
+        module.exit_json(changed=False, skipped=True, msg="nothing is measured in check mode")
+    nvidia_smi = shutil.which("nvidia-smi")
+    try:
+        plan = plan_of(params)
+        key = key_of(record)
+        with (
+            Progress("bench", unit="requests") as progress,
+            watch.Watch(nvidia_smi, reader_of(record, key)) as watching,
+        ):
+            result = run.benchmark(target_of(record, key), plan, progress, watching, Stop())
+    except Failure as failure:
+        module.fail_json(**failure.fields())
+    result["environment"] = dict(
+        gpus_of(module, nvidia_smi),
+        record={
+            name: value for name, value in record.items() if name not in ("state", "ready", "ready_detail", "file")
+        },
+        host=platform.node(),
+        kernel=platform.release(),
+        cpus=os.cpu_count(),
+        python=platform.python_version(),
+    )
+    missed = thresholds.missed(result, params["min_tokens_s"], params["max_ttft_p99_ms"])
+    if missed:
+        module.fail_json(msg="; ".join(missed), error_kind="verify", bench=result)
+    module.exit_json(changed=False, bench=result)
+
+
+if __name__ == "__main__":
+    main()
