@@ -189,7 +189,7 @@ class _Load:
                     now = time.monotonic()
                     why = "no connection in time" if isinstance(error, asyncio.TimeoutError) else "cannot connect: "
                     if not isinstance(error, asyncio.TimeoutError):
-                        why += one_line(error.strerror or error)
+                        why += one_line(os.strerror(error.errno) if error.errno else error)
                     request = Request(now, None, None, now, 0, (), None, None, error=why)
                     await asyncio.sleep(0.2)  # a server that is gone is not asked a thousand times a second
                     break

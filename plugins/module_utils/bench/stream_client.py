@@ -119,8 +119,8 @@ class Connection(asyncio.Protocol):
         self._finish: Optional[str] = None
         self._error: Optional[str] = None
         self._done = asyncio.get_running_loop().create_future()
-        self._transport.writelines([job.head, job.body])
         self._sent = self.heard = time.monotonic()
+        self._transport.writelines([job.head, job.body])
         return await self._done
 
     def abort(self, why: str = "") -> None:

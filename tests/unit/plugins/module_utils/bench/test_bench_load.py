@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The load generator against a server whose every delay is scripted."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts
+
+ROOT = Path(__file__).resolve().parents[5]
+
+
+@pytest.fixture(scope="module")
+def port():
+    program = [sys.executable, str(ROOT / "tests" / "standins" / "scripted_stream.py")]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as server:
+        yield int(server.stdout.readline())
+        server.kill()
+
+
+def run(port, concurrency=2, count=4, api="completions", limit_s=60.0, **options):
+    script = {"ttft": 0.02, "gap": 0.005, "tokens": 10, **options.pop("script", {})}
+    target = load.Target("127.0.0.1", port, "", {}, None, api, json.dumps(script))
+    supply = prompts.Prompts(50, pool=range(1000) if api == "completions" else None)
+    begin = time.monotonic()
+    point = load.run_point(target, supply, 10, concurrency, count, begin + limit_s, **options)
+    return point, measure.summarise(point.requests, begin, time.monotonic(), concurrency, None, point.lags)
+
+
+@pytest.mark.parametrize("api", ["completions", "chat", "ollama"])
+def test_an_answer_is_never_faster_than_its_server(port, api):
+    point, found = run(port, api=api, script={"ttft": 0.1, "gap": 0.02})
+    assert found["completed"] == 4 and found["total_output_tokens"] == 40 and found["tokens_per_event"] == 1.0
+    for request in point.requests:
+        # Sooner would be a wrong measurement; later is what a busy machine does.
+        assert request.ttft >= 0.0995 and request.e2el - request.ttft >= 9 * 0.02 - 0.001
+        assert request.ended >= request.last and len(request.gaps) == 9
+    assert found["natural_stops"] == 0
+
+
+def test_tokens_in_one_event_are_counted_by_the_server(port):
+    _point, found = run(port, script={"per_event": 5})
+    assert found["total_output_tokens"] == 40 and found["tokens_per_event"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [
+        ("429", "HTTP 429: the engine reports: too many requests"),
+        ("drop", "the connection was cut in the middle of the answer"),
+        ("stall", "no byte for 0 s"),
+        ("error", "the engine reports: out of memory"),
+    ],
+)
+def test_what_goes_wrong_is_counted_and_named_and_ends(port, fail, said):
+    _point, found = run(port, concurrency=1, count=2, stall_s=0.4, script={"fail": fail})
+    assert found["errors"] == {said: 2} and found["completed"] == 0
+
+
+def test_a_connection_that_the_server_closes_is_opened_again(port):
+    _point, found = run(port, count=6, script={"fail": "close"})
+    assert found["completed"] == 6
+
+
+def test_several_processes_share_the_streams(port):
+    point, found = run(port, concurrency=6, count=13, streams_a_process=2)
+    assert found["completed"] == 13 and len(point.requests) == 13
+
+
+def test_nobody_listens():
+    _point, found = run(9, concurrency=1, count=1)
+    assert found["failed"] == 1 and list(found["errors"]) == ["cannot connect: Connection refused"]
+
+
+def test_what_is_broken_off_by_the_user_is_no_failure(port):
+    stops = iter([False, True, True, True])
+    point, found = run(port, concurrency=2, count=50, script={"ttft": 0.2}, stop=lambda: next(stops, True))
+    assert point.interrupted and found["failed"] == 0 and found["completed"] < 50
+
+
+def test_the_deadline_ends_a_point(port):
+    begin = time.monotonic()
+    point, _found = run(port, count=1000, script={"ttft": 0.1}, limit_s=0.5)
+    assert point.interrupted and 0 < len(point.requests) < 1000 and time.monotonic() - begin < 10
+
+
+def test_a_server_that_makes_no_tokens_of_text(port):
+    target = load.Target("127.0.0.1", port, "", {}, None, "completions", "model")
+    assert load.token_pool(target) == []
+
+
+def test_the_key_is_sent_and_a_line_break_is_not_made_of_it():
+    target = load.Target("::1", 80, "/p", {"Authorization": "Bearer k"}, None, "completions", "m")
+    job = load.job_of(target, [1, 2], 5)
+    assert job.head.startswith(b"POST /p/v1/completions HTTP/1.1\r\nHost: [::1]:80\r\n")
+    assert b"\r\nAuthorization: Bearer k\r\n" in job.head and json.loads(job.body)["prompt"] == [1, 2]

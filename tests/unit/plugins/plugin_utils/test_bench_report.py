@@ -1,0 +1,158 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measurements that are kept, compared and drawn."""
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_report, bench_results, svg_plot
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.bench_words import WORDS
+
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror=alert(2)> "quotes" '木乞' 🦙 &amp; {{ 7*7 }}"""
+
+
+def result(rate=100.0, model="m", gpus=("NVIDIA H800",) * 8, profile=None):
+    def point(streams):
+        requests = [
+            measure.Request(0.0, 0.1, 1.1, 1.1, 11, [0.1] * 10, 100, 11, finish="length") for _i in range(streams * 10)
+        ]
+        found = measure.summarise(requests, 0.0, 2.0, streams, {"ttft": 500.0, "tpot": 200.0}, [0.001])
+        return dict(found, output_throughput=rate * streams, gpu_strip=[], queue=[], gpus=[], energy_j=None)
+
+    return {
+        "schema": 1,
+        "points": [point(1), point(8)],
+        "profile": {"name": "quick", "prompt_tokens": 100, "output_tokens": 11, "shared_prefix": 0.0, "budget_s": 50,
+                    "api": "completions", "ignore_eos": True, "prompts": "token ids, unique", **(profile or {})},
+        "environment": {"record": {"engine": "vllm", "version": "0.32.0", "model": model}, "gpus": list(gpus),
+                        "driver": "550.1", "host": "node"},
+        "ended": "all points measured",
+        "interrupted": False,
+        "warnings": [HOSTILE],
+    }  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the text of its scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.inside = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag == "script"
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts.append(data)
+            self.inside = False
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+def test_a_page_fetches_nothing_runs_nothing_and_takes_no_orders_from_names(language):
+    measured = result(model=HOSTILE)
+    text = bench_report.render(measured, language)
+    page = Page(text)
+    names = [tag for tag, _attrs in page.tags]
+    assert "img" not in names and names.count("script") == 1
+    for _tag, attrs in page.tags:
+        assert not {"src", "href", "style", "onerror", "onload"} & set(attrs)
+    [script] = page.scripts
+    # What is embedded is the whole measurement, to the letter.
+    assert json.loads(script) == json.loads(json.dumps(measured))
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
+    assert names.count("svg") >= 4 and len(text.encode()) < 200_000
+    assert "url(" not in text and "@import" not in text
+
+
+def test_both_languages_say_everything():
+    assert WORDS["en"].keys() == WORDS["zh"].keys()
+    for key, text in WORDS["en"].items():
+        assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", WORDS["zh"][key])), key
+
+
+def test_the_verdict():
+    said = bench_report.verdict(result(), WORDS["en"], {"low": 500.0, "high": 900.0})
+    assert said == (
+        "100.0 output tokens/s at 1 stream(s); at best 800.0, at 8. The medians meet the service level up to 8 "
+        "stream(s). That is within the expected 500.0 to 900.0."
+    )
+    slow = result()
+    for point in slow["points"]:
+        point["median_ttft_ms"] = 501.0
+    assert "No number of streams meets" in bench_report.verdict(slow, WORDS["en"])
+    unknown = result()
+    for point in unknown["points"]:
+        point["output_throughput"] = None
+    assert bench_report.verdict(unknown, WORDS["en"]) == WORDS["en"]["not_counted"]
+    assert "<svg" in bench_report.render(unknown)
+
+
+def test_a_plot_of_nothing_is_nothing():
+    assert svg_plot.plot([], "x", "y") == "" and svg_plot.plot([svg_plot.Series("a", [])], "x", "y") == ""
+    assert "<polyline" in svg_plot.plot([svg_plot.Series("a", [(1, 0.0)])], "x", "y", log_x=True)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 7), (0, 0.003), (0, 98765), (0, 0)])
+def test_ticks_are_round_and_reach_over_all(low, high):
+    ticks = svg_plot.nice_ticks(low, high)
+    assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 8
+
+
+def test_what_is_kept_is_found_again(tmp_path):
+    directory = str(tmp_path / "bench")
+    first = bench_results.save(directory, "../odd host", result(), now=1.0)
+    second = bench_results.save(directory, "../odd host", result(), now=1.0)
+    assert first != second and os.path.dirname(first) == os.path.join(directory, "odd_host")
+    (tmp_path / "bench" / "odd_host" / "broken.json").write_text("[]")
+    rows = bench_results.listing(directory)
+    assert [row.get("best_tokens_s") for row in rows] == [None, 800.0, 800.0] and "is not a measurement" in rows[0][
+        "problem"
+    ]
+    assert bench_results.load(first)["inventory_hostname"] == "../odd host"
+    assert not [name for name in os.listdir(os.path.dirname(first)) if name.startswith(".")]
+
+
+NO_MEASUREMENT = (
+    "",
+    "[]",
+    "5",
+    "null",
+    '{"points": []}',
+    '{"points": [1], "environment": {}, "profile": {}}',
+    '{"points": [{}], "environment": {}, "profile": {}, "schema": 2}',
+    "[" * 100000,
+)
+
+
+@pytest.mark.parametrize("text", NO_MEASUREMENT)
+def test_what_is_no_measurement_is_said_in_a_line(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(bench_results.NotAResult, match=r"x\.json .*") as caught:
+        bench_results.load(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_apples_are_not_compared_with_pears():
+    assert bench_results.differences(result(), result()) == []
+    said = bench_results.differences(result(), result(model="n", gpus=(), profile={"output_tokens": 5}))
+    assert said == ["output_tokens: 11 and 5", "model: m and n", "GPUs: 8 x NVIDIA H800 and none"]
+    said = bench_results.differences(result(), dict(result(), environment={"record": {"model": "m"}, "gpus": None}))
+    assert said == ["GPUs: 8 x NVIDIA H800 and not known"]
+
+
+def test_a_comparison_says_which_is_better():
+    rows = {(row["concurrency"], row["name"]): row for row in bench_results.compare(result(), result(rate=90.0))}
+    assert rows[8, "output tokens/s"]["ratio"] == 0.9 and rows[8, "output tokens/s"]["better"] is False
+    assert rows[8, "median TTFT, ms"]["better"] is None
+    assert all(row["better"] is not False for row in bench_results.compare(result(), result(rate=101.0)))
