@@ -51,11 +51,13 @@ DEAD_S = 15.0  # without a result of a job whose process is gone
 SILENT_S = 60.0  # without a result of a job that has not said what its process is
 
 _MARK = "--dsdeploy--"
-# One remote command: the job's file, the progress file, and whether the process it names lives.
+# One remote command: the job's file, the progress file, and whether the process it names lives; a mark before, between
+# and behind. What a shell's start-up files print (`echo` in .bashrc) stands before the first or behind the last.
 _POLL = (
-    "cat {job} 2>/dev/null; echo; echo {mark}; cat {progress} 2>/dev/null; echo; echo {mark}; "
+    "echo; echo {mark}; cat {job} 2>/dev/null; echo; echo {mark}; cat {progress} 2>/dev/null; echo; echo {mark}; "
     "pid=$(sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p' {progress} 2>/dev/null); "
-    'if [ -z "$pid" ]; then echo unknown; elif kill -0 "$pid" 2>/dev/null; then echo alive; else echo dead; fi'
+    'if [ -z "$pid" ]; then echo unknown; elif kill -0 "$pid" 2>/dev/null; then echo alive; else echo dead; fi; '
+    "echo {mark}"
 )
 
 
@@ -191,12 +193,13 @@ class ProgressAction(ActionBase):
         """(whether the job has ended, its last report or None, its process: alive, dead or unknown)"""
         output = self._low_level_execute_command(command)["stdout"]
         parts = output.split(_MARK)
-        if len(parts) != 3:
+        if len(parts) != 5:
             raise AnsibleConnectionFailure(f"a poll brought back {output[:200]!r}")
-        job, report = parse(parts[0]), parse(parts[1])
+        _before, job, report, process, _behind = parts
+        job, report = parse(job), parse(report)
         # The rule of the module async_status.
         ended = job is not None and ("started" not in job or bool(job.get("finished")))
-        return ended, report, parts[2].strip()
+        return ended, report, process.strip()
 
     def _result(self, jid, directory, task_vars):
         arguments = {"jid": jid, "mode": "status", "_async_dir": directory}

@@ -16,15 +16,24 @@ _ITEMS_SHOWN = 3
 _NONZERO = "non-zero return code"
 _WITHHELD = "it failed, and its output is withheld because it can hold secrets (no_log)"
 
-# Texts of Ansible, SSH, sudo and Python (ansible-core 2.17 to 2.21), and what to do about each; the first that
-# matches counts.
+# Texts of Ansible, SSH, sudo, pip, apt and Python (ansible-core 2.17 to 2.21), and what to do about each; the first
+# that matches counts: what stopped everything stands above what it led to.
 _HINTS = (
     (r"parse inventory source",
      "Give an inventory in YAML or INI, or a directory with one; `ansible-inventory -i SOURCE --list` says more."),
     (r"(?i)--limit leaves us with no hosts|no hosts? (of the inventory )?match",
      "Check the inventory (-i) and --limit; `ansible-inventory -i SOURCE --graph` shows the names it has."),
-    (r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED",
-     "Connect once with ssh and accept the host's key, or correct known_hosts if the host was set up anew."),
+    (r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+     "The host's key is not the one that is known. If it was set up anew, remove the old one (ssh-keygen -R HOST), and "
+     "connect once with ssh."),
+    (r"Host key verification failed|authenticity of host .* can't be established|continue connecting \(yes/no",
+     "Connect once with ssh and accept the host's key, or put it into known_hosts (ssh-keyscan)."),
+    (r"Enter passphrase for key|incorrect passphrase supplied|agent refused operation",
+     "Unlock the key first (ssh-add), or name another one (--private-key)."),
+    (r"UNPROTECTED PRIVATE KEY FILE|bad permissions",
+     "Let only its owner read the key: chmod 600."),
+    (r"Too many authentication failures",
+     "Name the key to use with --private-key, and IdentitiesOnly=yes in ~/.ssh/config."),
     (r"Permission denied \(",
      "Check the user (--user), its key (--private-key) and the host's authorized_keys; for a password use --ask-pass."),
     (r"sshpass",
@@ -33,24 +42,54 @@ _HINTS = (
      "Install the OpenSSH client on this machine."),
     (r"Could not resolve hostname|Name or service not known.*ssh",
      "Check the host's name or ansible_host in the inventory."),
-    (r"(?i)(missing|incorrect) (sudo|become) password|sudo: a (terminal|password) is required|"
-     r"Time(out|d out).*waiting for (privilege escalation|become)",
+    (r"must have a tty to run sudo|sudo: no tty present",
+     "The host's sudoers asks for a terminal (Defaults requiretty): remove that for this user, or run with "
+     "ANSIBLE_PIPELINING=False in the environment."),
+    (r"(?i)incorrect (sudo|become) password|sudo: \d incorrect password|Sorry, try again",
+     "The password for sudo is wrong: give it again with --ask-become-pass."),
+    (r"(?i)missing (sudo|become) password|sudo: (a terminal|a password) is required|sudo: .*askpass",
      "Give the sudo password with --ask-become-pass, or let the user run sudo without one."),
+    (r"Time(out|d out).*waiting for (privilege escalation|become)",
+     "sudo did not answer. It may want a password (--ask-become-pass), or be slow because the host cannot resolve its "
+     "own name (/etc/hosts); ANSIBLE_TIMEOUT=60 waits longer."),
     (r"is not in the sudoers file|may not run sudo|is not allowed to (run|execute)",
      "Allow that user sudo on the host, or connect as another one (--user root)."),
-    (r"sudo: (command )?not found|sudo: No such file",
+    (r"sudo: (command )?not found|sudo: No such file|sudo: .*No such file",
      "Install sudo on the host, or connect as root (--user root)."),
     (r"(?i)no space left on device|(not|n't) have enough free space|not enough (free|disk) space|"
-     r"ENOSPC|Disk quota exceeded",
-     "Free space on the file system named above, then run the same command again."),
+     r"ENOSPC|Disk quota exceeded|EDQUOT",
+     "Free space on the file system named above (pip and uv need some in TMPDIR, too), then run the command again."),
+    (r"(?i)read-only file system|EROFS",
+     "The file system named above is mounted read-only: mount it writable (dmesg says whether it is damaged), or set "
+     "another directory."),
+    (r"(?i)cannot allocate memory|MemoryError|out of memory|oom-kill|Killed$",
+     "The host ran out of memory: free some, or give it swap, then run the same command again."),
     (r"module interpreter .* was not found|python[0-9.]*: (command )?not found|set the interpreter|"
      r"No python interpreters found",
      "Install python3 on the host, or set ansible_python_interpreter for it in the inventory."),
     (r"Could not get lock|Unable to acquire the dpkg",
      "Another package installation runs on the host: wait until it is done, then run the same command again."),
-    (r"Temporary failure in name resolution|Temporary failure resolving|NewConnectionError|Network is unreachable",
-     "The host does not reach the address: check its network and DNS, or set the mirrors in the inventory."),
-    (r"(?i)permission denied",
+    (r"(?i)DO NOT MATCH THE HASHES|hash mismatch|hash sum mismatch|checksum mismatch|sha256 .*(differs|mismatch)",
+     "What the mirror serves is not the original: try another one (dsdeploy_mirrors in the inventory)."),
+    (r"(?i)CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLError|self[- ]signed certificate|"
+     r"unable to get local issuer|certificate has expired",
+     "The certificate is not trusted: check the host's clock, and add the CA of your proxy or mirror to its "
+     "certificates."),
+    (r"(?i)ProxyError|Tunnel connection failed|407 Proxy|Cannot connect to proxy|proxyconnect",
+     "The proxy refuses: check http_proxy, https_proxy and no_proxy, and whether it lets this address through."),
+    (r"Temporary failure in name resolution|Temporary failure resolving|NameResolutionError|Name or service not known|"
+     r"Could not resolve host",
+     "The host cannot resolve the name: check its DNS (/etc/resolv.conf), or set mirrors in the inventory."),
+    (r"NewConnectionError|Network is unreachable|No route to host|"
+     r"(?i:connection.* timed out|read timed out|ConnectTimeout)",
+     "The host does not reach the address: check its network and firewall, or set the mirrors in the inventory."),
+    (r"(?i)HTTP Error 404|404 Client Error|404 +Not Found",
+     "The mirror has not got it: check the version, or set another mirror (dsdeploy_mirrors in the inventory)."),
+    (r"(?i)(HTTP Error|Client Error:?) 40[13]|40[13] (Client Error|Unauthorized|Forbidden)",
+     "The server wants other credentials: check the token or the mirror's URL in the inventory."),
+    (r"(?i)Too many open files|EMFILE",
+     "Raise the limit of open files (ulimit -n) of the user, then run the same command again."),
+    (r"(?i)permission denied|operation not permitted|EACCES",
      "The user lacks the rights: connect as root (--user root) or use --become."),
 )  # fmt: skip
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import os
 import re
+import stat
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -44,7 +46,28 @@ _FIXED = {
     "DSDEPLOY_PROGRESS": "json",
     # Characters of one result above which ansible-runner drops it whole; a long service log is larger than its own.
     "MAX_EVENT_RES": "16000000",
+    # Its prompt would wait for somebody who does not see it.
+    "ANSIBLE_ENABLE_TASK_DEBUGGER": "False",
+    # "BECOME password", whatever the method: what the command waits for.
+    "ANSIBLE_AGNOSTIC_BECOME_PROMPT": "True",
 }
+# Settings of Ansible by which it asks for a password: (environment, ansible.cfg section, key).
+_ASK_PASS = ("ANSIBLE_ASK_PASS", "defaults", "ask_pass")
+_ASK_BECOME_PASS = ("ANSIBLE_BECOME_ASK_PASS", "privilege_escalation", "become_ask_pass")
+_ASK_VAULT_PASS = ("ANSIBLE_ASK_VAULT_PASS", "defaults", "ask_vault_pass")
+_VAULT_IDENTITIES = ("ANSIBLE_VAULT_IDENTITY_LIST", "defaults", "vault_identity_list")
+_RUN_TAGS = ("ANSIBLE_RUN_TAGS", "tags", "run")
+_SKIP_TAGS = ("ANSIBLE_SKIP_TAGS", "tags", "skip")
+_STRATEGY = ("ANSIBLE_STRATEGY", "defaults", "strategy")
+
+# What ssh asks of a person who is not asked here: (its prompt, what it is told). It then fails with a reason.
+SSH_PROMPTS = (
+    (r"Are you sure you want to continue connecting \(yes/no.*\)\?\s*?$", "no"),
+    (r"Enter passphrase for key .*:\s*?$", ""),
+)
+
+# Names of variables whose values are secrets; a file that holds one is none itself.
+_SECRET = re.compile(r"(^|_)(api_key|password|passwd|pass|passphrase|secret|token|private_key)$|^model_tokens$")
 _ANSIBLE_COLLECTIONS_DEFAULT = "~/.ansible/collections:/usr/share/ansible/collections"
 
 
@@ -115,12 +138,13 @@ def build(
     # `up` says what to deploy; the other verbs take what is deployed, and --engine narrows that down.
     engine = "dsdeploy_engine" if verb == "up" else "dsdeploy_only_engine"
     extra_vars = {engine: options.engine, "dsdeploy_model": options.model, **variables}
+    _check_configured_tags(verb, collection, environ, user_config)
     return Invocation(
         playbook=collection.playbook(PLAYBOOKS[verb]),
         argv=tuple(_argv(options, collection, PLAYBOOKS[verb])),
         extra_vars={name: value for name, value in extra_vars.items() if value is not None},
         environment=_environment(collection, environ, user_config),
-        prompts=tuple(_prompts(options)),
+        prompts=tuple(_prompts(options, environ, user_config)),
     )
 
 
@@ -174,12 +198,16 @@ def _checked_extra_vars(given: str) -> str:
             problem = _no_mapping(content)
     elif text.startswith(("{", "[")):
         problem = _no_mapping(text)
+        for name, value in () if problem else _scalars(text):
+            _refuse_secret(name, value)
     elif _WORD.sub("", text).strip():
         problem = "a quote or a brace is not closed"
     else:
         odd = [word for word in _WORD.findall(text) if not re.match(r"[A-Za-z_]\w*=", word)]
         if odd or not text:
             problem = f"{odd[0]!r} names no value" if odd else "it is empty"
+        for word in _WORD.findall(text):
+            _refuse_secret(word.partition("=")[0], word.partition("=")[2])
     if problem:
         shown = textwrap.shorten(given, 60, placeholder="...")
         raise DsdeployError(
@@ -188,9 +216,38 @@ def _checked_extra_vars(given: str) -> str:
     return given
 
 
+def _refuse_secret(name: str, value: str) -> None:
+    """A secret in a command line is seen by every user of the machine for as long as the command runs."""
+    # A template or a lookup is none: the secret is elsewhere.
+    if _SECRET.search(name) and value.strip("'\"") and "{{" not in value:
+        raise DsdeployError(
+            f"-e {name}=…: a secret on the command line can be read by every user of this machine (ps)",
+            f"Write it into a file that only you can read (chmod 600 secrets.yml; in it, {name}: ...) "
+            "and give -e @secrets.yml, or keep it in the inventory, in a vault.",
+        )
+
+
+def _scalars(text: str) -> Iterable[tuple[str, str]]:
+    """Names and values in a mapping in YAML or JSON, those in mappings in it, too."""
+    import yaml  # type: ignore[import-untyped]
+
+    pending = [yaml.compose(text)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.SequenceNode):
+            pending += node.value
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                # A mapping of secrets, such as tokens by hub, is told by its own name.
+                inner = value.value[0][1] if isinstance(value, yaml.MappingNode) and value.value else value
+                if isinstance(inner, yaml.ScalarNode):
+                    yield str(key.value), str(inner.value)
+                pending.append(value)
+
+
 def _no_mapping(text: str | bytes) -> str:
     """What is wrong with YAML or JSON that is to hold variables, "" for nothing. Tags (!vault) are not looked at."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         node = yaml.compose(text)
@@ -214,6 +271,39 @@ def _checked_tags(given: tuple[str, ...], collection: Collection, playbook: str)
     return given
 
 
+def _check_configured_tags(
+    verb: str, collection: Collection, environ: Mapping[str, str], config: configparser.ConfigParser
+) -> None:
+    """Tags from the environment or ansible.cfg leave out whatever has none of them, without a word of Ansible."""
+    chosen = [tag.strip() for tag in _configured(_RUN_TAGS, environ, config).split(",") if tag.strip()]
+    left_out = [tag.strip() for tag in _configured(_SKIP_TAGS, environ, config).split(",") if tag.strip()]
+    if not (chosen or left_out):
+        return
+    stages = collection.stages(PLAYBOOKS[verb])
+    for (variable, section, key), unfit in (
+        (_RUN_TAGS, [tag for tag in chosen if tag not in (*stages, "all")]),
+        (_SKIP_TAGS, [tag for tag in left_out if tag in ("all", "always", "tagged", "untagged")]),
+    ):
+        if unfit:
+            where = f"{variable}={environ[variable]}" if environ.get(variable) else f"[{section}] {key} in ansible.cfg"
+            raise DsdeployError(
+                f"{where} would leave out what {verb!r} has to do: {unfit[0]!r} is none of its stages",
+                f"Unset it for this command (env -u {variable} dsdeploy {verb})"
+                + (f"; the stages are {', '.join(stages)}." if stages else "."),
+            )
+
+
+def _configured(setting: tuple[str, str, str], environ: Mapping[str, str], config: configparser.ConfigParser) -> str:
+    """What a setting of Ansible is, by environment or ansible.cfg; "" for not set."""
+    variable, section, key = setting
+    return environ[variable] if variable in environ else config.get(section, key, fallback="")
+
+
+def _is_on(text: str) -> bool:
+    """As Ansible reads a truth value."""
+    return text.strip().lower() in ("y", "yes", "on", "1", "true", "t", "1.0")
+
+
 def _environment(
     collection: Collection, environ: Mapping[str, str], config: configparser.ConfigParser
 ) -> dict[str, str]:
@@ -224,6 +314,8 @@ def _environment(
                 added[name] = value
             elif name == "ANSIBLE_HOST_KEY_CHECKING":
                 added[name] = config.get(section, key)
+    if _configured(_STRATEGY, environ, config).rpartition(".")[2] == "debug":
+        added["ANSIBLE_STRATEGY"] = "linear"  # the other asks, as the task debugger does
     searched = environ.get("ANSIBLE_COLLECTIONS_PATH") or _configured_collections(config)
     added["ANSIBLE_COLLECTIONS_PATH"] = f"{collection.search_path}:{searched or _ANSIBLE_COLLECTIONS_DEFAULT}"
     return added
@@ -236,14 +328,16 @@ def _configured_collections(config: configparser.ConfigParser) -> str:
     return ":".join(str(base / Path(entry).expanduser()) for entry in found.split(":") if entry)
 
 
-def _prompts(options: Options) -> Iterable[Prompt]:
-    if options.ask_pass:
+def _prompts(options: Options, environ: Mapping[str, str], config: configparser.ConfigParser) -> Iterable[Prompt]:
+    """Every password that Ansible will ask for, by an option or by the user's settings."""
+    if options.ask_pass or _is_on(_configured(_ASK_PASS, environ, config)):
         yield Prompt("SSH password", r"SSH password:\s*?$")
-    if options.ask_become_pass:
+    if options.ask_become_pass or _is_on(_configured(_ASK_BECOME_PASS, environ, config)):
         yield Prompt("Password to become root (sudo)", r"BECOME password.*:\s*?$")
-    if options.ask_vault_pass:
+    if options.ask_vault_pass or _is_on(_configured(_ASK_VAULT_PASS, environ, config)):
         yield Prompt("Vault password", r"Vault password:\s*?$")
-    for vault_id in options.vault_id:
+    configured = _configured(_VAULT_IDENTITIES, environ, config).split(",")
+    for vault_id in dict.fromkeys([*(name.strip() for name in configured), *options.vault_id]):
         label, _at, source = vault_id.rpartition("@")
         if source in ("prompt", "prompt_ask_vault_pass"):
             label = label or "default"
@@ -251,16 +345,18 @@ def _prompts(options: Options) -> Iterable[Prompt]:
 
 
 def read_user_config(environ: Mapping[str, str], cwd: Path, home: Path) -> configparser.ConfigParser:
-    """The ansible.cfg that Ansible would read, in its order: $ANSIBLE_CONFIG, ./, ~/.ansible.cfg, /etc. Empty when
-    there is none or it cannot be read (Ansible then says so itself)."""
+    """The ansible.cfg that Ansible would read, by its rules (ansible.config.manager): $ANSIBLE_CONFIG (a file, or a
+    directory with one), ./ unless every user may write there, ~/.ansible.cfg, /etc. Empty when there is none
+    or it cannot be read (Ansible then says so itself)."""
     config = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
+    named = Path(environ.get("ANSIBLE_CONFIG") or "/nonexistent").expanduser()
     for path in (
-        Path(environ.get("ANSIBLE_CONFIG") or "/nonexistent"),
-        cwd / "ansible.cfg",
+        named / "ansible.cfg" if named.is_dir() else named,
+        *([] if _is_public(cwd) else [cwd / "ansible.cfg"]),
         home / ".ansible.cfg",
         Path("/etc/ansible/ansible.cfg"),
     ):
-        if path.is_file():
+        if path.is_file() and os.access(path, os.R_OK):
             try:
                 config.read(path, encoding="utf-8")
             except (configparser.Error, OSError, UnicodeDecodeError):
@@ -268,3 +364,10 @@ def read_user_config(environ: Mapping[str, str], cwd: Path, home: Path) -> confi
             config.read_dict({"dsdeploy:source": {"directory": str(path.resolve().parent)}})
             break
     return config
+
+
+def _is_public(directory: Path) -> bool:
+    try:
+        return bool(directory.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return True

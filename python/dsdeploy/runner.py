@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import locale
 import os
@@ -9,6 +11,7 @@ import queue
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsdeploy.invocation import Invocation
+from dsdeploy.invocation import SSH_PROMPTS, Invocation
 
 # How often (s) the stream yields while nothing happens, and ansible-runner looks whether to stop.
 _TICK = 0.1
@@ -39,7 +42,9 @@ class Run:
         self.rc: int | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any] | None]:
-        directory = tempfile.mkdtemp(prefix="dsdeploy-")
+        remove_stale()
+        directory = tempfile.mkdtemp(prefix=_PREFIX)
+        lock = _locked(directory)
         thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner")
         thread.start()
         try:
@@ -56,6 +61,7 @@ class Run:
             self._kill.set()  # after an ordinary end there is nothing left to kill
             thread.join()
             shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)
         if self._error:
             raise self._error
 
@@ -86,6 +92,7 @@ class Run:
 
         invocation = self._invocation
         extra_vars = Path(directory, "extra_vars.json")
+        extra_vars.touch(mode=0o600)
         extra_vars.write_text(json.dumps(_untemplated(invocation.extra_vars)), encoding="utf-8")
         first = ("--extra-vars", f"@{extra_vars}") if invocation.extra_vars else ()
         run = ansible_runner.run(
@@ -96,7 +103,7 @@ class Run:
             binary=sys.executable,
             cmdline=shlex.join(["-m", "dsdeploy.playbook", *first, *invocation.argv, str(invocation.playbook)]),
             envvars={**invocation.environment, **_locale()},
-            passwords=self._passwords,
+            passwords={**self._passwords, **dict(SSH_PROMPTS)},
             settings={"pexpect_timeout": _CANCEL_LOOK, "suppress_output_file": True},
             suppress_env_files=True,
             fact_cache_type="memory",
@@ -109,6 +116,34 @@ class Run:
     def _on_event(self, event: dict[str, Any]) -> bool:
         self._queue.put(event)
         return False  # keeps the event off the disk
+
+
+_PREFIX, _LOCK = "dsdeploy-", "lock"
+
+
+def _locked(directory: str) -> int:
+    """The descriptor of a lock in `directory` that is held for as long as this process lives, however it ends."""
+    new = os.path.join(directory, f"{_LOCK}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    # Never seen unlocked: remove_stale() of another run may look at any moment.
+    os.rename(new, os.path.join(directory, _LOCK))
+    return descriptor
+
+
+def remove_stale() -> None:
+    """Removes what runs of ours left behind that were killed: they hold command lines and environments."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = directory.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            descriptor = os.open(directory / _LOCK, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it still runs
+                shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _untemplated(value: Any) -> Any:

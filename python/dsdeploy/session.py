@@ -20,6 +20,9 @@ from dsdeploy.invocation import Invocation, Options
 from dsdeploy.runner import Run
 from dsdeploy.tracker import Tracker
 
+# Without a word of Ansible for this long (s) before its first task it is said what it may wait for, and then it is
+# given up: a prompt that the command does not know would wait for ever. An inventory from a cloud takes its time.
+START_PATIENCE, START_LIMIT = 30.0, 600.0
 # After the first Ctrl-C Ansible has this long (s) to end its tasks before it is killed.
 GRACE = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -69,6 +72,8 @@ def _run(
     inventory = [planned.argv[i + 1] for i, word in enumerate(planned.argv) if word == "--inventory"]
     interrupted_at: dict[str, str] | None = None
     kill_at = 0.0
+    began, told_at_start = time.monotonic(), False
+    gave_up = ""
     with _caught_signals() as caught:
         _tell(renderer, events.Start(verb, inventory, options.check))
         for raw in run:
@@ -76,6 +81,15 @@ def _run(
             for event in tracker.tick(now) if raw is None else tracker.feed(raw, now):
                 _tell(renderer, event)
             renderer.tick(tracker, now)
+            if tracker.ansible_pid is None and not caught:
+                if not told_at_start and now - began > START_PATIENCE:
+                    told_at_start = True
+                    renderer.note(
+                        "Ansible has not begun yet: it reads the inventory, or waits for an input unknown to dsdeploy"
+                    )
+                if now - began > START_LIMIT:
+                    gave_up = f"Ansible did not begin within {START_LIMIT:.0f} s"
+                    run.kill()
             if caught and interrupted_at is None:
                 interrupted_at = tracker.positions()
                 kill_at = now + GRACE
@@ -84,7 +98,7 @@ def _run(
             elif interrupted_at is not None and (len(caught) > 1 or now > kill_at):
                 run.kill()
         code = int(ExitCode.FAILED)
-        for event in tracker.finish(run.rc, time.monotonic(), interrupted_at):
+        for event in tracker.finish(run.rc, time.monotonic(), interrupted_at, gave_up):
             _tell(renderer, event)
             if isinstance(event, events.Summary):
                 code = event.exit_code

@@ -213,14 +213,19 @@ class Tracker:
         return {name: f"{host.stage}: {host.task}" for name, host in self.hosts.items() if host.running}
 
     def finish(
-        self, ansible_rc: int | None, now: float, interrupted_at: dict[str, str] | None = None
+        self, ansible_rc: int | None, now: float, interrupted_at: dict[str, str] | None = None, gave_up: str = ""
     ) -> Iterator[events.Event]:
         """The last events: the end of the last stage, what failed, and the summary. `interrupted_at`: positions() when
-        the user stopped the run, None if they did not."""
+        the user stopped the run, None if they did not; `gave_up`: why the command stopped it itself."""
         yield from self._leave(now)
         failed = self._failures()
         if interrupted_at is None:
-            if not failed:
+            if gave_up:
+                hint = (
+                    "See whether `ansible-inventory -i SOURCE --list` ends; passwords are asked by -k, -K, -J."
+                )
+                failed = [events.Failure("", "", "", gave_up, hint)]
+            elif not failed:
                 failed = [*self._failed_outside_hosts(ansible_rc), *self._missing_results()]
             codes = [failures.exit_code(failure) for failure in failed]
             deployments = [found for host in self.hosts.values() for found in host.deployments.values()]

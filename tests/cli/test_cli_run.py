@@ -291,6 +291,7 @@ def test_password_is_typed_and_lies_nowhere(environ: dict[str, str], tmp_path: P
     runs = list(tmp_path.glob("dsdeploy-*"))
     assert [oct(run.stat().st_mode & 0o777) for run in runs] == ["0o700"]
     for file in runs[0].rglob("*"):
+        assert file.is_dir() or file.stat().st_mode & 0o077 == 0, file
         assert not file.is_file() or b"sesame-4711" not in file.read_bytes()
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from dsdeploy import collection
 from dsdeploy.errors import DsdeployError
-from dsdeploy.invocation import Invocation, Options, build, read_user_config
+from dsdeploy.invocation import SSH_PROMPTS, Invocation, Options, build, read_user_config
 
 NO_CONFIG = configparser.ConfigParser()
 
@@ -264,6 +264,127 @@ def test_passwords_are_asked_and_matched_to_ansibles_prompts(checkout: Path) -> 
     for prompt, text in zip(planned.prompts, asked, strict=True):
         matching = [other for other in asked if re.search(prompt.pattern, other, re.M)]
         assert matching == [text]
+
+
+@pytest.mark.parametrize(
+    ("environ", "config", "asked"),
+    [
+        ({"ANSIBLE_BECOME_ASK_PASS": "1"}, "", ["BECOME password: "]),
+        ({}, "[privilege_escalation]\nbecome_ask_pass = yes\n", ["BECOME password: "]),
+        # The environment counts more than the file.
+        ({"ANSIBLE_BECOME_ASK_PASS": "no"}, "[privilege_escalation]\nbecome_ask_pass = yes\n", []),
+        ({"ANSIBLE_ASK_PASS": "True"}, "", ["SSH password: "]),
+        ({}, "[defaults]\nask_pass = on\n", ["SSH password: "]),
+        ({"ANSIBLE_ASK_VAULT_PASS": "true"}, "", ["Vault password: "]),
+        ({}, "[defaults]\nask_vault_pass = true\n", ["Vault password: "]),
+        ({"ANSIBLE_VAULT_IDENTITY_LIST": "a@/file, prod@prompt"}, "", ["Vault password (prod): "]),
+        ({}, "[defaults]\nvault_identity_list = prod@prompt\n", ["Vault password (prod): "]),
+    ],
+)
+def test_passwords_that_the_users_settings_ask_for(
+    checkout: Path, tmp_path: Path, environ: dict[str, str], config: str, asked: list[str]
+) -> None:
+    (tmp_path / "ansible.cfg").write_text(config)
+    found = collection.find(checkout / "python" / "dsdeploy")
+    user = read_user_config(environ, tmp_path, Path("/nonexistent"))
+    prompts = build("up", Options(), {}, found, environ, user).prompts
+    assert len(prompts) == len(asked)
+    assert all(re.search(prompt.pattern, text, re.M) for prompt, text in zip(prompts, asked, strict=True))
+    # The same by option and by setting is asked once.
+    both = Options(ask_pass=True, ask_become_pass=True, ask_vault_pass=True, vault_id=("prod@prompt",))
+    assert len(build("up", both, {}, found, environ, user).prompts) == 4
+
+
+def test_no_setting_of_the_user_lets_ansible_ask_what_nobody_sees(checkout: Path) -> None:
+    environment = invocation(checkout, environ={"ANSIBLE_STRATEGY": "ansible.builtin.debug"}).environment
+    assert environment["ANSIBLE_ENABLE_TASK_DEBUGGER"] == "False"
+    assert environment["ANSIBLE_STRATEGY"] == "linear"
+    assert environment["ANSIBLE_AGNOSTIC_BECOME_PROMPT"] == "True"
+    assert "ANSIBLE_STRATEGY" not in invocation(checkout, environ={"ANSIBLE_STRATEGY": "free"}).environment
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("Are you sure you want to continue connecting (yes/no/[fingerprint])? ", "no"),
+        ("Are you sure you want to continue connecting (yes/no)? ", "no"),
+        ("Enter passphrase for key '/home/a b/.ssh/id_ed25519': ", ""),
+    ],
+)
+def test_what_ssh_asks_is_answered_so_that_it_fails_with_a_reason(asked: str, told: str) -> None:
+    assert [answer for pattern, answer in SSH_PROMPTS if re.search(pattern, asked, re.M)] == [told]
+
+
+def test_ansible_cfg_of_a_directory_that_all_may_write_to_does_not_count(tmp_path: Path) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    (public / "ansible.cfg").write_text("[defaults]\nhost_key_checking = False\n")
+    public.chmod(0o777)
+    assert read_user_config({}, public, tmp_path).sections() == []
+    # Named, it is meant; as a directory, too.
+    for named in (public, public / "ansible.cfg"):
+        assert read_user_config({"ANSIBLE_CONFIG": str(named)}, tmp_path, tmp_path).has_section("defaults")
+    public.chmod(0o755)
+    assert read_user_config({}, public, tmp_path).has_section("defaults")
+
+
+@pytest.mark.parametrize(
+    ("verb", "environ", "config", "said"),
+    [
+        ("up", {"ANSIBLE_RUN_TAGS": "x"}, "", "ANSIBLE_RUN_TAGS=x would leave out"),
+        ("status", {"ANSIBLE_RUN_TAGS": "x"}, "", "env -u ANSIBLE_RUN_TAGS dsdeploy status"),
+        ("up", {}, "[tags]\nrun = web,db\n", "[tags] run in ansible.cfg"),
+        ("up", {"ANSIBLE_SKIP_TAGS": "always"}, "", "ANSIBLE_SKIP_TAGS=always"),
+        ("up", {"ANSIBLE_RUN_TAGS": "verify", "ANSIBLE_SKIP_TAGS": "web"}, "", ""),
+        ("status", {"ANSIBLE_RUN_TAGS": "all"}, "", ""),
+    ],
+)
+def test_tags_of_the_users_settings_are_said(
+    checkout: Path, tmp_path: Path, verb: str, environ: dict[str, str], config: str, said: str
+) -> None:
+    (tmp_path / "ansible.cfg").write_text(config)
+    user = read_user_config({}, tmp_path, Path("/nonexistent"))
+    found = collection.find(checkout / "python" / "dsdeploy")
+    if not said:
+        build(verb, Options(), {}, found, environ, user)
+        return
+    with pytest.raises(DsdeployError) as caught:
+        build(verb, Options(), {}, found, environ, user)
+    assert said in f"{caught.value.message} {caught.value.hint}"
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "dsdeploy_api_key=sesame-4711",
+        "a=1 llama_cpp_api_key='sesame-4711'",
+        "ansible_become_password=sesame-4711",
+        "ansible_ssh_pass=sesame-4711",
+        "hf_token=sesame-4711",
+        '{"a": {"dsdeploy_api_key": "sesame-4711"}}',
+        "{model_tokens: {https://hub: sesame-4711}}",
+    ],
+)
+def test_a_secret_on_the_command_line_is_refused_without_showing_it(checkout: Path, given: str) -> None:
+    with pytest.raises(DsdeployError) as caught:
+        invocation(checkout, extra_vars=(given,))
+    assert "ps" in caught.value.message and "@secrets.yml" in caught.value.hint
+    assert "sesame" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "dsdeploy_api_key_file=/etc/key",
+        "dsdeploy_answer_max_tokens=64",
+        "dsdeploy_api_key=",
+        "dsdeploy_api_key={{ lookup('env', 'KEY') }}",
+        "model_require_pinned=true",
+    ],
+)
+def test_what_is_no_secret_is_taken(checkout: Path, given: str) -> None:
+    assert given in invocation(checkout, extra_vars=(given,)).argv
 
 
 def test_collection_of_a_wheel_lies_beside_the_package(tmp_path: Path) -> None:

@@ -426,3 +426,10 @@ def test_json_shape_of_every_event_is_flat_and_named() -> None:
         assert kind.name and kind.__doc__
     line = events.Stage("s", "started").as_json()
     assert list(line) == ["event", "stage", "status", "seconds", "changed", "failed", "changes"]
+
+
+def test_a_run_that_never_began_says_so(feed: Feeder) -> None:
+    feed.got += feed.tracker.finish(None, feed.now, None, "Ansible did not begin within 600 s")
+    summary = feed.got[-1]
+    assert (summary.exit_code, summary.failures[0].msg) == (1, "Ansible did not begin within 600 s")
+    assert "ansible-inventory" in summary.failures[0].hint

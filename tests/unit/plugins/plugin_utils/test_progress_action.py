@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
@@ -22,7 +23,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action impor
 
 REPORT = {
     "what": "merge", "done": 12_300_000_000, "total": 404_000_000_000, "unit": "B", "rate": 1.2e9, "eta_s": 326,
-    "started": 1.0, "updated": 2.0, "pid": 7,
+    "started": 1.0, "updated": 2.0, "pid": 4194304,
 }  # fmt: skip
 
 
@@ -70,7 +71,7 @@ class Follower(ProgressAction):
         poll = next(self.polls)
         if isinstance(poll, Exception):
             raise poll
-        return {"stdout": "\n--dsdeploy--\n".join(poll)}
+        return {"stdout": "\n--dsdeploy--\n".join(["", *poll, ""])}
 
 
 RUNNING = '{"started": 1, "finished": 0, "ansible_job_id": "j1.2"}'
@@ -151,3 +152,21 @@ def test_a_job_that_never_says_a_word(follow):
 
 def test_a_slow_start_is_not_a_loss(follow):
     follow([(RUNNING, "", "unknown")] * 40 + [(RUNNING, report(1), "alive")] * 100 + [(ENDED, "", "unknown")])
+
+
+@pytest.mark.parametrize("noise", ["welcome", '{"finished": 1, "changed": true}', "line\n\nline"])
+def test_what_a_noisy_shell_prints_is_no_part_of_a_poll(tmp_path, noise):
+    """The real command of a poll, run by a shell whose start-up files print something before and after it."""
+    job, progress = tmp_path / "job", tmp_path / "progress"
+    job.write_text(RUNNING)
+    progress.write_text(report(3))
+    command = progress_action._POLL.format(job=job, progress=progress, mark=progress_action._MARK)
+    said = subprocess.run(
+        ["sh", "-c", f"printf '%s' '{noise}'; {command}; printf '%s' '{noise}'"], capture_output=True, text=True
+    ).stdout
+    follower = Follower([])
+    follower._low_level_execute_command = lambda _command: {"stdout": said}
+    assert follower._poll(command) == (False, json.loads(report(3)), "dead")
+    job.write_text(ENDED)
+    said = subprocess.run(["sh", "-c", f"echo '{noise}'; {command}"], capture_output=True, text=True).stdout
+    assert follower._poll(command)[0] is True
