@@ -221,9 +221,7 @@ class Tracker:
         failed = self._failures()
         if interrupted_at is None:
             if gave_up:
-                hint = (
-                    "See whether `ansible-inventory -i SOURCE --list` ends; passwords are asked by -k, -K, -J."
-                )
+                hint = "See whether `ansible-inventory -i SOURCE --list` ends; passwords are asked by -k, -K, -J."
                 failed = [events.Failure("", "", "", gave_up, hint)]
             elif not failed:
                 failed = [*self._failed_outside_hosts(ansible_rc), *self._missing_results()]

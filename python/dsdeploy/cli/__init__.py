@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 
@@ -10,16 +9,20 @@ import click
 
 from dsdeploy.errors import MEANING, DsdeployError, ExitCode
 
+# Where each verb is, and what `--help` says of it: it names them all, and imports none.
 VERBS = {
-    "up": "dsdeploy.cli.up:up",
-    "prepare": "dsdeploy.cli.prepare:prepare",
-    "status": "dsdeploy.cli.status:status",
-    "ask": "dsdeploy.cli.ask:ask",
-    "logs": "dsdeploy.cli.logs:logs",
-    "down": "dsdeploy.cli.down:down",
-    "rollback": "dsdeploy.cli.rollback:rollback",
-    "model": "dsdeploy.cli.model:model",
-    "gguf": "dsdeploy.cli.gguf:gguf",
+    "up": ("dsdeploy.cli.up:up", "Install, fetch the model, serve it, ask it a question."),
+    "prepare": ("dsdeploy.cli.prepare:prepare", "Prepare GPU hosts: driver, fabric manager, CUDA toolkit, monitoring."),
+    "status": ("dsdeploy.cli.status:status", "Show what is deployed on each host and whether it answers."),
+    "ask": ("dsdeploy.cli.ask:ask", "Ask the served model a question."),
+    "logs": ("dsdeploy.cli.logs:logs", "Print the last lines of the engine's log."),
+    "down": ("dsdeploy.cli.down:down", "Stop what is deployed."),
+    "rollback": (
+        "dsdeploy.cli.rollback:rollback",
+        "Go back to the release of the engine that ran before, and ask it a question.",
+    ),
+    "model": ("dsdeploy.cli.model:model", "List, verify and prune the models on the hosts."),
+    "gguf": ("dsdeploy.cli.gguf:gguf", "Merge and inspect GGUF models in local files."),
 }
 
 
@@ -28,6 +31,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             raise click.UsageError(
                 f"there is no verb {args[0]!r}" + (f"; did you mean {close[0]}?" if close else ""), ctx
@@ -37,10 +42,14 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, says) for verb, (_place, says) in VERBS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module, _colon, name = VERBS[cmd_name].partition(":")
+        module, _colon, name = VERBS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command

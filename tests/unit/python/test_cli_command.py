@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -25,6 +26,51 @@ def test_what_only_talks_imports_nothing_heavy(environ: dict[str, str], args: li
     loaded = {name.split(".")[0] for name in done.stdout.rpartition("MODULES ")[2].split()}
     assert "click" in loaded
     assert not loaded & HEAVY
+
+
+def modules_of(environ: dict[str, str], *args: str) -> set[str]:
+    """Names of the modules that a call of the command has imported."""
+    code = (
+        "import sys; from dsdeploy.cli import main; sys.argv = ['dsdeploy', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print('MODULES', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], env=environ, capture_output=True, text=True)
+    return set(done.stdout.rpartition("MODULES ")[2].split())
+
+
+def test_help_imports_click_and_nothing_else(environ: dict[str, str]) -> None:
+    """Counted, not timed: the help of the smallest command that click can make imports as much."""
+    program = (
+        "import click, sys\n"
+        "try:\n    click.Group('x', commands={'y': click.Command('y', help='z')}).main(['--help'])\n"
+        "finally:\n    print('MODULES', *sys.modules)"
+    )
+    smallest = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True).stdout
+    more = modules_of(environ, "--help") - set(smallest.rpartition("MODULES ")[2].split())
+    assert more == {"dsdeploy", "dsdeploy.cli", "dsdeploy.errors"}
+
+
+def test_a_verb_is_imported_alone(environ: dict[str, str]) -> None:
+    loaded = modules_of(environ, "status", "--help")
+    assert {name for name in loaded if name.startswith("dsdeploy.cli.")} == {
+        "dsdeploy.cli._options",
+        "dsdeploy.cli.status",
+    }
+    assert "dsdeploy.session" not in loaded
+
+
+def test_plain_output_draws_nothing(environ: dict[str, str]) -> None:
+    loaded = modules_of(environ, "status", "-i", "nowhere")
+    assert "dsdeploy.session" in loaded
+    assert not {name.split(".")[0] for name in loaded} & (HEAVY - {"yaml"})
+    assert not any(name.endswith((".live", ".ndjson")) for name in loaded if name.startswith("dsdeploy"))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_of_a_verb_what_the_verb_says_of_itself(verb: str) -> None:
+    place, says = VERBS[verb]
+    module, _colon, name = place.partition(":")
+    assert getattr(importlib.import_module(module), name).get_short_help_str(100) == says
 
 
 def test_help_names_every_verb_and_exit_code(dsdeploy) -> None:  # type: ignore[no-untyped-def]
