@@ -19,12 +19,12 @@ from hf_mem.safetensors.kv_cache import compute_safetensors_kv_cache_size
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".collections"))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.config_facts import NAMES  # noqa: E402
 
 
 def config_of(facts):
     """The catalog's numbers under their names in config.json."""
-    names = {ours: theirs for ours, (theirs, _gguf) in model_shape._NAMES.items()}
-    return {names[key]: value for key, value in facts.items() if key in names}
+    return {NAMES[key][0]: value for key, value in facts.items() if key in NAMES}
 
 
 def main():

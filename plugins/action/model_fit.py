@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import GIB, Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, Request
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 
 
@@ -23,6 +23,8 @@ class ActionModule(ActionBase):
                 catalog=dict(type="dict", default={}),
                 tensor_parallel=dict(type="int", default=0),
                 pipeline_parallel=dict(type="int", default=1),
+                data_parallel=dict(type="int", default=1),
+                batch=dict(type="int", default=2048),
                 nodes=dict(type="int", default=1),
                 data_parallel_attention=dict(type="int", default=1),
                 context=dict(type="int", default=8192),
@@ -39,12 +41,11 @@ class ActionModule(ActionBase):
             )
         )
         request = Request(**{name: args[name] for name in Request._fields if name in args})
-        request = request._replace(kv_space=args["kv_space_gib"] * GIB)
-        gpus = dict(args["nvidia_smi"], gpus=(args["nvidia_smi"].get("gpus") or []) * args["nodes"])
+        request = request._replace(kv_space=args["kv_space_gib"] * GIB, shared_experts=args["engine"] != "sglang")
         # What is stopped for it gives its memory back, and so does the engine itself, which is started anew.
         users = [deployment["user"] for deployment in args["deployments"]] + [args["user"]]
-        where = (args["memory"], users, args["device"] == "cpu")
-        fit = fit_report.check(args["model"], gpus, request, *where)
+        where = (args["memory"], users, args["device"] == "cpu", args["nodes"])
+        fit = fit_report.check(args["model"], args["nvidia_smi"], request, *where)
         result.update(changed=False, fit=fit)
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])

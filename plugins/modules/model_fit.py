@@ -43,13 +43,23 @@ options:
     type: dict
     default: {}
   tensor_parallel:
-    description: GPUs that share each layer. 0 means the largest number that works for the model.
+    description:
+      - GPUs that share each layer. 0 means the largest number that works for the model, of the GPUs divided by
+        O(pipeline_parallel) × O(data_parallel).
     type: int
     default: 0
   pipeline_parallel:
     description: Stages that the layers are divided into.
     type: int
     default: 1
+  data_parallel:
+    description: Copies of the model, each on GPUs of its own (vLLM). They share the experts.
+    type: int
+    default: 1
+  batch:
+    description: Tokens that are computed at once; a layer with a window keeps so many more (vLLM and SGLang).
+    type: int
+    default: 2048
   nodes:
     description: Hosts of this kind that serve the model together.
     type: int
@@ -128,11 +138,20 @@ fit:
   type: dict
   contains:
     verdict:
-      description: V(fits), V(tight) (only if the engine's overhead stays low), V(no) or V(unknown).
+      description:
+        - V(fits), V(tight) (only if the engine's overhead stays low, and it keeps no more of a window than that),
+          V(no), or V(unknown) where numbers of the model or the GPUs are not known.
       type: str
     summary:
       description: The plan in one line.
       type: str
+    notes:
+      description: Why GPUs are left out, one line each.
+      type: list
+      elements: str
+    tensor_parallel:
+      description: GPUs that share each layer (vLLM and SGLang). So C(pipeline_parallel) and C(data_parallel).
+      type: int
     problems:
       description: Why it does not fit, one line each.
       type: list

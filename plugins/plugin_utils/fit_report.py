@@ -6,37 +6,52 @@
 
 from __future__ import annotations
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import memory_fit
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import Request, gib
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.parallel import plan_parallel
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
+    Request,
+    gib,
+    gpus_from_facts,
+    ram_from_facts,
+)
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.fit_layers import plan_layers
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.fit_on_host import plan_host
 
 
-def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False):
+def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1):
     """Plan one catalog entry: by layers for GGUF, tensor-parallel for safetensors; ``users`` as for `gpus_from_facts`.
 
     :param memory: the fact ``dsdeploy_memory``; without it the host's memory is not checked.
     :param on_cpu: whether the engine computes on the CPU, whatever GPUs there are.
-    :returns: the plan of `memory_fit` with ``summary`` (one line) added. ``verdict`` is ``unknown`` when the model's
-        numbers are not known (a path of the user's own without an entry).
+    :param nodes: hosts of this kind that serve it together (vLLM and SGLang).
+    :returns: the plan with ``summary`` (one line) and ``notes`` (of GPUs that are left out) added. ``verdict`` is
+        ``unknown`` when numbers of the model or of the GPUs are not known.
     """
     request = request or Request()
     try:
         shape = model_shape.from_catalog(entry)
     except ValueError as error:
-        return {"verdict": "unknown", "problems": [], "would_fit": [], "summary": "memory not checked: %s" % error}
-    gpus = [] if on_cpu else memory_fit.gpus_from_facts(nvidia_smi, users)
-    ram = memory_fit.ram_from_facts(memory, users)
+        return _unknown("memory not checked: %s" % error)
+    gpus, notes = ([], []) if on_cpu else gpus_from_facts(nvidia_smi, users, nodes)
+    ram = ram_from_facts(memory, users)
+    if notes and not gpus and any((gpu.get("mig") or {}).get("mode") != "Enabled" for gpu in nvidia_smi["gpus"]):
+        return _unknown("memory not checked: %s" % "; ".join(notes), notes)
     if entry.get("format") == "gguf":
-        plan = memory_fit.plan_layers(shape, gpus, request, ram)
-        placed = "%d of %d layers on %d GPUs" % (plan["gpu_layers"], plan["layers_total"], len(gpus))
+        plan = plan_layers(shape, gpus, request, ram)
+        placed = "%s of %d layers on %d GPUs" % (plan.get("gpu_layers"), plan["layers_total"], len(gpus))
     elif on_cpu:
-        plan = memory_fit.plan_host(shape, ram, request)
+        plan = plan_host(shape, ram, request)
         placed = "on the CPU"
     else:
-        plan = memory_fit.plan_parallel(shape, gpus, request)
+        plan = plan_parallel(shape, gpus, request, notes)
         placed = "TP %d × PP %d" % (plan.get("tensor_parallel", 0), plan.get("pipeline_parallel", 0))
+    plan["notes"] = notes
     if plan["problems"]:
         summary = "; ".join(plan["problems"])
+    elif plan["verdict"] == "unknown":
+        summary = "%s: memory not known (%s), weights %s (%s)" % (
+            *(shape.name, plan["largest_context"]["how"], gib(shape.weight_bytes), shape.weight_label),
+        )
     else:
         summary = "%s %s: %s, weights %s (%s), largest context %d tokens (%s)" % (
             shape.name,
@@ -50,19 +65,25 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False):
     return dict(plan, summary=summary)
 
 
-def alternatives(catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, most=4):
+def _unknown(summary, notes=()):
+    return {"verdict": "unknown", "problems": [], "would_fit": [], "summary": summary, "notes": list(notes)}
+
+
+def alternatives(
+    catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1, most=4
+):
     """Names of other models of the catalog that ``engine`` serves and that fit, the largest first.
 
     The layout that is asked for is left open, and the context is no longer than the other model's own.
     """
-    request = (request or Request())._replace(tensor_parallel=0, pipeline_parallel=1, gpu_layers=-1)
+    request = (request or Request())._replace(tensor_parallel=0, pipeline_parallel=1, data_parallel=1, gpu_layers=-1)
     found = []
     for name, other in catalog.items():
         if name == entry.get("name") or engine not in other.get("engines", []) or name.startswith("tiny-"):
             continue
         longest = (other.get("architecture") or {}).get("context") or request.context
         fitting = request._replace(context=min(request.context, longest))
-        plan = check(dict(other, name=name), nvidia_smi, fitting, memory, users, on_cpu)
+        plan = check(dict(other, name=name), nvidia_smi, fitting, memory, users, on_cpu, nodes)
         if plan["verdict"] == "fits":
             found.append((model_shape.from_catalog(dict(other, name=name)).weight_bytes, name))
     return [name for _size, name in sorted(found, reverse=True)[:most]]

@@ -9,7 +9,7 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[3]
 sys.path.insert(0, str(CHECKOUT / ".collections"))
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import MIB, Request  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import MIB, Request  # noqa: E402
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report  # noqa: E402
 
 NAME = "smollm2-135m-instruct"

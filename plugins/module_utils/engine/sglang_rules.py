@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import in_versions
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import memory_fit
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 
 Values = Dict[str, Any]
@@ -61,8 +61,8 @@ def _of_parallelism(values: Values, facts: Dict[str, Any]) -> List[str]:
         shape = model_shape.from_catalog(facts.get("model") or {})
     except ValueError:
         shape = None  # a model of the user's own, without numbers
-    for problem in memory_fit.tensor_parallel_problems(shape, tensor) if shape and tensor > 1 else []:
-        possible = memory_fit.tensor_parallel_sizes(shape, max(8, tensor))
+    for problem in parallel.tensor_parallel_problems(shape, tensor) if shape and tensor > 1 else []:
+        possible = parallel.tensor_parallel_sizes(shape, max(8, tensor))
         lines.append(
             "tensor_parallel_size: %d is not possible for %s: %s; possible are %s"
             % (tensor, shape.name, problem, ", ".join(str(size) for size in possible))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import memory_fit
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 
 # What each way of storing weights is called in vLLM; a model that is not quantised may be while it is loaded.
@@ -70,7 +70,7 @@ def _of_parallelism(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) 
     except ValueError:
         shape = None  # a model of the user's own, without numbers
     if shape and tensor > 1:
-        for problem in memory_fit.tensor_parallel_problems(shape, tensor):
+        for problem in parallel.tensor_parallel_problems(shape, tensor):
             problems.append(
                 "%s_tensor_parallel_size: %d is not possible for %s: %s; possible are %s"
                 % (
@@ -78,7 +78,7 @@ def _of_parallelism(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) 
                     tensor,
                     shape.name,
                     problem,
-                    ", ".join(str(size) for size in memory_fit.tensor_parallel_sizes(shape, max(8, tensor))),
+                    ", ".join(str(size) for size in parallel.tensor_parallel_sizes(shape, max(8, tensor))),
                 )
             )
     if facts.get("profile") == "cuda" and tensor * pipeline * data > facts["gpus"]:

@@ -18,6 +18,8 @@ import re
 import struct
 from typing import NamedTuple, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, gguf_facts
+
 
 def number(value, label, how):
     """A number with where it comes from: label is exact, estimated or measured; ``how`` is the formula or source."""
@@ -32,6 +34,23 @@ class Mla(NamedTuple):
     rope: int
     nope: int
     value: int
+
+
+class Cache(NamedTuple):
+    """What one layer keeps of each sequence."""
+
+    kind: str  # one of KINDS
+    heads: int  # that tensor parallelism divides; 0: whole on every rank
+    numbers: int  # of one token, of all heads
+    window: int  # tokens that are kept at most; 0: all
+    exact: int  # further bytes of one token, whatever the cache's type: the keys of a sparse indexer
+    state: int  # bytes whatever the length; -1: not known
+
+
+# full: a key and a value of every token; latent: what both are made of (MLA), indexed: that and an indexer's keys
+# (DeepSeek Sparse Attention); sliding: of the last tokens; state: linear attention, Mamba, convolution; shared: another
+# layer's; none: no attention.
+KINDS = ("full", "latent", "indexed", "sliding", "state", "shared", "none")
 
 
 class Shape(NamedTuple):
@@ -53,9 +72,14 @@ class Shape(NamedTuple):
     context: int  # longest, tokens
     mla: Optional[Mla]
     latent_cache: bool  # an MLA model whose engine caches the latent
-    weight_bytes: int
+    weight_bytes: int  # 0: not known
     weight_label: str  # exact or estimated
     layer_bytes: Tuple[int, ...]  # exact bytes of each layer; empty: unknown
+    caches: Tuple[Cache, ...] = ()  # of each layer
+    unknown: Tuple[str, ...] = ()  # keys that may change what is kept, and are not understood
+    moe_layers: Optional[Tuple[int, ...]] = None  # layers with experts; None: all but the dense ones
+    matrices: int = 3  # of a feed-forward: gate, up, down
+    tied: bool = False  # the head is the embedding
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -84,10 +108,28 @@ def attention_parameters(shape):
 def layer_parameters(shape, layer):
     """Parameters of layer ``layer`` (0-based): attention, feed-forward and the two norms."""
     attention = attention_parameters(shape)[0] + 2 * shape.hidden
-    if shape.experts and layer >= shape.dense_layers:
-        one = 3 * shape.hidden * shape.moe_intermediate
+    moe = layer >= shape.dense_layers if shape.moe_layers is None else layer in shape.moe_layers
+    if shape.experts and moe:
+        one = shape.matrices * shape.hidden * shape.moe_intermediate
         return attention + (shape.experts + shape.shared_experts) * one + shape.hidden * shape.experts
-    return attention + 3 * shape.hidden * shape.intermediate
+    return attention + shape.matrices * shape.hidden * shape.intermediate
+
+
+def experts_parameters(shape, layer):
+    """Parameters of the experts of layer ``layer`` that are chosen from."""
+    moe = layer >= shape.dense_layers if shape.moe_layers is None else layer in shape.moe_layers
+    return shape.experts * shape.matrices * shape.hidden * shape.moe_intermediate if moe else 0
+
+
+def parameters(shape):
+    """Parameters of the whole model, as a `number`; its value is None where a layer is of a kind without a formula."""
+    strange = sorted({cache.kind for cache in shape.caches} & {"state", "none", "indexed"})
+    if strange or shape.unknown or not shape.intermediate + shape.moe_intermediate or not shape.vocabulary:
+        how = ", ".join(list(shape.unknown) + strange) or "intermediate_size, vocab_size"
+        return number(None, "not known", "no formula: %s" % how)
+    count = sum(layer_parameters(shape, layer) for layer in range(shape.layers))
+    count += (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
+    return number(count, "estimated", "attention + feed-forward + norms + embeddings")
 
 
 def layer_weights(shape):
@@ -95,47 +137,111 @@ def layer_weights(shape):
     if shape.layer_bytes:
         return list(shape.layer_bytes), shape.weight_bytes - sum(shape.layer_bytes), "exact"
     counts = [layer_parameters(shape, layer) for layer in range(shape.layers)]
-    rest = 2 * shape.vocabulary * shape.hidden
+    rest = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
     each = shape.weight_bytes / float(sum(counts) + rest)
     layers = [int(count * each) for count in counts]
     return layers, shape.weight_bytes - sum(layers), "estimated"
 
 
-# --- KV cache -------------------------------------------------------------------------------------
+# --- what is kept of the tokens: KV cache, windows, states ------------------------------------------
 
 
-def kv_bytes_per_token(shape, kv_bytes=2.0, layers=None):
-    """Bytes of KV cache that one token takes in all layers (or ``layers`` of them), as a `number`.
+def token_bytes(cache, kv_bytes=2.0, tensor_parallel=1):
+    """Bytes of one token in one layer on one rank.
 
-    - MLA, latent cached: ``layers × (kv_lora_rank + qk_rope_head_dim) × bytes``; R1: 61 × 576 × 2 = 70,272.
-    - MLA, latent not cached (GGUF files without the split tensors): ``layers × heads × (nope + rope + v) × bytes``.
-    - GQA: ``2 × layers × kv_heads × head_dim × bytes``.
+    - Grouped queries: ``kv_heads × (key + value) × bytes``, divided by ``min(TP, kv_heads)``.
+    - Latent (MLA): ``(kv_lora_rank + qk_rope_head_dim) × bytes``, whole on every rank; R1: 576 × 2.
+    - With a sparse indexer (V3.2) 132 bytes more; its latent in fp8 takes 656: 512 + 16 of scales + 64 × 2
+      (FlashMLA, "FP8 with scale"; SGLang PR 11309 measured it).
     """
-    layers = shape.layers if layers is None else layers
-    if shape.mla and shape.latent_cache:
-        value = layers * (shape.mla.kv_lora + shape.mla.rope) * kv_bytes
-        how = "layers × (kv_lora_rank + qk_rope_head_dim) × bytes"
-    elif shape.mla:
-        value = layers * shape.heads * (shape.mla.nope + shape.mla.rope + shape.mla.value) * kv_bytes
-        how = "layers × heads × (qk_nope + qk_rope + v) × bytes: this file has no latent tensors"
+    if cache.kind == "indexed" and kv_bytes == 1:
+        value = cache.numbers + 80
     else:
-        value = 2 * layers * shape.kv_heads * shape.head_dim * kv_bytes
-        how = "2 × layers × kv_heads × head_dim × bytes"
-    return number(int(value), "exact", how)
+        value = cache.numbers * kv_bytes
+    value = int(value) + cache.exact
+    return -(-value // min(tensor_parallel, cache.heads)) if cache.heads else value
 
 
-def kv_bytes_per_token_per_gpu(shape, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1):
-    """The same on one GPU: layers are divided by the pipeline; heads by tensor parallelism, the latent never.
+def _stage(shape, pipeline_parallel, weigh):
+    """Caches of the stage that weighs most, of ceil(layers / PP) layers in a row."""
+    size = -(-shape.layers // pipeline_parallel)
+    caches = shape.caches[: shape.layers]
+    stages = [caches[first : first + size] for first in range(0, len(caches), size)]
+    return max(stages, key=lambda stage: sum(weigh(cache) for cache in stage))
 
-    Every rank of a tensor-parallel group keeps the whole latent; GQA is divided by ``min(TP, kv_heads)``.
+
+def kv_bytes_per_token(shape, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1):
+    """Bytes that each further token takes, in all layers or of the fullest stage and rank, as a `number`.
+
+    Layers with a window and states do not grow (see `kept`). The value is None where keys of the model are not
+    understood, which are named.
     """
-    layers = -(-shape.layers // pipeline_parallel)
-    whole = kv_bytes_per_token(shape, kv_bytes, layers)
-    if shape.mla and shape.latent_cache:
-        return number(whole["value"], "exact", whole["how"] + ", whole on every tensor-parallel rank")
-    heads = shape.heads if shape.mla else shape.kv_heads
-    share = min(tensor_parallel, heads)
-    return number(-(-whole["value"] // share), "exact", "%s / %d" % (whole["how"], share))
+    if shape.unknown:
+        return number(None, "not known", "not understood: %s" % ", ".join(shape.unknown))
+
+    def weigh(cache):
+        return 0 if cache.window else token_bytes(cache, kv_bytes, tensor_parallel)
+
+    value = sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))
+    return number(value, "exact", _how(shape, tensor_parallel))
+
+
+def _how(shape, tensor_parallel):
+    words = {
+        "latent": "(kv_lora_rank + qk_rope_head_dim) × bytes",
+        "indexed": "(kv_lora_rank + qk_rope_head_dim) × bytes + indexer",
+        "full": "kv_heads × (key + value) × bytes",
+    }
+    if shape.mla and not shape.latent_cache:
+        words["full"] = "heads × (qk_nope + qk_rope + v) × bytes: this file has no latent tensors"
+    parts = []
+    for kind, formula in words.items():
+        count = sum(cache.kind == kind for cache in shape.caches[: shape.layers])
+        if count:
+            parts.append("%d layers × %s" % (count, formula))
+    rest = [kind for kind in KINDS if kind not in words and any(cache.kind == kind for cache in shape.caches)]
+    how = " + ".join(parts) or "no layer grows"
+    if rest:
+        how += "; apart: " + ", ".join("%d %s" % (sum(c.kind == kind for c in shape.caches), kind) for kind in rest)
+    if tensor_parallel > 1:
+        how += ", whole on every tensor-parallel rank" if shape.latent_cache else ", of one rank"
+    return how
+
+
+def not_known(shape):
+    """Why it is not known what the model keeps: keys, and states without a size; empty when it is."""
+    count = sum(cache.state < 0 for cache in shape.caches)
+    return list(shape.unknown) + (["the size of the states of %d layers" % count] if count else [])
+
+
+def kept(shape, tokens, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1, more=0, windows=True):
+    """Bytes of one sequence of ``tokens`` on the fullest rank, as a `number`.
+
+    :param more: tokens that an engine keeps beyond a window while it computes them (its batch).
+    :param windows: whether the engine drops what leaves a window; without, it keeps all of it.
+    """
+    if not_known(shape):
+        return number(None, "not known", "not understood: %s" % ", ".join(not_known(shape)))
+
+    def weigh(cache):
+        length = min(tokens, cache.window + more) if cache.window and windows else tokens
+        state = -(-cache.state // tensor_parallel)
+        return token_bytes(cache, kv_bytes, tensor_parallel) * length + state
+
+    value = sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))
+    states = any(cache.kind == "state" for cache in shape.caches)
+    return number(value, "estimated" if states else "exact", "%d tokens: %s" % (tokens, _how(shape, tensor_parallel)))
+
+
+def bounded(shape, kv_bytes=2.0):
+    """``{"window": tokens of the longest window or 0, "bytes": of all full windows, "state": bytes or None}``."""
+    windows = [cache for cache in shape.caches if cache.window]
+    states = [cache.state for cache in shape.caches if cache.kind == "state"]
+    return {
+        "window": max([cache.window for cache in windows] or [0]),
+        "bytes": sum(token_bytes(cache, kv_bytes) * cache.window for cache in windows),
+        "state": None if -1 in states else sum(states),
+    }
 
 
 # --- where shapes come from -----------------------------------------------------------------------
@@ -164,24 +270,22 @@ def from_catalog(entry):
         entry.get("name", "model"), facts, weight_bytes, label, entry.get("kv_cache", "latent") == "latent", ()
     )
     if not weight_bytes:
-        count = sum(layer_parameters(shape, layer) for layer in range(shape.layers))
-        count += 2 * shape.vocabulary * shape.hidden
-        shape = shape._replace(weight_bytes=int(count * entry["weight_bits"] / 8))
+        count = parameters(shape)
+        if count["value"] is None:
+            raise ValueError("model %s: its weights are not known (%s)" % (shape.name, count["how"]))
+        shape = shape._replace(weight_bytes=int(count["value"] * entry["weight_bits"] / 8))
     return shape
 
 
 def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
     mla = None
     if facts.get("kv_lora_rank"):
-        mla = Mla(
-            facts.get("q_lora_rank") or 0,
-            facts["kv_lora_rank"],
-            facts["qk_rope_head_dim"],
-            facts["qk_nope_head_dim"],
-            facts["v_head_dim"],
-        )
+        lengths = [facts.get(key) for key in ("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")]
+        if None in lengths or min(lengths) < 0:
+            raise ValueError("model %s: kv_lora_rank without qk_rope_head_dim, qk_nope_head_dim and v_head_dim" % name)
+        mla = Mla(facts.get("q_lora_rank") or 0, facts["kv_lora_rank"], *lengths)
     heads = facts["attention_heads"]
-    return Shape(
+    shape = Shape(
         name=name,
         layers=facts["layers"],
         hidden=facts["hidden_size"],
@@ -201,75 +305,91 @@ def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
         weight_bytes=weight_bytes,
         weight_label=label,
         layer_bytes=tuple(layer_bytes),
+        unknown=tuple(facts.get("unknown") or ()),
+        moe_layers=tuple(facts["moe_layers"]) if facts.get("moe_layers") is not None else None,
+        matrices=facts.get("feed_forward_matrices") or 3,
+        tied=bool(facts.get("tied_embeddings")),
     )
+    return shape._replace(caches=_caches(shape, facts))
 
 
-# catalog name: (config.json of transformers, GGUF key below the architecture's prefix)
-_NAMES = {
-    "layers": ("num_hidden_layers", "block_count"),
-    "hidden_size": ("hidden_size", "embedding_length"),
-    "attention_heads": ("num_attention_heads", "attention.head_count"),
-    "kv_heads": ("num_key_value_heads", "attention.head_count_kv"),
-    "head_dim": ("head_dim", "attention.key_length"),
-    "intermediate_size": ("intermediate_size", "feed_forward_length"),
-    "moe_intermediate_size": ("moe_intermediate_size", "expert_feed_forward_length"),
-    "experts": ("n_routed_experts", "expert_count"),
-    "experts_used": ("num_experts_per_tok", "expert_used_count"),
-    "shared_experts": ("n_shared_experts", "expert_shared_count"),
-    "dense_layers": ("first_k_dense_replace", "leading_dense_block_count"),
-    "vocabulary": ("vocab_size", "vocab_size"),
-    "context": ("max_position_embeddings", "context_length"),
-    "q_lora_rank": ("q_lora_rank", "attention.q_lora_rank"),
-    "kv_lora_rank": ("kv_lora_rank", "attention.kv_lora_rank"),
-    "qk_rope_head_dim": ("qk_rope_head_dim", "rope.dimension_count"),
-    "qk_nope_head_dim": ("qk_nope_head_dim", None),
-    "v_head_dim": ("v_head_dim", None),
-}
-_NEEDED = ("layers", "hidden_size", "attention_heads")
+def _caches(shape, facts):
+    """What each layer keeps; layers that ``attention`` does not name are like the rest of the model."""
+    index = facts.get("index_head_dim") or 0
+    usual = {"kind": "latent" if shape.mla else "full"}
+    if index and shape.mla:
+        usual["kind"] = "indexed"
+    groups = [usual] * shape.layers
+    for group in facts.get("attention") or []:
+        for layer in group["layers"]:
+            if layer >= shape.layers:
+                raise ValueError("model %s: attention names layer %d of %d" % (shape.name, layer, shape.layers))
+            groups[layer] = usual if group["kind"] == "latent" else group
+    found = {}
+    return tuple(found.setdefault(id(group), _cache(shape, facts, group, index)) for group in groups)
+
+
+def _cache(shape, facts, group, index):
+    kind = group["kind"]
+    if kind in ("state", "shared", "none"):
+        return Cache(kind, 0, 0, 0, 0, group.get("state_bytes", -1) if kind == "state" else 0)
+    if kind in ("latent", "indexed") and shape.latent_cache:
+        # An indexer keeps a key in fp8 and a scale of 4 bytes for each 128 numbers.
+        exact = index + 4 * -(-index // 128) if kind == "indexed" else 0
+        return Cache(kind, 0, shape.mla.kv_lora + shape.mla.rope, 0, exact, 0)
+    if shape.mla and kind != "sliding":
+        return Cache("full", shape.heads, shape.heads * (shape.mla.nope + shape.mla.rope + shape.mla.value), 0, 0, 0)
+    heads, key = group.get("kv_heads") or shape.kv_heads, group.get("head_dim") or shape.head_dim
+    # Without a length of its own a value is as long as the key.
+    value = group.get("v_head_dim") or (0 if group.get("head_dim") else facts.get("v_head_dim")) or key
+    return Cache(kind, heads, heads * (key + value), group.get("window") or 0, 0, 0)
 
 
 def from_config(name, config, weight_bytes):
-    """Shape from a model's config.json (a dict) and the bytes of its safetensors data."""
-    facts = dict((ours, config.get(theirs)) for ours, (theirs, _gguf) in _NAMES.items())
-    missing = [_NAMES[ours][0] for ours in _NEEDED if not isinstance(facts[ours], int)]
-    if missing:
-        raise ValueError("model %s: config.json has no %s" % (name, ", ".join(missing)))
+    """Shape from a model's config.json (a dict) and the bytes of its safetensors data, 0 where they are not known.
+
+    :raises ValueError: it is no config of a language model, in one line.
+    """
+    try:
+        facts = config_facts.facts_of(config)
+    except ValueError as error:
+        raise ValueError("model %s: %s" % (name, error)) from None
     return _shape(name, facts, weight_bytes, "exact", True, ())
 
 
-def from_gguf(name, value, tensors):
+def from_gguf(name, value, tensors, keys=()):
     """Shape from GGUF headers.
 
     :param value: ``key -> value or None`` of the (first) header's metadata, such as ``Header.value``.
     :param tensors: ``(name, dims, bytes)`` of every tensor of all shards.
+    :param keys: names of all keys of the header.
+    :raises ValueError: it is no language model, in one line.
     """
-    architecture = value("general.architecture")
-    facts = {}
-    for ours, (_config, theirs) in _NAMES.items():
-        found = value("%s.%s" % (architecture, theirs)) if theirs else None
-        facts[ours] = found[0] if isinstance(found, list) else found
-    missing = ["%s.%s" % (architecture, _NAMES[ours][1]) for ours in _NEEDED if not isinstance(facts[ours], int)]
-    if missing:
-        raise ValueError("model %s: the GGUF header has no %s" % (name, ", ".join(missing)))
+    try:
+        facts = gguf_facts.facts_of(value, keys)
+    except ValueError as error:
+        raise ValueError("model %s: %s" % (name, error)) from None
     names = set()
     layers = [0] * facts["layers"]
     for tensor, dims, size in tensors:
         names.add(tensor)
-        block = re.match(r"blk\.(\d+)\.", tensor)
+        block = re.match(r"blk\.(\d{1,6})\.", tensor)
         if block and int(block.group(1)) < len(layers):
             layers[int(block.group(1))] += size
-        if tensor == "token_embd.weight" and not facts["vocabulary"]:
+        if tensor == "token_embd.weight" and not facts.get("vocabulary") and dims:
             facts["vocabulary"] = dims[-1]
+    facts["tied_embeddings"] = "output.weight" not in names
     latent = "blk.0.attn_k_b.weight" in names
-    if facts["kv_lora_rank"]:
+    if facts.get("kv_lora_rank"):
         # With latent tensors key_length is that of the latent; the head's own lengths have _mla names.
+        prefix = "%s.attention." % facts["name"]
         suffix = "_mla" if latent else ""
-        key = value("%s.attention.key_length%s" % (architecture, suffix)) or 0
-        facts["qk_nope_head_dim"] = key - facts["qk_rope_head_dim"]
-        facts["v_head_dim"] = value("%s.attention.value_length%s" % (architecture, suffix)) or 0
+        key, length = (value(prefix + name + suffix) for name in ("key_length", "value_length"))
+        facts["qk_nope_head_dim"] = key - (facts.get("qk_rope_head_dim") or 0) if isinstance(key, int) else None
+        facts["v_head_dim"] = length if isinstance(length, int) else None
         facts["kv_heads"] = facts["attention_heads"]
     total = sum(size for _name, _dims, size in tensors)
-    return _shape(name, facts, total, "exact", latent, layers)
+    return _shape(name, facts, total, "exact", latent, layers if any(layers) else ())
 
 
 def read_safetensors_header(path, limit=256 * 1024 * 1024):

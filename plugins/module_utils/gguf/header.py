@@ -393,11 +393,13 @@ def _read_tensor(cursor: _Cursor) -> Tensor:
     if dim_count > MAX_DIMS:
         raise cursor.fail("gives %s %d dimensions, more than %d" % (what, dim_count, MAX_DIMS))
     dims = [cursor.number("Q", what) for _index in range(dim_count)]
+    # A dimension of 0 is a tensor without data (llama.cpp takes it), and hides no overflow of the others.
     elements = 1
     for dim in dims:
-        elements *= dim
-        if not dim or elements >= INT64_MAX:
+        elements *= max(dim, 1)
+        if elements >= INT64_MAX:
             raise cursor.fail("gives %s an impossible shape %r" % (what, dims))
+    elements = 0 if 0 in dims else elements
     while dims and dims[-1] == 1:
         dims.pop()
     kind = cursor.number("I", what)

@@ -49,3 +49,18 @@ def disk_problems(plan):
         for item in plan
         if not item["fits"]
     ]
+
+
+def disk_bytes(size, merged=False, consume=False, largest_shard=0, ollama=False):
+    """Bytes of disk that a model takes at its worst moment, by purpose.
+
+    :param merged: shards are merged into one file (only Ollama needs it); ``consume``: each shard's space is given
+        back while merging, so that only one shard is there twice.
+    :param ollama: Ollama copies the file into its own store.
+    """
+    needs = {"download": size}
+    if merged:
+        needs["merge"] = largest_shard if consume else size
+    if ollama:
+        needs["ollama"] = size
+    return needs

@@ -10,6 +10,7 @@ import difflib
 import posixpath
 import re
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import KINDS as KEPT
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
 
 FORMATS = ("gguf", "safetensors")
@@ -147,6 +148,16 @@ def _check_source(value):
 
 _FILE = {"path": Field(_path, True), "bytes": Field(_positive), "sha256": Field(_sha256)}
 
+_ATTENTION = {
+    "kind": Field(_leaf("one of %s" % ", ".join(KEPT), lambda value: value in KEPT), True),
+    "layers": Field(_list(_count), True),
+    "kv_heads": Field(_positive),
+    "head_dim": Field(_positive),
+    "v_head_dim": Field(_positive),
+    "window": Field(_positive),
+    "state_bytes": Field(_positive),
+}
+
 _ARCHITECTURE = {
     "name": Field(_text, True),
     "parameters": Field(_positive),
@@ -168,6 +179,12 @@ _ARCHITECTURE = {
     "dense_layers": Field(_count),
     "intermediate_size": Field(_positive),
     "moe_intermediate_size": Field(_positive),
+    "index_head_dim": Field(_positive),
+    "moe_layers": Field(_list(_count, 0)),
+    "feed_forward_matrices": Field(_leaf("2 or 3", lambda value: value in (2, 3))),
+    "tied_embeddings": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
+    "attention": Field(_list(_mapping(_ATTENTION))),
+    "unknown": Field(_list(_text)),
 }
 
 _GUIDANCE = {

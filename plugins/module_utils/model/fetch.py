@@ -12,8 +12,7 @@ import shutil
 import urllib.parse
 import zipfile
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import memory_fit
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_plan, disk_problems
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_bytes, disk_plan, disk_problems
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     CHUNK,
@@ -279,7 +278,7 @@ class Fetch:
         shards = self.shards(files)
         if self.options.get("merge") and len(shards) > 1:
             consume = self.options["merge"] == "consume"
-            more = memory_fit.disk_bytes(sum(shards), True, consume, max(shards))
+            more = disk_bytes(sum(shards), True, consume, max(shards))
             wants.append((self.directory, more["merge"], "merge of its %d shards" % len(shards)))
         wants += [(item["path"], item["bytes"], item["for"]) for item in self.options.get("extra_disk") or []]
         return disk_plan(wants)

@@ -10,7 +10,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 from resolve import ROLES, resolve
 

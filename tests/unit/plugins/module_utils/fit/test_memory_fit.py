@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import memory_fit
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.memory_fit import GIB, MIB, Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
+    GIB,
+    MIB,
+    Request,
+    gpus_from_facts,
+    ram_from_facts,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -22,7 +29,7 @@ CATALOG = yaml.safe_load(
 H800 = {
     "gpus": [{"index": i, "name": "NVIDIA H800", "memory_total_mib": 81559, "memory_free_mib": 81555} for i in range(8)]
 }
-GPUS = memory_fit.gpus_from_facts(H800)
+GPUS = gpus_from_facts(H800)[0]
 
 
 def entry(name):
@@ -54,13 +61,13 @@ def test_five_layer_r1_as_vllm_measured_it():
 
 
 def test_latent_is_whole_on_every_rank_and_gqa_is_divided():
-    assert model_shape.kv_bytes_per_token_per_gpu(R1, 2, 8)["value"] == 70272
-    assert model_shape.kv_bytes_per_token_per_gpu(R1, 2, 8, 2)["value"] == 31 * 576 * 2
+    assert model_shape.kv_bytes_per_token(R1, 2, 8)["value"] == 70272
+    assert model_shape.kv_bytes_per_token(R1, 2, 8, 2)["value"] == 31 * 576 * 2
     llama = shape("deepseek-r1-distill-llama-70b")
     assert model_shape.kv_bytes_per_token(llama)["value"] == 2 * 80 * 8 * 128 * 2
-    assert model_shape.kv_bytes_per_token_per_gpu(llama, 2, 4)["value"] == 2 * 80 * 8 * 128 * 2 // 4
+    assert model_shape.kv_bytes_per_token(llama, 2, 4)["value"] == 2 * 80 * 8 * 128 * 2 // 4
     # more ranks than KV heads: a head is the smallest piece
-    assert model_shape.kv_bytes_per_token_per_gpu(llama, 2, 16)["value"] == 2 * 80 * 128 * 2
+    assert model_shape.kv_bytes_per_token(llama, 2, 16)["value"] == 2 * 80 * 128 * 2
 
 
 def test_old_gguf_caches_every_head():
@@ -78,16 +85,16 @@ def test_parameters_of_the_shape_are_the_published_ones(name):
 
 def test_weights_of_r1_fp8_on_eight_gpus():
     # 688.6 GB / 8 = 80.2 GiB, and the down-projections (0.97 G parameters) are whole on each rank.
-    weights = memory_fit.weights_per_gpu(R1, 8)
+    weights = parallel.weights_per_gpu(R1, 8)
     assert weights["value"] / GIB == pytest.approx(80.2 + 0.8, abs=0.2)
     assert weights["label"] == "estimated"
-    assert memory_fit.weights_per_gpu(shape("deepseek-r1-distill-qwen-7b"), 1)["value"] == 15231233024
+    assert parallel.weights_per_gpu(shape("deepseek-r1-distill-qwen-7b"), 1)["value"] == 15231233024
 
 
 def test_pipeline_stage_and_data_parallel_attention():
-    one = memory_fit.weights_per_gpu(R1, 8, 1)["value"]
-    assert memory_fit.weights_per_gpu(R1, 8, 2)["value"] == pytest.approx(one / 2, rel=0.07)
-    replicated = memory_fit.weights_per_gpu(R1, 8, 1, data_parallel_attention=8)["value"]
+    one = parallel.weights_per_gpu(R1, 8, 1)["value"]
+    assert parallel.weights_per_gpu(R1, 8, 2)["value"] == pytest.approx(one / 2, rel=0.07)
+    replicated = parallel.weights_per_gpu(R1, 8, 1, data_parallel_attention=8)["value"]
     assert 7 * GIB < replicated - one < 12 * GIB
 
 
@@ -123,7 +130,7 @@ def test_memory_that_dsdeploys_own_engines_hold_counts_as_free():
     assert fit_report.check(q4, taken(held), users=["dsdeploy-vllm"])["gpu_layers"] == 62
     assert fit_report.check(q4, taken(held))["gpu_layers"] < 62
     assert fit_report.check(q4, taken(other), users=["dsdeploy-vllm"])["gpu_layers"] < 62
-    assert memory_fit.gpus_from_facts(taken(held * 2), ["dsdeploy-vllm"])[0].free == 81559 * MIB
+    assert gpus_from_facts(taken(held * 2), ["dsdeploy-vllm"])[0][0].free == 81559 * MIB
 
 
 def test_latent_gguf_reaches_the_whole_context():
@@ -235,7 +242,7 @@ def test_what_the_engine_before_it_holds_in_memory_is_given_back():
     memory = ram(4, **{"dsdeploy-vllm": 20 * 1024, "alice": 40 * 1024})
     assert on_cpu("deepseek-r1-distill-qwen-7b", memory, kv_space=GIB)["verdict"] == "no"
     assert on_cpu("deepseek-r1-distill-qwen-7b", memory, ["dsdeploy-vllm"], kv_space=GIB)["verdict"] == "fits"
-    assert memory_fit.ram_from_facts(ram(4, a=2**30), ["a"]) == 1024 * GIB  # no more than there is
+    assert ram_from_facts(ram(4, a=2**30), ["a"]) == 1024 * GIB  # no more than there is
 
 
 def test_on_a_cpu_the_cache_that_is_set_aside_holds_one_sequence():
@@ -267,9 +274,7 @@ def test_a_gguf_model_on_a_cpu_build_takes_the_host_s_memory_only():
 def test_context_longer_than_the_model_and_no_gpu():
     plan = fit_report.check(entry("qwen2.5-72b-instruct"), H800, Request(context=200000))
     assert "longer than the model's 32768" in plan["problems"][0]
-    assert fit_report.check(entry("qwen2.5-72b-instruct"), {"gpus": []})["problems"] == [
-        "no GPU with known memory was found"
-    ]
+    assert fit_report.check(entry("qwen2.5-72b-instruct"), {"gpus": []})["problems"] == ["no GPU was found"]
 
 
 def test_unknown_numbers_are_said_not_guessed():
@@ -288,6 +293,7 @@ def test_shape_from_config_and_from_gguf_agree_with_the_catalog():
     }  # fmt: skip
     other = model_shape.from_config("deepseek-r1", config, 688586727753)
     assert other._replace(head_dim=R1.head_dim, weight_label=R1.weight_label) == R1
+    assert (other.unknown, other.caches) == ((), R1.caches)
     with pytest.raises(ValueError, match="config.json has no num_hidden_layers"):
         model_shape.from_config("x", {"hidden_size": 1, "num_attention_heads": 1}, 1)
 
@@ -332,5 +338,5 @@ def test_safetensors_header(tmp_path):
 
 
 def test_disk_at_its_worst():
-    assert memory_fit.disk_bytes(404, merged=True, ollama=True) == {"download": 404, "merge": 404, "ollama": 404}
-    assert memory_fit.disk_bytes(404, merged=True, consume=True, largest_shard=50)["merge"] == 50
+    assert disk_bytes(404, merged=True, ollama=True) == {"download": 404, "merge": 404, "ollama": 404}
+    assert disk_bytes(404, merged=True, consume=True, largest_shard=50)["merge"] == 50

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gguf_files as files
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import (
@@ -78,7 +80,8 @@ SHORT = files.T(b"n" * 63, (8,), 24, bytes(8))
         ([files.KV(b"k", files.U8, 1)] * 2, [], "has the key k twice"),
         ([files.KV(b"general.alignment", files.U32, 24)], [], "general.alignment 24, which is not a power of 2"),
         ([files.KV(b"general.alignment", files.U16, 32)], [], "general.alignment that is not an unsigned 32-bit"),
-        ([], [SHORT._replace(dims=(8, 0))], "an impossible shape"),
+        ([], [SHORT._replace(dims=(0, 2**40, 2**40))], "an impossible shape"),
+        ([], [SHORT._replace(dims=(2**62, 2**2))], "an impossible shape"),
         ([], [SHORT._replace(kind=12, dims=(128,))], "of type Q4_K rows of 128, no multiple of 256"),
         ([], [SHORT._replace(name=b"\x1b[31m\n\0")], r"holds a NUL \(\\x1b\[31m\\x0a\\x00\)"),
     ],
@@ -86,6 +89,19 @@ SHORT = files.T(b"n" * 63, (8,), 24, bytes(8))
 def test_refusals(tmp_path, pairs, tensors, reason):
     with pytest.raises(GGUFError, match=reason):
         read(tmp_path, pairs, tensors)
+
+
+def test_a_tensor_without_elements_is_read_as_llama_cpp_does(tmp_path):
+    header = read_header(str(Path(__file__).resolve().parents[3] / "fixtures/gguf/zero-element-tensor.gguf"))
+    assert [(tensor.name, tensor.dims, tensor.nbytes) for tensor in header.tensors] == [
+        (b"z", (4, 0), 0), (b"a", (3,), 12)
+    ]  # fmt: skip
+    # Siblings: in another place, of a type in blocks, the last one.
+    for dims in ((8, 0), (0,), (0, 0, 0)):
+        last = SHORT._replace(name=b"z", dims=dims, data=b"")
+        header = read(tmp_path, [], [SHORT, last])
+        assert [tensor.nbytes for tensor in header.tensors] == [8, 0]
+    assert read(tmp_path, [], [SHORT._replace(dims=(0, 256), kind=12, data=b"")]).data_bytes == 0
 
 
 def test_the_longest_names_are_read(tmp_path):

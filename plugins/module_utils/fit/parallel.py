@@ -1,0 +1,283 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A model cut over GPUs: vLLM and SGLang. Pure; bytes everywhere.
+
+Every layer is cut over a tensor-parallel group, layers over pipeline stages, copies over data-parallel ranks. On each
+GPU ``fits iff utilization × total >= weights + overhead + what is kept of context × sequences``, and the engine starts
+only where that share is free.
+
+Every number carries its label: exact (arithmetic on the model's own numbers), estimated, or measured.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, LONGEST, gib, longest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
+
+GPUS_OF_A_HOST = 8
+LARGEST_GPU = 288 * GIB  # that is sold today (B300, MI355X): what needs a larger one needs more of them
+
+
+def tensor_parallel_problems(shape, size):
+    """Why ``size`` GPUs cannot share each layer, as at most one line; empty when they can.
+
+    Attention heads and feed-forward widths must divide evenly; KV heads must divide by the size or the size by them
+    (source: vLLM model_executor/models/qwen2.py and layers/linear.py, SGLang likewise).
+    """
+    uneven = []
+    if shape.heads % size:
+        uneven.append("%d attention heads" % shape.heads)
+    heads = {cache.heads for cache in shape.caches if cache.heads} if not shape.mla else set()
+    uneven += ["%d KV heads" % count for count in sorted(heads) if count % size and size % count]
+    if shape.intermediate % size:
+        uneven.append("a feed-forward width of %d" % shape.intermediate)
+    if shape.experts and shape.moe_intermediate % size:
+        uneven.append("an experts' width of %d" % shape.moe_intermediate)
+    return ["%s do not divide by %d" % (" and ".join(uneven), size)] if uneven else []
+
+
+def tensor_parallel_sizes(shape, largest):
+    """All tensor-parallel sizes up to ``largest`` that work."""
+    return [size for size in range(1, largest + 1) if not tensor_parallel_problems(shape, size)]
+
+
+def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel_attention=1, data_parallel=1):
+    """Bytes of weights on the fullest GPU, as a `number`.
+
+    ``(layers of the stage − what cannot be cut) / TP + what cannot be cut + rest / TP``; with attention run data
+    parallel, each rank holds its attention whole and only the rest is cut (experts are spread instead of sliced,
+    which takes the same bytes). Copies of a model with experts share these (vLLM, data_parallel_deployment.md). The
+    fullest stage has ceil(layers / PP) layers and the embeddings or the head.
+    """
+    layers, rest, _label = model_shape.layer_weights(shape)
+    count = -(-shape.layers // pipeline_parallel)
+    whole = pipeline_parallel == 1
+    stage = sum(sorted(layers, reverse=True)[:count])
+    tail = rest if whole else rest // 2
+    parameters = sum(model_shape.layer_parameters(shape, layer) for layer in range(shape.layers))
+    each = sum(layers) / float(parameters)
+    attention, uncut = model_shape.attention_parameters(shape)
+    kept = count * each * (attention if data_parallel_attention > 1 else uncut)
+    if tensor_parallel == 1:
+        value = stage + tail
+    else:
+        value = (stage - kept) / tensor_parallel + kept + tail / tensor_parallel
+    if data_parallel > 1 and shape.experts:
+        experts = sum(model_shape.experts_parameters(shape, layer) for layer in range(shape.layers)) * each
+        experts = min(experts / pipeline_parallel, stage) / tensor_parallel
+        value -= experts * (1 - 1.0 / data_parallel)
+    label = shape.weight_label if tensor_parallel == pipeline_parallel == data_parallel == 1 else "estimated"
+    how = "weights of the fullest stage / TP %d / PP %d" % (tensor_parallel, pipeline_parallel)
+    if data_parallel > 1 and shape.experts:
+        how += ", experts / DP %d" % data_parallel
+    if kept and tensor_parallel > 1:
+        how += ", %s kept whole on each rank" % gib(kept)
+    return number(int(value), label, how)
+
+
+def overhead_range(shape):
+    """``(low, high)`` bytes per GPU for activations, CUDA graphs, NCCL and the CUDA context.
+
+    3 to 10 GiB at R1's width (hidden 7168), less for narrower models; to 20 GiB with experts. Sources: open-r1 PR 43
+    (10 GB for graphs), vLLM issue 54677 (4 GiB between versions); for R1's shapes on an H100 vLLM 0.32.0 set 19.67 GiB
+    aside, of which 12.37 were its own estimate of CUDA graphs (benchmarks/README.md). An engine's own start-up profile
+    is the truth.
+    """
+    width = min(1.0, shape.hidden / 7168.0)
+    most = 20 if shape.experts else 10
+    how = "activations, CUDA graphs, NCCL: 3 to %d GiB at hidden size 7168, less below" % most
+    return number(int((0.5 + 2.5 * width) * GIB), "estimated", how), number(
+        int((1.0 + (most - 1.0) * width) * GIB), "estimated", how
+    )
+
+
+def _fit(shape, gpu, request, size, stages):
+    """Bytes of one GPU under a parallel layout; ``left`` may be negative, and is None where the cache is not known."""
+    usable = int(gpu.total * request.utilization)
+    copies = request.data_parallel if request.shared_experts else 1
+    weights = weights_per_gpu(shape, size, stages, request.data_parallel_attention, copies)
+    low, high = overhead_range(shape)
+    per_token = model_shape.kv_bytes_per_token(shape, request.kv_bytes, size, stages)
+    sequences = -(-request.sequences // (request.data_parallel_attention * request.data_parallel))
+
+    def kept(tokens, windows=True):
+        one = model_shape.kept(shape, tokens, request.kv_bytes, size, stages, request.batch, windows)
+        return (one["value"] or 0) * sequences
+
+    base = usable - weights["value"]
+    fit = {
+        "usable": number(usable, "exact", "utilization %.2f × total" % request.utilization),
+        "weights": weights,
+        "kv_bytes_per_token": per_token,
+        "overhead_low": low,
+        "overhead_high": high,
+    }
+    if model_shape.not_known(shape):
+        nothing = model_shape.kept(shape, request.context)
+        fit.update(dict.fromkeys(("kv", "left_low", "left_high", "context_low", "context_high"), nothing))
+        return fit
+    one = model_shape.kept(shape, request.context, request.kv_bytes, size, stages, request.batch)
+    kv, all_of_it = kept(request.context), kept(request.context, False)
+    limit = shape.context or LONGEST
+    how = "usable − weights − %s overhead − " + ("KV" if kv == all_of_it else "KV%s")
+    low_how = how % ("high",) if kv == all_of_it else how % ("high", ", windows kept whole")
+    high_how = how % ("low",) if kv == all_of_it else how % ("low", "")
+    fit.update(
+        kv=number(kv, one["label"], "%s × %d sequences" % (one["how"], sequences)),
+        # An engine without a cache for windows keeps all tokens of them.
+        left_low=number(base - high["value"] - all_of_it, "estimated", low_how),
+        left_high=number(base - low["value"] - kv, "estimated", high_how),
+        context_low=number(
+            longest(base - high["value"], limit, lambda tokens: kept(tokens, False)),
+            "estimated",
+            "what is left for the cache with the high overhead / what a sequence takes",
+        ),
+        context_high=number(
+            longest(base - low["value"], limit, kept),
+            "estimated",
+            "what is left for the cache with the low overhead / what a sequence takes",
+        ),
+    )
+    return fit
+
+
+def verdict_of(fit):
+    """``fits``, ``tight`` (only if the overhead stays low), ``no``, or ``unknown`` (only the weights are known)."""
+    if fit["left_low"]["value"] is None:
+        rest = fit["usable"]["value"] - fit["weights"]["value"] - fit["overhead_low"]["value"]
+        return "no" if rest < 0 else "unknown"
+    if fit["left_low"]["value"] >= 0:
+        return "fits"
+    return "tight" if fit["left_high"]["value"] >= 0 else "no"
+
+
+def plan_parallel(shape, gpus, request, notes=()):
+    """Plan for vLLM and SGLang.
+
+    :param gpus: `Gpu` list, of all hosts together when there are several; the engine takes the first it needs.
+    :param notes: why GPUs are not in it, lines.
+    :returns: ``verdict`` (fits, tight, no, unknown), ``problems`` (lines), ``would_fit`` (lines), ``tensor_parallel``,
+        ``pipeline_parallel``, ``data_parallel``, ``tensor_parallel_sizes``, ``per_gpu`` (`number` values in bytes of
+        the smallest GPU), ``largest_context`` (`number`, tokens, with the high overhead), ``gpus`` (used).
+    """
+    result = {"verdict": "no", "problems": [], "would_fit": [], "per_gpu": None, "largest_context": None}
+    if not gpus:
+        result["problems"].append("; ".join(notes) or "no GPU was found")
+        return result
+    stages, copies = request.pipeline_parallel, request.data_parallel
+    sizes = tensor_parallel_sizes(shape, max(1, len(gpus) // (stages * copies)))
+    size = request.tensor_parallel or max(sizes)
+    needed = size * stages * copies
+    result.update(tensor_parallel=size, pipeline_parallel=stages, data_parallel=copies, gpus=needed)
+    result["tensor_parallel_sizes"] = sizes
+    problems = ["%s at TP %d: %s" % (shape.name, size, line) for line in tensor_parallel_problems(shape, size)]
+    if problems:
+        line = "tensor-parallel sizes that work on %d GPUs: %s"
+        result["would_fit"].append(line % (len(gpus), ", ".join(str(one) for one in sizes)))
+    if needed > len(gpus):
+        layout = "TP %d × PP %d" % (size, stages) + (" × DP %d" % copies if copies > 1 else "")
+        problems.append(
+            "%s needs %d GPUs, there %s %d" % (layout, needed, "is" if len(gpus) == 1 else "are", len(gpus))
+        )
+        problems[-1] += " (%s)" % "; ".join(notes) if notes else ""
+    if request.context > shape.context > 0:
+        problems.append(
+            "%s: a context of %d tokens is longer than the model's %d" % (shape.name, request.context, shape.context)
+        )
+    used = gpus[:needed]
+    smallest = min(used, key=lambda gpu: gpu.total)
+    if problems:
+        result["problems"] = problems
+        return result
+    fit = _fit(shape, smallest, request, size, stages)
+    result["per_gpu"] = fit
+    result["verdict"] = verdict_of(fit)
+    result["largest_context"] = dict(fit["context_low"], how=fit["context_low"]["how"] + ", at most the model's own")
+    if result["verdict"] == "no":
+        result["problems"].append(_too_large(shape, smallest, fit, needed))
+        result["would_fit"] = _what_would_fit(shape, smallest, request, size, stages, fit)
+    busy = [gpu for gpu in used if gpu.free < int(gpu.total * request.utilization)]
+    if busy:
+        result["problems"].append(_busy(busy, request))
+        share = min(gpu.free / float(gpu.total) for gpu in busy)
+        enough = request._replace(utilization=int(share * 100) / 100.0)
+        if result["verdict"] != "no" and verdict_of(_fit(shape, smallest, enough, size, stages)) != "no":
+            result["would_fit"].append("a utilization of at most %.2f" % enough.utilization)
+        result["would_fit"].append("ending what holds the memory")
+        result["verdict"] = "no"
+    return result
+
+
+def _too_large(shape, gpu, fit, count):
+    kv = fit["kv"]["value"]
+    need = "weights %s + overhead %s to %s" % tuple(
+        gib(fit[name]["value"]) for name in ("weights", "overhead_low", "overhead_high")
+    )
+    over = fit["weights"]["value"] + fit["overhead_low"]["value"] + (kv or 0) - fit["usable"]["value"]
+    return "%s does not fit on %d × %s (%s): of %s usable, %s%s are %s too many" % (
+        *(shape.name, count, gpu.name, gib(gpu.total), gib(fit["usable"]["value"]), need),
+        *("" if kv is None else " + KV %s" % gib(kv), gib(over)),
+    )
+
+
+def _busy(gpus, request):
+    """vLLM refuses to start where less is free than it is to take (v1/worker/utils.py, request_memory)."""
+    worst = min(gpus, key=lambda gpu: gpu.free)
+    line = "on GPU %s %s of %s are free, the engine wants %.2f of it, %s" % (
+        *(worst.index, gib(worst.free), gib(worst.total), request.utilization),
+        gib(worst.total * request.utilization),
+    )
+    if len(gpus) > 1:
+        line += " (so on %d GPUs)" % len(gpus)
+    return line + (": held by %s" % worst.held if worst.held else "")
+
+
+def _what_would_fit(shape, gpu, request, size, stages, fit):
+    """Lines: a shorter context, a smaller cache, more of these GPUs, or larger ones."""
+    lines = []
+    known = fit["kv"]["value"] is not None
+    if known and 1024 <= fit["context_high"]["value"] < request.context:
+        lines.append("a context of at most %d tokens" % fit["context_high"]["value"])
+    if known and request.kv_bytes > 1:
+        smaller = _fit(shape, gpu, request._replace(kv_bytes=1.0), size, stages)
+        if smaller["left_high"]["value"] >= 0:
+            lines.append("a KV cache in fp8 (%d bytes a token)" % smaller["kv_bytes_per_token"]["value"])
+    more = _more_of_them(shape, gpu, request, size) if known else None
+    if more:
+        lines.append("%d of these GPUs (TP %d × PP %d)" % (more[0] * more[1], more[0], more[1]))
+    need = (fit["weights"]["value"] + fit["overhead_high"]["value"] + (fit["kv"]["value"] or 0)) / request.utilization
+    if need <= LARGEST_GPU:
+        lines.append("%d GPU%s of at least %s" % (size * stages, "" if size * stages == 1 else "s", gib(need)))
+    return lines
+
+
+def _more_of_them(shape, gpu, request, size):
+    """``(tensor-parallel size, pipeline stages)`` with the fewest such GPUs on which it fits, or ``None``.
+
+    The size that is asked for, or up to what a host usually holds, 8; of equal ones the one with fewer stages.
+    """
+    sizes = [size] if request.tensor_parallel else tensor_parallel_sizes(shape, max(size, GPUS_OF_A_HOST))
+    layouts = []
+    for tensor in sizes:
+        stages = _more_stages(shape, gpu, request, tensor)
+        # Only a host that is full gets a second one.
+        if stages and (stages == 1 or tensor == max(sizes)):
+            layouts.append((tensor * stages, stages, tensor))
+    if not layouts:
+        return None
+    _gpus, stages, tensor = min(layouts)
+    return tensor, stages
+
+
+def _more_stages(shape, gpu, request, size, most=8):
+    """Fewest pipeline stages of ``size`` such GPUs on which it fits even at high overhead, or ``None``.
+
+    Tensor parallelism stays within a host; further hosts become pipeline stages (vLLM, parallelism and scaling).
+    """
+    for stages in range(1, most + 1):
+        if (_fit(shape, gpu, request, size, stages)["left_low"]["value"] or 0) >= 0:
+            return stages
+    return None

@@ -1,0 +1,130 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is asked for, and the memory that there is. Pure; bytes everywhere, MiB in facts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class Gpu(NamedTuple):
+    """A GPU as a CUDA process sees it, or the one MIG instance that such a process gets."""
+
+    index: int
+    name: str
+    total: int  # bytes, without what the driver reserves: what CUDA calls total
+    free: int  # bytes
+    held: str = ""  # what others hold of it, in words
+
+
+class Request(NamedTuple):
+    """What is asked for. ``tensor_parallel`` 0 means: the largest size that works on GPUs ÷ (PP × DP)."""
+
+    tensor_parallel: int = 0
+    pipeline_parallel: int = 1
+    data_parallel: int = 1  # copies of the model, each with its own GPUs
+    shared_experts: bool = True  # whether the copies share the experts (vLLM; SGLang's do not)
+    data_parallel_attention: int = 1  # ranks that each keep their own attention and sequences (SGLang --dp)
+    context: int = 8192  # tokens of one sequence
+    sequences: int = 1  # at the same time, each of full length
+    kv_bytes: float = 2.0  # bytes of one cached number: 2 bf16/f16, 1 fp8/q8_0 (llama.cpp's q8_0: 1.0625)
+    utilization: float = 0.9  # share of a GPU's, or the host's, memory that the engine may take
+    kv_space: int = 0  # bytes that are set aside for the cache of each rank; 0: what the sequences take
+    gpu_layers: int = -1  # llama.cpp: layers on GPUs; -1: as many as fit
+    ubatch: int = 512  # llama.cpp: tokens computed at once
+    batch: int = 2048  # vLLM and SGLang: tokens computed at once, which a sliding window holds besides its own
+
+
+def gpus_from_facts(nvidia_smi, users=(), nodes=1):
+    """``(GPUs, notes)`` of fact ``nvidia_smi``: a list of `Gpu`, and why others are not in it, one line each.
+
+    Of GPUs that MIG divides a CUDA process gets one instance, the first (NVIDIA, MIG User Guide, "CUDA Device
+    Enumeration"). A GPU without a memory of its own, such as GB10, shares the host's: what it can take is not known.
+
+    :param users: system users whose processes give their memory back before the model is loaded: it counts as free.
+    :param nodes: hosts of this kind.
+    """
+    found, instances, notes = [], [], []
+    for gpu in nvidia_smi.get("gpus") or []:
+        name, index = gpu.get("name") or "GPU", gpu["index"]
+        mig = gpu.get("mig") or {}
+        if str(mig.get("mode")).lower() == "enabled":
+            here = sorted(mig.get("instances") or [], key=lambda one: (one.get("index") is None, one.get("index")))
+            instances += [(gpu, name, index, one) for one in here]
+            if not here:
+                notes.append("GPU %d is in MIG mode and has no instance: no process can use it" % index)
+            continue
+        one = _gpu(gpu, name, index, users)
+        if one:
+            found.append(one)
+        else:
+            notes.append("GPU %d (%s): nvidia-smi tells no memory of its own" % (index, name))
+    if instances and not found:
+        gpu, name, index, instance = instances[0]
+        one = _gpu(dict(instance, processes=gpu.get("processes")), "%s, MIG instance" % name, index, users)
+        found += [one] if one else []
+        notes.append(
+            "MIG divides the GPUs into %d instances; a process gets one%s"
+            % (len(instances), "" if one else ", whose memory is not known")
+        )
+    elif instances:
+        notes.append("%d MIG instances are left out: a process gets either one of them or whole GPUs" % len(instances))
+    return found * nodes, notes
+
+
+def _gpu(facts, name, index, users):
+    """A `Gpu` of its facts in MiB; None where its memory is not known."""
+    total, free, used = (facts.get("memory_%s_mib" % kind) for kind in ("total", "free", "used"))
+    if total is None:
+        return None
+    reserved = facts.get("memory_reserved_mib") or 0
+    if free is not None and used is not None:
+        # What is neither used nor free is the driver's, also where it does not call it reserved.
+        reserved = max(reserved, total - used - free)
+    total = max(0, total - reserved)
+    free = total if free is None else free
+    processes = facts.get("processes") or []
+    free += sum(one.get("used_memory_mib") or 0 for one in processes if one.get("user") in users)
+    free = min(free, total)
+    others = [one for one in processes if one.get("user") not in users and one.get("used_memory_mib")]
+    others.sort(key=lambda one: -one["used_memory_mib"])
+    held = ", ".join(
+        "%s of %s with %s"
+        % (one.get("name") or one.get("pid"), one.get("user") or "?", gib(one["used_memory_mib"] * MIB))
+        for one in others[:3]
+    )
+    return Gpu(index, name, total * MIB, free * MIB, held)
+
+
+def ram_from_facts(memory, users=()):
+    """Bytes of the host's memory that can be had, of fact ``dsdeploy_memory``; None where that is not known.
+
+    :param users: system users whose processes give theirs back before the model is loaded.
+    """
+    if not memory:
+        return None
+    given_back = sum(size for user, size in memory["users"].items() if user in users)
+    return min(memory["available_mib"] + given_back, memory["total_mib"]) * MIB
+
+
+def gib(value):
+    return "%.1f GiB" % (value / GIB)
+
+
+def longest(room, limit, kept):
+    """Tokens, up to ``limit``, of the longest sequence whose ``kept(tokens)`` bytes are at most ``room``."""
+    low, high = 0, limit
+    if kept(high) <= room:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if kept(middle) <= room else (low, middle)
+    return low
+
+
+LONGEST = 16 * 1024 * 1024  # tokens, where a model does not say how long its context is

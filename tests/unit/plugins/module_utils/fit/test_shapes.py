@@ -1,0 +1,296 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a model keeps of its tokens, by kind of attention, from config.json and GGUF keys; or that it is not known."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+
+FIXTURES = Path(__file__).resolve().parents[3] / "fixtures"
+
+
+def given(name, **changed):
+    return dict(json.loads((FIXTURES / "configs/given" / f"{name}.json").read_text()), **changed)
+
+
+def shape_of(config):
+    return model_shape.from_config("m", config, 10**10)
+
+
+def grows(config, kv_bytes=2.0):
+    """Bytes that each further token takes; the keys that are not understood where it is not known."""
+    shape = shape_of(config)
+    found = model_shape.kv_bytes_per_token(shape, kv_bytes)
+    if found["value"] is None:
+        assert found["label"] == "not known"
+        assert all(key.split(" ")[0] in found["how"] for key in shape.unknown)
+        return shape.unknown
+    assert (found["label"], shape.unknown) == ("exact", ())
+    return found["value"]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "window"),
+    [
+        ("deepseek-v3.2", 78324, 0),
+        ("gpt-oss-120b", 36864, 128),
+        ("gemma-3-1b", 4096, 512),
+        ("mimo-v2-flash", 23040, 128),
+        ("nemotron-3-nano-30b", 6144, 0),
+        ("nemotron-h-56b", 40960, 0),
+        ("qwen3-next", 24576, 0),
+        ("jamba", 16384, 0),
+        ("lfm2-1.2b", 12288, 0),
+        ("hunyuan-large", 81920, 0),
+        ("falcon-7b", 8192, 0),
+        ("falcon-40b", 122880, 0),
+        ("mixtral-8x7b", 131072, 0),
+        ("qwen3-235b-a22b", 2 * 94 * 4 * 128 * 2, 0),
+    ],
+)
+def test_what_grows_of_public_models(name, right, window):
+    assert grows(given(name)) == right
+    assert model_shape.bounded(shape_of(given(name)))["window"] == window
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("deepseek-v4-flash", {"compress_ratios", "index_head_dim"}),
+        # Which layers slide is in the model's code: without its type nobody knows.
+        ("gemma-2-9b", {"sliding_window"}),
+        ("mistral-7b-v0.1", {"sliding_window"}),
+    ],
+)
+def test_what_is_not_known_is_named(name, keys):
+    assert keys <= set(grows(given(name)))
+
+
+def test_with_their_types_it_is_known_which_layers_slide():
+    assert grows(given("gemma-2-9b", model_type="gemma2")) == 172032
+    assert grows(given("mistral-7b-v0.1", model_type="mistral")) == 0
+    mistral = shape_of(given("mistral-7b-v0.1", model_type="mistral"))
+    assert [model_shape.kept(mistral, tokens)["value"] for tokens in (1000, 4096, 32768)] == [
+        131072 * 1000, 131072 * 4096, 131072 * 4096
+    ]  # fmt: skip
+    assert model_shape.kept(mistral, 32768, windows=False)["value"] == 131072 * 32768
+    # While a batch is computed its tokens are there too.
+    assert model_shape.kept(mistral, 32768, more=2048)["value"] == 131072 * (4096 + 2048)
+
+
+def test_sparse_attention_in_fp8_keeps_its_scales():
+    """SGLang PR 11309 measured 65.49 GiB for 1,462,784 tokens of V3.2."""
+    assert grows(given("deepseek-v3.2"), 1) == 48068
+    assert 65.49 * 2**30 / 1462784 == pytest.approx(48068, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "experts", "used"),
+    [("mixtral-8x7b", 8, 2), ("qwen3-235b-a22b", 128, 8), ("gpt-oss-120b", 128, 4), ("qwen3-next", 512, 0),
+     ("nemotron-3-nano-30b", 128, 6), ("deepseek-v3.2", 256, 8), ("falcon-7b", 0, 0)],
+)  # fmt: skip
+def test_experts_by_all_their_names(name, experts, used):
+    shape = shape_of(given(name))
+    assert (shape.experts, shape.experts_used) == (experts, used)
+
+
+def test_experts_in_every_second_layer_and_beside_a_dense_one():
+    """Llama 4 Maverick: 400 G parameters, 128 experts in every second layer and one that is always used."""
+    config = {
+        "model_type": "llama4_text", "hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40,
+        "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 8192, "intermediate_size_mlp": 16384,
+        "num_local_experts": 128, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2, "vocab_size": 202048,
+        "max_position_embeddings": 1048576, "attention_chunk_size": 8192, "no_rope_layers": [1, 1, 1, 0] * 12,
+    }  # fmt: skip
+    shape = shape_of(config)
+    assert shape.moe_layers == tuple(range(1, 48, 2))
+    assert model_shape.parameters(shape)["value"] == pytest.approx(400e9, rel=0.01)
+    # 12 layers see everything, the others the chunk of 8192.
+    assert grows(config) == 12 * 8 * 256 * 2
+    assert model_shape.bounded(shape)["window"] == 8192
+    assert grows(dict(config, no_rope_layers=None, no_rope_layer_interval=4)) == 12 * 8 * 256 * 2
+
+
+# Siblings: (config, what grows)
+BASE = {"hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 2,
+        "intermediate_size": 4096, "vocab_size": 1000, "max_position_embeddings": 32768}  # fmt: skip
+LAYER = 2 * 2 * 128 * 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "layers"),
+    [
+        ({}, 8),
+        ({"sliding_window": 512, "use_sliding_window": False, "max_window_layers": 4}, 8),
+        ({"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 6}, 6),
+        ({"sliding_window": 32768}, 8),  # longer than the context
+        ({"sliding_window": None}, 8),
+        ({"sliding_window": 512, "sliding_window_pattern": "LLLG"}, 2),
+        ({"sliding_window": 512, "sliding_window_pattern": 4}, 2),
+        ({"sliding_window": 512, "model_type": "cohere2"}, 2),
+        ({"sliding_window": 512, "layer_types": ["sliding_attention"] * 7 + ["full_attention"]}, 1),
+        ({"attention_chunk_size": 512, "layer_types": ["chunked_attention"] * 6 + ["full_attention"] * 2}, 2),
+        ({"layer_types": ["linear_attention", "full_attention"] * 4}, 4),
+        ({"layers_block_type": ["mamba"] * 6 + ["attention"] * 2}, 2),
+        ({"block_types": ["recurrent", "recurrent", "attention"], "attention_window_size": 2048}, 0),
+        ({"attn_layer_indices": [3, 7]}, 2),
+        ({"attn_type_list": [0, 0, 0, 1] * 2}, 2),
+        ({"full_attention_interval": 8}, 1),
+        ({"num_kv_shared_layers": 3}, 5),
+        ({"use_cla": True, "cla_share_factor": 4}, 2),
+        ({"use_cla": False, "cla_share_factor": 4}, 8),
+        ({"hybrid_override_pattern": "M*-EM*-E"}, 2),
+        # Names of other families.
+        ({"num_key_value_heads": None, "num_kv_heads": 2}, 8),
+        ({"num_key_value_heads": None, "n_head_kv": 2}, 8),
+        ({"num_key_value_heads": None, "multi_query_attention": True, "multi_query_group_num": 2}, 8),
+        ({"num_key_value_heads": None, "attn_config": {"kv_n_heads": 2}}, 8),
+        ({"num_key_value_heads": [2, 2, 2, 2, 2, 2, 2, 0]}, 7),
+        ({"text_config": {"num_hidden_layers": 4, "hidden_size": 1024}}, 4),
+    ],
+)
+def test_siblings(changed, layers):
+    assert grows({**BASE, **changed}) == layers * LAYER
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"layer_types": ["full_attention"] * 7}, "layer_types"),
+        ({"layer_types": ["quantum_attention"] * 8}, "layer_types (quantum_attention)"),
+        ({"block_configs": [{"attention": {"no_op": True}}]}, "block_configs"),
+        ({"yoco_layers": 4}, "yoco_layers"),
+        ({"kv_compression_rate": 2}, "kv_compression_rate"),
+        ({"nsa_block_size": 64}, "nsa_block_size"),
+        ({"linear_attn_config": "x"}, "linear_attn_config"),
+        ({"attn_type_list": [0, 2]}, "attn_type_list"),
+        ({"sliding_window": 512, "sliding_window_pattern": [1, 2]}, "sliding_window_pattern"),
+        ({"layer_types": ["sliding_attention"] * 8}, "sliding_window"),
+        ({"index_head_dim": 128}, "index_head_dim"),
+        ({"head_dim": None, "hidden_size": 1030}, "head_dim"),
+    ],
+)
+def test_a_key_that_is_not_understood_is_named_and_no_number_given(changed, key):
+    found = grows({**BASE, **changed})
+    assert isinstance(found, tuple)
+    assert any(one.startswith(key.split(" ")[0]) for one in found)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["use_cache", "rope_local_base_freq", "conv_bias", "mamba_chunk_size", "kv_cache_scheme", "n_shared_experts",
+     "cache_implementation", "sparse_mlp_layers"],
+)  # fmt: skip
+def test_what_does_not_change_the_cache_does_not(key):
+    assert grows({**BASE, key: 3}) == 8 * LAYER
+
+
+def test_states_are_apart_and_not_known_without_their_sizes():
+    shape = shape_of(given("qwen3-next"))
+    assert model_shape.bounded(shape)["state"] is None
+    assert model_shape.kept(shape, 1000)["label"] == "not known"
+    sizes = {"linear_key_head_dim": 128, "linear_num_value_heads": 32, "linear_value_head_dim": 128,
+             "linear_conv_kernel_dim": 4}  # fmt: skip
+    shape = shape_of(given("qwen3-next", **sizes))
+    # 36 layers: 3 columns of a convolution over queries, keys and values, and a state of 128 × 128 a head.
+    state = 36 * 2 * ((2 * 16 * 128 + 32 * 128) * 3 + 32 * 128 * 128)
+    assert model_shape.bounded(shape)["state"] == state
+    assert model_shape.kept(shape, 1000)["value"] == 24576 * 1000 + state
+    assert model_shape.kept(shape, 1000, tensor_parallel=2)["value"] == (24576 * 1000 + state) // 2
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([], "config.json: expected a mapping, found list"),
+        ({}, "config.json has no num_hidden_layers, hidden_size, num_attention_heads"),
+        ({**BASE, "num_hidden_layers": "8"}, "config.json: num_hidden_layers: expected a whole number, found '8'"),
+        ({**BASE, "num_hidden_layers": True}, "expected a whole number, found True"),
+        ({**BASE, "num_attention_heads": 0}, "config.json has no num_attention_heads"),
+        ({**BASE, "num_hidden_layers": 10**6}, "1000000 layers are no model"),
+        ({**BASE, "hidden_size": -1}, "hidden_size: expected a whole number, found -1"),
+        ({**BASE, "kv_lora_rank": 512}, "kv_lora_rank without qk_rope_head_dim"),
+    ],
+)
+def test_what_is_no_config_is_refused_in_one_line(config, message):
+    with pytest.raises(ValueError, match="m: ") as caught:
+        shape_of(config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# GGUF
+
+
+def keys_of(architecture="llama", **changed):
+    keys = {"block_count": 8, "embedding_length": 1024, "attention.head_count": 8, "attention.head_count_kv": 2}
+    keys.update(changed)
+    found = {f"{architecture}.{key}": value for key, value in keys.items()}
+    return {"general.architecture": architecture, **found}
+
+
+def of_gguf(keys):
+    return model_shape.from_gguf("m", keys.get, [], list(keys))
+
+
+def test_gemma_4_from_its_gguf_keys():
+    keys = json.loads((FIXTURES / "gguf/gemma-4-keys.json").read_text())
+    shape = of_gguf(keys)
+    assert model_shape.kv_bytes_per_token(shape)["value"] == 20480
+    assert model_shape.bounded(shape) == {"window": 1024, "bytes": 204800 * 1024, "state": 0}
+    assert model_shape.kept(shape, 100)["value"] == (20480 + 204800) * 100
+
+
+@pytest.mark.parametrize(
+    ("keys", "layers"),
+    [
+        (keys_of(), 8),
+        (keys_of("gemma2", **{"attention.sliding_window": 512}), 4),
+        (keys_of("gemma3", **{"attention.sliding_window": 512}), 1),
+        (keys_of("gpt-oss", **{"attention.sliding_window": 128, "attention.sliding_window_pattern": 4}), 2),
+        (keys_of("qwen2", **{"attention.sliding_window": 512}), 8),
+        (keys_of("lfm2", **{"attention.head_count_kv": [0, 0, 2, 0, 0, 2, 0, 2], "shortconv.l_cache": 3}), 3),
+        (keys_of("jamba", **{"attention.head_count_kv": [0, 0, 0, 2] * 2, "ssm.state_size": 16}), 2),
+        (keys_of("qwen3next", **{"full_attention_interval": 4, "ssm.state_size": 128}), 2),
+        (keys_of("gemma3n", **{"attention.shared_kv_layers": 3}), 5),
+        (keys_of("deci", **{"attention.head_count_kv": [2, 0, 2, 2, 2, 2, 2, 0]}), 6),
+    ],
+)
+def test_gguf_siblings(keys, layers):
+    assert model_shape.kv_bytes_per_token(of_gguf(keys))["value"] == layers * LAYER
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        keys_of("newmodel", **{"attention.sliding_window": 512}),
+        keys_of("deepseek32", **{"attention.indexer.key_length": 128}),
+        keys_of("deepseek4", **{"attention.compress_ratios": [4, 128]}),
+        keys_of("falcon-h1", **{"ssm.state_size": 16}),
+        keys_of("llama4", **{"attention.chunk_size": 8192}),
+    ],
+)
+def test_gguf_keys_that_are_not_understood_are_named(keys):
+    found = model_shape.kv_bytes_per_token(of_gguf(keys))
+    assert (found["value"], found["label"]) == (None, "not known")
+    assert "not understood: " + keys["general.architecture"] in found["how"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "has no general.architecture"),
+        ({"general.architecture": "llama"}, "has no llama.block_count, llama.embedding_length"),
+        (keys_of(block_count=10**6), "1000000 layers are no model"),
+        (keys_of(block_count="8"), "llama.block_count: expected a whole number, found '8'"),
+        (keys_of(**{"attention.head_count": [8, "x"]}), "expected a whole number, found 'x'"),
+    ],
+)
+def test_what_is_no_model_in_gguf_is_refused_in_one_line(keys, message):
+    with pytest.raises(ValueError, match="model m: ") as caught:
+        of_gguf(keys)
+    assert message in str(caught.value)
