@@ -1,0 +1,186 @@
+#!/bin/bash
+# plan.sh STEP...: the steps of host/steps one after the other; each begins when the wheels that it needs are there.
+. "$(dirname "$0")/jobs.sh"
+COUNT=$(nvidia-smi -L | wc -l)
+A=0,1 B=2,3
+((COUNT >= 4)) || B=$A
+SMALL=(--max-model-len 8192 --max-num-seqs 128 --cudagraph-capture-sizes 1 2 4 8 16 32 64 128)
+
+# complete SET: wait until all its wheels are made.
+complete() {
+    until [ -d $LAB/in/$1 ] && [ "$(ls $LAB/in/$1/*.json 2>/dev/null | wc -l)" = "$(ls $LAB/in/$1/*.built 2>/dev/null | wc -l)" ] &&
+        ls $LAB/in/$1/*.built >/dev/null 2>&1; do sleep 0.5; done
+    python3 $here/wheels.py unpack $LAB/in/$1 $LAB/index >/dev/null
+    say "wheels of $1: there"
+}
+
+free_gpus() {
+    for _ in $(seq 60); do
+        [ "$(nvidia-smi -i "$1" --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)" -lt 1000 ] && return
+        sleep 0.5
+    done
+    say "GPUs $1 are not free: $(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader | tr '\n' ';')"
+}
+
+kept() { cp -p /var/log/dsdeploy/$2.log $LAB/out/service-$1.log 2>/dev/null; }
+
+step_command() {
+    complete own
+    (cd $LAB/repo && PATH=/usr/bin:$PATH ./dsdeploy --version) >>$LAB/out/command.log 2>&1
+    say "command: $(tail -1 $LAB/out/command.log)"
+}
+
+step_models() {
+    model fp8 r1-fp8 --layers 8 --dense 1
+    model awq r1-awq-3 --layers 3 --dense 1 --experts 16
+    model w4afp8 r1-w4afp8-3 --layers 3 --dense 1 --experts 16
+    model fp8 r1-fp8-mtp --layers 4 --dense 1 --mtp
+    model awq r1-awq --layers "${AWQ_LAYERS:-61}"
+    say "models: $(grep -c GiB $LAB/out/models.log) made"
+}
+
+# Row 1: the product at TP 2, cold.
+step_vllm_up() {
+    complete vllm032
+    inventory vllm vllm r1-fp8 FP8 8 8 1 256 "vllm_venv_tensor_parallel_size: 2" "vllm_venv_max_model_len: 8192"
+    product up vllm
+    question product 8000
+}
+
+# The same by hand with the best flags known, beside it.
+step_hand() {
+    until [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; do sleep 0.5; done
+    sleep 5
+    vllm_hand $B hand 8100 r1-fp8 --tensor-parallel-size 2 "${SMALL[@]}"
+}
+
+both_ready() { until curl -sf -o /dev/null http://127.0.0.1:8000/health && [ -e $LAB/out/hand.ready ]; do sleep 1; done; }
+
+step_compare() {
+    both_ready
+    bench compare product=http://127.0.0.1:8000 hand=http://127.0.0.1:8100
+    touch $LAB/out/compared
+}
+
+step_seed() {
+    until [ -e $LAB/out/compared ]; do sleep 0.5; done
+    drop hand
+    free_gpus $B
+    vllm_hand $B seed 8100 r1-fp8 --tensor-parallel-size 2 --enforce-eager --dtype float16 --max-model-len 8192 && {
+        bench seed seed=http://127.0.0.1:8100
+        drop seed
+    }
+}
+
+step_vllm_again() {
+    product up vllm
+    kept vllm-cold dsdeploy-vllm
+    product down vllm
+    free_gpus $A
+    nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/after-down.txt
+    product up vllm
+    kept vllm-warm dsdeploy-vllm
+    product down vllm
+}
+
+# Row 2 and 6, one GPU each.
+step_awq_vllm() {
+    free_gpus ${B#*,}
+    vllm_hand ${B#*,} awq 8200 r1-awq-3 --tensor-parallel-size 1 "${SMALL[@]}" && {
+        question awq 8200
+        bench awq awq=http://127.0.0.1:8200 --rounds 2
+        drop awq
+    }
+}
+
+step_mtp() {
+    free_gpus ${B%,*}
+    vllm_hand ${B%,*} mtp 8300 r1-fp8-mtp "${SMALL[@]}" --speculative-config '{"method": "mtp", "num_speculative_tokens": 1}' && {
+        question mtp 8300
+        drop mtp
+    }
+    free_gpus ${B%,*}
+    vllm_hand ${B%,*} nomtp 8300 r1-fp8-mtp "${SMALL[@]}" && drop nomtp
+}
+
+# Row 4: R1 in AWQ, as many layers as there are.
+step_whole() {
+    local layers=${AWQ_LAYERS:-61}
+    inventory whole vllm r1-awq AWQ 4.35 $layers 3 256 "vllm_venv_tensor_parallel_size: $COUNT" "vllm_venv_max_model_len: 8192"
+    product up whole
+    question whole 8000
+    bench whole whole=http://127.0.0.1:8000 --streams 1,32
+    kept whole dsdeploy-vllm
+    product down whole
+    free_gpus 0
+}
+
+# Row 3.
+step_sglang_up() {
+    complete sglang
+    inventory sglang sglang r1-fp8 FP8 8 8 1 256 "sglang_tensor_parallel_size: 2" "sglang_context_length: 8192"
+    product up sglang
+    question sglang 30000
+    bench sglang sglang=http://127.0.0.1:30000
+    product up sglang
+    kept sglang dsdeploy-sglang
+    product down sglang
+    free_gpus $A
+}
+
+step_sglang_one() {
+    inventory sglang1 sglang r1-awq-3 AWQ 4.35 3 1 16 "sglang_tensor_parallel_size: 1" "sglang_context_length: 8192"
+    product up sglang1
+    question sglang1 30000
+    kept sglang1 dsdeploy-sglang
+    product down sglang1
+    free_gpus 0
+}
+
+step_sglang_quantised() {
+    until [ -e /opt/dsdeploy/sglang/current/bin/python ]; do sleep 0.5; done
+    free_gpus ${B#*,}
+    local small=(--context-length 8192 --cuda-graph-max-bs 32)
+    sglang_hand ${B#*,} w4afp8 30200 r1-w4afp8-3 "${small[@]}" && { question w4afp8 30200; bench w4afp8 w=http://127.0.0.1:30200 --rounds 2; drop w4afp8; }
+    free_gpus ${B#*,}
+    sglang_hand ${B#*,} awqsgl 30200 r1-awq-3 "${small[@]}" && { question awqsgl 30200; bench awqsgl a=http://127.0.0.1:30200 --rounds 2; drop awqsgl; }
+    free_gpus ${B#*,}
+    sglang_hand ${B#*,} awqmoe 30200 r1-awq-3 "${small[@]}" --quantization moe_wna16 && { question awqmoe 30200; drop awqmoe; }
+}
+
+# Row 2 with the lock of CUDA 12.
+step_vllm_0191() {
+    complete vllm0191
+    inventory old vllm r1-awq-3 AWQ 4.35 3 1 16 "vllm_venv_tensor_parallel_size: 1" "vllm_venv_max_model_len: 8192" "vllm_venv_version: 0.19.1"
+    product up old
+    question old 8000
+    kept old dsdeploy-vllm
+    product down old
+}
+
+# Row 8: two "hosts" of one GPU each.
+step_nnodes() {
+    local both=(--tensor-parallel-size 2 --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
+    free_gpus $A
+    CUDA_VISIBLE_DEVICES=1 VLLM_USE_DEEP_GEMM=0 PATH=$(dirname $VLLM):$PATH setsid $(dirname $VLLM)/vllm serve $LAB/m/r1-fp8 \
+        --node-rank 1 --headless "${both[@]}" >$LAB/out/nnodes1.log 2>&1 </dev/null &
+    echo $! >$LAB/out/nnodes1.pid
+    vllm_hand 0 nnodes0 8400 r1-fp8 --node-rank 0 "${both[@]}" && { question nnodes0 8400; bench nnodes n=http://127.0.0.1:8400 --streams 1,32 --rounds 2; }
+    drop nnodes0
+    drop nnodes1
+}
+
+step_dp_attention() {
+    free_gpus $A
+    sglang_hand $A dpattn 30300 r1-fp8 --tp 2 --dp 2 --enable-dp-attention --context-length 8192 --cuda-graph-max-bs 32 && {
+        question dpattn 30300
+        bench dpattn d=http://127.0.0.1:30300 --streams 1,32 --rounds 2
+        drop dpattn
+    }
+}
+
+for step in "$@"; do
+    say "step $step"
+    step_$step 2>>$LAB/out/steps.log
+done
+say "end of: $*"

@@ -1,0 +1,14 @@
+#!/bin/bash
+# On the host, once: the package index as a service on loopback, the product from its checkout, facts on the GPUs.
+# prepare.sh CHECKOUT.tar
+. "$(dirname "$0")/env.sh"
+here=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p $LAB/repo && tar -xf "$1" -C $LAB/repo
+[ -e /etc/ld.so.conf.d/lab.conf ] || { ls -d /usr/local/nvidia/lib64 >/etc/ld.so.conf.d/lab.conf 2>/dev/null && ldconfig; }
+setsid python3 -m http.server 8099 --bind 127.0.0.1 --directory $LAB/index >$LAB/out/index.log 2>&1 </dev/null &
+printf '[global]\nindex-url = http://127.0.0.1:8099/\n' >/etc/pip.conf
+nvidia-smi -q -x >$LAB/out/nvidia-smi-q.xml
+nvidia-smi topo -m >$LAB/out/nvidia-smi-topo.txt
+nvidia-smi -q >$LAB/out/nvidia-smi-q.txt
+(nvidia-smi nvlink -s; nvidia-smi --query-gpu=index,memory.total,memory.reserved,memory.used,memory.free --format=csv) >$LAB/out/nvidia-smi-more.txt 2>&1
+say "host: $(nproc) cores, $(nvidia-smi --query-gpu=name --format=csv,noheader | sort | uniq -c | tr -s ' ')"
