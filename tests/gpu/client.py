@@ -3,9 +3,10 @@
 
     client.py NAME=URL [NAME=URL...] [--streams 1,32,128] [--rounds 3] [--tokens 256] [--json FILE]
 
-A stream is one request that is answered in full: an own random prompt of 16 words, so many new tokens, `ignore_eos`,
-temperature 1. The figure is the new tokens by `usage` over the seconds from the first request sent to the last answer, the
-prompt's own time included. Each server and number of streams is asked once unmeasured first. Standard library only.
+A stream is one request that is answered in full: an own random prompt of 16 words, so many new tokens, `ignore_eos`
+and temperature 1. The figure is the new tokens by `usage` over the seconds from the first request sent to the last
+answer, the prompt's own time included. Each server and number of streams is asked once unmeasured first. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ async def ask(url: str, path: str, document: dict, timeout: float) -> dict:
     parts = urllib.parse.urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=READ)
     body = json.dumps(document).encode()
-    head = "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    head = "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    head += "Connection: close\r\n\r\n"
     writer.write((head % (path, parts.netloc, len(body))).encode() + body)
     await writer.drain()
     try:

@@ -3,8 +3,9 @@
 
     inventory.py OUT.json.gz
 
-Runs on the host, with any Python from 3.8. `pack.py` leaves out of the pieces what it finds here: a wheel is put together
-again there from these files. Form of the output: {"host": {name: words}, "zlib": version, "files": {sha256: path}}.
+Runs on the host, with any Python from 3.8. `wheels.py pack` leaves out of the pieces what it finds here: a wheel is put
+together again there from these files. Form of the output: {"host": {name: words}, "zlib": version, "files":
+{sha256: path}}.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ WORDS = {
     "init": "cat /proc/1/comm",
     "memory": "free -g; df -h / /dev/shm /tmp",
     "cores": "nproc; grep -m1 'model name' /proc/cpuinfo",
-    "programs": "for p in python3 python3.12 uv pip gcc g++ cmake ninja nvcc git curl ip unshare supervisord sudo setpriv"
-    " runuser apt-get xz zstd ssh tmux; do echo $p $(command -v $p); done; ls /usr/bin/python3*; nvcc --version | tail -2",
+    "programs": "for p in python3 python3.12 uv pip gcc g++ cmake ninja nvcc git curl ip unshare sudo setpriv"
+    " supervisord runuser apt-get xz zstd ssh tmux; do echo $p $(command -v $p); done;"
+    " ls /usr/bin/python3*; nvcc --version | tail -2",
     "variables": "env | grep -E '^(NCCL|TORCH|NVSHMEM|CUDA|LD_|PATH|VLLM|PIP|UV|PYTHON|VIRTUAL)'",
     "gpus": "nvidia-smi; nvidia-smi topo -m",
-    "python": "readlink -f $(command -v python3); python3 -c 'import sys; print(sys.version, sys.prefix, sys.base_prefix)';"
+    "python": "readlink -f $(command -v python3); python3 -c 'import sys; print(sys.version, sys.prefix)';"
     " /usr/bin/python3 -c 'import sys, venv, ensurepip; print(sys.version)'; ls /usr/include/python3*/Python.h",
 }
 

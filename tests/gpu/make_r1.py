@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""DeepSeek R1's true shapes without its weights: what a GPU host loads, holds and moves is what the real model makes it.
+"""DeepSeek R1's true shapes without its weights: a host loads, holds and moves what it does with the real model.
 
     make_r1.py fp8|awq|w4afp8|bf16 DIR [--layers 61] [--dense 3] [--experts 256] [--mtp]
 
-The names, types, sizes and packing are those of deepseek-ai/DeepSeek-R1 (FP8 in blocks of 128 × 128), of the AWQ that
-AutoAWQ makes of it (4 bits, groups of 64, `kv_b_proj` in 16 bits) and of W4AFP8 (experts in 4 bits with groups of 128, the
-rest as FP8). Weights are zeros, and holes in sparse files: 350 GB take 4 on the disk. The embeddings and the router are
-random, so that tokens go to all experts; the head is zero, so that every word of the vocabulary is as likely and an answer
-at a temperature is never the same word again. Nothing of what it says means anything. Standard library only.
+The names, types, sizes and packing are those of deepseek-ai/DeepSeek-R1 (FP8 in blocks of 128 × 128), of the AWQ
+that AutoAWQ makes of it (4 bits, groups of 64, `kv_b_proj` in 16 bits) and of W4AFP8 (experts in 4 bits with groups
+of 128, the rest as FP8). Weights are zeros, and holes in sparse files: 350 GB take 4 on the disk. The embeddings
+and the router are random, so that tokens go to all experts; the head is zero, so that every word of the vocabulary
+is as likely and an answer at a temperature is never the same word again. Nothing of what it says means anything.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ SPECIALS = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<�
 LOW = bytes(byte & 0x7F for byte in range(256))
 HIGH = bytes(byte & 0x80 | 0x3C for byte in range(256))
 TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '<｜User｜>' + message['content'] }}"
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '<｜User｜>' + message['content'] }}"
     "{% else %}{{ '<｜Assistant｜>' + message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}"
 )
 
 
 def noise(count: int, kind: str) -> bytes:
-    """So many random numbers between 2^-7 and 2^-6 of either sign, in 16 bits; BF16, for F16 the same bits are others."""
+    """So many random numbers between 2^-7 and 2^-6 of either sign, in 16 bits."""
     bits = bytearray(os.urandom(2 * count))
     bits[0::2] = bits[0::2].translate(LOW)
     bits[1::2] = bits[1::2].translate(HIGH if kind == "BF16" else bytes(byte & 0x80 | 0x20 for byte in range(256)))

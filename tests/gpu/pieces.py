@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def sources(paths: list) -> list:
-    """[(path, name below its place)] of files, and of those in directories: the small ones that explain others first."""
+    """[(path, name below its place)] of files, also of those in directories: those that explain others first."""
     found = []
     for path in paths:
         if os.path.isdir(path):

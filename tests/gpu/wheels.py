@@ -4,13 +4,13 @@
     wheels.py pack OUT WHEELS... [--inventory INVENTORY.json.gz] [--have DIR]
     wheels.py unpack IN INDEX [--programs DIR] [--jobs N]
 
-A wheel is a zip archive. What the host has already (`inventory.py`), it compresses again itself; what zlib can make again
-travels uncompressed inside one zstd stream, which is a third smaller than deflate for most libraries of CUDA; only the rest
-travels as it is. `unpack` writes the same bytes again, checks the sha256, and keeps them as a package index of files
-(PEP 503) that pip and uv take by a file:// URL. Both need the program zstd.
+A wheel is a zip archive. What the host has already (`inventory.py`), it compresses again itself; what zlib can make
+again travels uncompressed inside one zstd stream, which is a third smaller than deflate for most libraries of CUDA;
+only the rest travels as it is. `unpack` writes the same bytes again, checks the sha256, and keeps them as a package
+index of files (PEP 503) that pip and uv take by a file:// URL. Both need the program zstd.
 
-OUT gets NAME.json and NAME.zst for each group of wheels; `unpack` builds the groups that are complete, and may be called
-again when more has arrived.
+OUT gets NAME.json and NAME.zst for each group of wheels; `unpack` builds the groups that are complete, and may be
+called again when more has arrived.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def members(path: str) -> list:
 
 
 def steps(path: str, stream, known: dict) -> list:
-    """How to make the wheel again: ["n", bytes], ["z", bytes, level] from the stream, ["i", file, level] of the host."""
+    """How to make the wheel again: ["n", bytes], ["z", bytes, level] from the stream, or ["i", file, level]."""
     made = []
 
     def literal(data: bytes) -> None:
