@@ -17,7 +17,7 @@ Large files are answered by a redirect to the storage port, as hubs do: another 
     GET /_log                                       what was asked: [{port, method, path, range, authorization, status}]
 
 Faults: cut (after bytes), wrong (one byte is flipped after bytes), 429, 503, 401, 404, html, pointer, empty, slow
-(after bytes a second), no_range.
+(after bytes a second), no_range, answer (the body, status and headers that the fault names).
 """
 
 import argparse
@@ -122,6 +122,9 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.hub.take_fault(urllib.parse.unquote(self.path))
         if fault and fault["fault"] in ("429", "503", "401", "404"):
             return self.answer(b"busy", int(fault["fault"]), "text/plain", fault.get("headers"))
+        if fault and fault["fault"] == "answer":
+            body = fault["body"].encode()
+            return self.answer(body, fault.get("status", 200), headers=fault.get("headers"))
         steps = path.strip("/").split("/")
         if steps[:2] == ["api", "models"]:
             return self.huggingface(steps[2:], query)

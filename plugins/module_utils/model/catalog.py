@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
+import unicodedata
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import KINDS as KEPT
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
@@ -51,12 +52,57 @@ def _is_integer(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+MOST_NAME = 200  # bytes of one name; file systems take 255, and the store appends to it
+MOST_PATH = 1000
+# What the store keeps beside the files of a model, so that no file of a hub can pass for it.
+_OURS = re.compile(r"^\.dsdeploy|\.(journal|done|new)$", re.IGNORECASE)
+
+
+def path_problem(value):
+    """Why a file of a model cannot have this path below the model's directory, a few words; ``None``: it can.
+
+    A catalog and a hub's listing are data, often somebody else's.
+    """
+    if not isinstance(value, str) or not value:
+        return "not a path"
+    if not value.isprintable() or "\\" in value:
+        return "it holds characters that cannot be shown"
+    if value.startswith("/") or posixpath.normpath(value) != value or value.split("/")[0] in (".", ".."):
+        return "it would lie outside the model's directory"
+    steps = value.split("/")
+    if any(_OURS.search(step) for step in steps):
+        return "the store keeps its own notes under such a name"
+    if len(value.encode("utf-8")) > MOST_PATH or any(len(step.encode("utf-8")) > MOST_NAME for step in steps):
+        return "it is too long"
+    return None
+
+
 def is_safe_path(value):
-    """Whether a path stays below the directory that it is relative to."""
-    # A file of a model must land below its directory: a catalog is data, often somebody else's.
-    if not isinstance(value, str) or not value or "\\" in value or "\0" in value:
-        return False
-    return not value.startswith("/") and posixpath.normpath(value) == value and not value.startswith("..")
+    """Whether a file of a model may have this path below the model's directory."""
+    return path_problem(value) is None
+
+
+def clash(paths):
+    """One line when two of the paths cannot lie in one directory, else ``None``.
+
+    The same one twice, one that is a directory of another, and two that differ in case or in the form of their
+    accents only: on some file systems these are one file.
+    """
+    seen, directories = {}, {}
+    for path in paths:
+        key = unicodedata.normalize("NFC", path).casefold()
+        if key in seen:
+            return (
+                "%r and %r would be one file" % (seen[key], path) if seen[key] != path else "%r is there twice" % path
+            )
+        seen[key] = path
+        steps = key.split("/")
+        for end in range(1, len(steps)):
+            directories["/".join(steps[:end])] = path
+    for key in seen:
+        if key in directories:
+            return "%r is a file, and the directory of %r" % (seen[key], directories[key])
+    return None
 
 
 def _list(check, minimum=1):

@@ -222,7 +222,7 @@ class Fetch:
         make_directory(self.partial)
         include, exclude = self.entry.get("include"), self.entry.get("exclude")
         files, plain, commit = hubs.git_lfs(client, source, include, exclude, self.partial, token)
-        return Offer(files, commit, plain, os.path.join(self.partial, "clone"))
+        return Offer(files, commit, plain, os.path.join(self.partial, hubs.CLONE))
 
     def choose(self, offer):
         """The offer's files that the model consists of, with the catalog's sizes and hashes.
@@ -366,7 +366,7 @@ class Fetch:
         lock = self._lock()
         try:
             self._keep_sound_files()
-            failures, refused = [], False
+            failures, hints = [], []
             for label, source, listing in self.offers():
                 try:
                     if listing is None:
@@ -377,15 +377,16 @@ class Fetch:
                     raise
                 except (HttpError, Failure) as error:
                     failures.append("%s: %s" % (label, error))
-                    refused = refused or getattr(error, "status", None) in (401, 403)
+                    if getattr(error, "status", None) in (401, 403) and not error.code:
+                        hints.append(hubs.LICENCE_HINT)
+                    hints.append(error.hint)
                     self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
                     continue
                 return self._finish(files, source, commit)
             raise Failure(
                 ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
-                "the hub asks for a token: accept the model's licence there, and set model_tokens"
-                if refused
-                else "check the network and dsdeploy_mirrors; what was fetched so far is kept for the next run",
+                next(filter(None, hints), "check the network and dsdeploy_mirrors")
+                + "; what was fetched so far is kept for the next run",
             )
         finally:
             os.close(lock)

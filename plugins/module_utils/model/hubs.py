@@ -21,17 +21,31 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import is_safe_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError, origin, shown
 
 MODELSCOPE_MOST_FILES = 3000  # the listing is cut there without a word
+MOST_FILES = 20000  # of a model; Hugging Face lists 1000 a page
+MOST_PAGES = 100
+LISTING_TIME = 600.0  # s for all pages of a listing
+MOST_LISTING = 16 * 1024 * 1024  # bytes of one page
+MOST_SIZE = 2**50  # bytes of a file
+COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+SHA256 = "[0-9a-f]{64}"
+GIT_OID = "[0-9a-f]{40}"
 POINTER = re.compile(
-    r"version https://git-lfs\.github\.com/spec/v1\n(?:[a-z0-9.-]+ [^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n"
+    r"version https://git-lfs\.github\.com/spec/v1\n(?:[a-z0-9.-]+ [^\n]*\n)*?"
+    r"oid sha256:([0-9a-f]{64})\nsize (\d{1,15})\n"
 )
+LICENCE_HINT = "the hub asks for a token: accept the model's licence there, and set model_tokens"
+CLONE = ".dsdeploy-clone"  # below the scratch directory; no file of a model can have this name
 # Nothing that an engine needs, in every repository.
 ALWAYS_LEFT_OUT = (".gitattributes", ".gitignore", ".git/*", "README.md", "*/README.md")
 
@@ -54,78 +68,152 @@ def wanted(path, include, exclude):
     return not include or any(fnmatch.fnmatchcase(path, pattern) for pattern in include)
 
 
-def _json(client, url, headers):
-    body, answered, final = client.read(url, headers)
-    try:
-        return json.loads(body.decode("utf-8")), answered
-    except ValueError:
-        start = body[:40].decode("utf-8", "replace").strip().split("\n")[0]
-        raise HttpError("%s is no JSON document (it starts with %r)" % (shown(final), start), 0) from None
+def _json(client, url, headers, body=None):
+    """The document at a URL as a `Foreign`, and its headers."""
+    text, answered, final = client.read(url, headers, limit=MOST_LISTING, body=body)
+    return foreign.parse(text, shown(final), MOST_LISTING), answered
 
 
-def _checked(path, url):
-    if not is_safe_path(path):
-        raise Failure(["%s lists a file %r, which would lie outside the model's directory" % (shown(url), path)])
+def _path(item, key, include, exclude):
+    """The path of an item of a listing, or ``None`` when it is not wanted. A name that cannot be is refused."""
+    path = item.text(key, most=64 * 1024)
+    if not wanted(path, include, exclude):
+        return None
+    problem = catalog.path_problem(path)
+    if problem:
+        raise Failure("%s lists a file %s: %s" % (item.what, foreign.one_line(ascii(path), 120), problem))
     return path
+
+
+def _listed(files, what):
+    """The files of a listing, when they can lie in one directory."""
+    problem = catalog.clash([remote.path for remote in files])
+    if problem:
+        raise Failure("%s: %s" % (what, problem))
+    return files
+
+
+def _is_commit(text):
+    return isinstance(text, str) and COMMIT.match(text) is not None
+
+
+def _same_commit(what, asked, commit):
+    """Refuse an answer about another commit than the one that was asked for."""
+    if _is_commit(asked) and commit != asked:
+        raise Failure(
+            "%s: asked for commit %s, it answers %s" % (what, asked, commit or "none"),
+            "this hub serves something else: use another mirror, or correct the revision",
+        )
 
 
 def huggingface(client, endpoint, source, include, exclude, token=None):
     """Files of a Hugging Face repository, all of one commit."""
     headers = {"Authorization": "Bearer %s" % token} if token else {}
     base = endpoint.rstrip("/")
-    asked = urllib.parse.quote(source.get("revision") or "main", safe="")
+    revision = source.get("revision") or "main"
+    asked = urllib.parse.quote(revision, safe="")
     info, _headers = _json(client, "%s/api/models/%s/revision/%s" % (base, source["id"], asked), headers)
-    commit = info.get("sha") or source.get("revision") or "main"
-    url = "%s/api/models/%s/tree/%s?recursive=true&expand=false" % (base, source["id"], urllib.parse.quote(commit))
-    files = []
-    while url:
-        page, answered = _json(client, url, headers)
-        for item in page:
-            if item.get("type") != "file" or not wanted(item["path"], include, exclude):
+    commit = info.text("sha", None, pattern="[0-9A-Za-z._-]{1,64}")
+    _same_commit(info.what, revision, commit)
+    commit = commit or revision
+    at = urllib.parse.quote(commit, safe="")
+    tree = "%s/api/models/%s/tree/%s" % (base, source["id"], at)
+    query = "recursive=true&expand=false"
+    files, pages, started = [], set(), time.monotonic()
+    while query:
+        if query in pages or len(pages) >= MOST_PAGES or time.monotonic() - started > LISTING_TIME:
+            raise Failure("%s: its list of files does not end (%d pages)" % (shown(tree), len(pages)))
+        pages.add(query)
+        page, answered = _json(client, "%s?%s" % (tree, query), headers)
+        for item in page.items():
+            if item.text("type", "") != "file":
                 continue
-            large = item.get("lfs") or {}
-            where = "%s/%s/resolve/%s/%s" % (base, source["id"], commit, urllib.parse.quote(item["path"]))
+            path = _path(item, "path", include, exclude)
+            if path is None:
+                continue
+            large = item.mapping("lfs", None)
+            where = "%s/%s/resolve/%s/%s" % (base, source["id"], at, urllib.parse.quote(path))
             files.append(
                 Remote(
-                    path=_checked(item["path"], url),
-                    size=large.get("size", item.get("size")),
+                    path=path,
+                    size=(large or item).count("size", most=MOST_SIZE),
                     url=where,
                     headers=headers,
-                    sha256=large.get("oid"),
-                    git_sha1=None if large else item.get("oid"),
+                    sha256=large.text("oid", pattern=SHA256) if large else None,
+                    git_sha1=None if large else item.text("oid", None, pattern=GIT_OID),
                 )
             )
-        following = re.search(r'<([^>]+)>;\s*rel="next"', answered.get("Link") or "")
-        url = urllib.parse.urljoin(url, following.group(1)) if following else None
-        if url and origin(url) != origin(base):
-            raise HttpError("%s sends to another host for its next page: refused" % shown(base), 0)
-    return files, commit
+            if len(files) > MOST_FILES:
+                raise Failure("%s lists more than %d files" % (shown(tree), MOST_FILES))
+        query = _next_page(answered.get("Link"))
+    return _listed(files, shown(tree)), commit
+
+
+def _next_page(link):
+    """The query of the next page, from the header ``Link``; "" for the last one.
+
+    Only the query: a mirror passes on what the hub behind it says, whose address is not the mirror's. The next page
+    is asked for where this one came from.
+    """
+    following = re.search(r'<([^>]*)>\s*;[^,<]*\brel="?next"?', link or "")
+    if not following:
+        return ""
+    try:
+        query = urllib.parse.urlsplit(following.group(1)).query
+    except ValueError:
+        return ""
+    return urllib.parse.quote(query, safe="%/:=&?~+!$,;'@()*[]")
 
 
 def modelscope(client, endpoint, source, include, exclude, token=None):
-    """Files of a ModelScope repository."""
+    """Files of a ModelScope repository.
+
+    Which commit they are of it tells in ``LatestCommitter``: by its ``Id``, only by the ``ShortId``, or not at all.
+    """
     headers = {"Authorization": "Bearer %s" % token, "Cookie": "m_session_id=%s" % token} if token else {}
     base = "%s/api/v1/models/%s/repo" % (endpoint.rstrip("/"), source["id"])
     revision = source.get("revision") or "master"
-    listing = "%s/files?Revision=%s&Recursive=True" % (base, urllib.parse.quote(revision, safe=""))
-    answer, _headers = _json(client, listing, headers)
-    if answer.get("Success") is False or "Data" not in answer:
-        raise HttpError("%s: %s" % (shown(listing), answer.get("Message") or "no file list"), 0)
-    items = (answer["Data"] or {}).get("Files") or []
+    asked = urllib.parse.quote(revision, safe="")
+    answer, _headers = _json(client, "%s/files?Revision=%s&Recursive=True" % (base, asked), headers)
+    data = answer.mapping("Data", None)
+    if answer.flag("Success", True) is False or data is None:
+        raise HttpError("%s: %s" % (answer.what, foreign.one_line(answer.value.get("Message") or "no file list")), 0)
+    if not data.has("Files"):
+        # What the hub answers, as a success, for a revision that it does not have.
+        hint = "check the revision of the source: branches are called master there, not main"
+        raise HttpError("%s: no such revision: %s" % (answer.what, foreign.one_line(revision, 80)), 0, hint)
+    items = list(data.items("Files", most=MOST_FILES))
     if len(items) >= MODELSCOPE_MOST_FILES:
-        raise HttpError("%s lists %d files, more than the hub tells at once" % (shown(listing), len(items)), 0)
-    files, commit = [], revision
+        raise HttpError("%s lists %d files, more than the hub tells at once" % (answer.what, len(items)), 0)
+    files = []
     for item in items:
-        if item.get("Type") == "tree" or not wanted(item["Path"], include, exclude):
+        if item.text("Type", "blob") == "tree":
             continue
-        where = "%s?Revision=%s&FilePath=%s" % (
-            base,
-            urllib.parse.quote(revision, safe=""),
-            urllib.parse.quote(item["Path"], safe=""),
-        )
-        files.append(Remote(_checked(item["Path"], listing), item["Size"], where, headers, item.get("Sha256") or None))
-        commit = answer["Data"].get("LatestCommitter", {}).get("Id") or commit
-    return files, commit
+        path = _path(item, "Path", include, exclude)
+        if path is None:
+            continue
+        where = "%s?Revision=%s&FilePath=%s" % (base, asked, urllib.parse.quote(path, safe=""))
+        sha256 = item.text("Sha256", None, pattern=SHA256 + "|") or None
+        files.append(Remote(path, item.count("Size", most=MOST_SIZE), where, headers, sha256))
+    commit = _modelscope_commit(data, items)
+    if commit:
+        _same_commit(answer.what, revision, commit)
+    return _listed(files, answer.what), commit or revision
+
+
+def _modelscope_commit(data, items):
+    latest = data.mapping("LatestCommitter", None)
+    if latest is None:
+        return None
+    commit, short = latest.text("Id", ""), latest.text("ShortId", "")
+    if _is_commit(commit):
+        return commit
+    fitting = set(
+        item.value.get("Revision")
+        for item in items
+        if short and _is_commit(item.value.get("Revision")) and item.value["Revision"].startswith(short)
+    )
+    return fitting.pop() if len(fitting) == 1 else None
 
 
 def plain_urls(client, source, entry, token=None):
@@ -138,14 +226,14 @@ def plain_urls(client, source, entry, token=None):
         if size is None:
             size = client.retrying(lambda url=url: _size_of(client, url, headers))
         files.append(Remote(item["path"], size, url, headers, item.get("sha256")))
-    return files, None
+    return _listed(files, source["base"]), None
 
 
 def _size_of(client, url, headers):
     with client.open(url, dict(headers, Range="bytes=0-0")) as response:
         total = (response.headers.get("Content-Range") or "").rpartition("/")[2]
         total = total if response.status == 206 else response.headers.get("Content-Length")
-        if not (total or "").isdigit():
+        if not re.match(r"[0-9]{1,15}\Z", total or ""):
             raise HttpError("%s does not tell its size; give it as bytes in the entry's files" % shown(url), 0)
         return int(total)
 
@@ -155,16 +243,18 @@ def git_lfs(client, source, include, exclude, scratch, token=None, run=subproces
 
     :param scratch: directory for the clone; git is needed on the host, git-lfs is not.
     """
-    clone = os.path.join(scratch, "clone")
+    clone = os.path.join(scratch, CLONE)
     _clone(source, clone, token, run)
-    commit = run(["git", "-C", clone, "rev-parse", "HEAD"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+    done = run(["git", "-C", clone, "rev-parse", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    commit = done.stdout.decode("ascii", "replace").strip()
+    _same_commit(shown(source["url"]), source.get("revision"), commit)
     pointers, plain = {}, []
     for base, directories, names in os.walk(clone):
         directories[:] = [name for name in directories if name != ".git"]
         for name in names:
             full = os.path.join(base, name)
-            path = os.path.relpath(full, clone)
-            if os.path.islink(full) or not wanted(path, include, exclude):
+            path = _path(foreign.Foreign(os.path.relpath(full, clone), shown(source["url"])), "", include, exclude)
+            if path is None or not os.path.isfile(full) or os.path.islink(full):
                 continue
             with open(full, "rb") as handle:
                 match = POINTER.match(handle.read(1024).decode("utf-8", "replace"))
@@ -172,6 +262,9 @@ def git_lfs(client, source, include, exclude, scratch, token=None, run=subproces
                 pointers[path] = (match.group(1), int(match.group(2)))
             else:
                 plain.append(path)
+    problem = catalog.clash(list(pointers) + plain)
+    if problem:
+        raise Failure("%s: %s" % (shown(source["url"]), problem))
     return _batch(client, source["url"], pointers, token), plain, commit
 
 
@@ -186,18 +279,30 @@ def _clone(source, clone, token, run):
             GIT_CONFIG_KEY_0="http.%s.extraHeader" % source["url"],
             GIT_CONFIG_VALUE_0="Authorization: Bearer %s" % token,
         )
-    command = ["git", "-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false", "clone", "--quiet", "--depth", "1"]
-    if source.get("revision"):
-        command += ["--branch", source["revision"]]
-    try:
-        done = run(
-            command + ["--", source["url"], clone], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    except FileNotFoundError:
-        raise Failure(["git is not installed on this host"], "install git, or use another source") from None
-    if done.returncode:
-        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-        raise HttpError("%s: git clone failed: %s" % (shown(source["url"]), lines[-1] if lines else "no message"), 0)
+    git = ["git", "-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false"]
+    # A server that stops sending, or nearly, does not hold the run.
+    git += ["-c", "http.lowSpeedLimit=256", "-c", "http.lowSpeedTime=60"]
+    revision = source.get("revision")
+    if _is_commit(revision):
+        # A commit is no branch: git verifies that what it gets is the commit, with all its files.
+        inside = git + ["-C", clone]
+        commands = [
+            git + ["init", "--quiet", clone],
+            inside + ["fetch", "--quiet", "--depth", "1", source["url"], revision],
+            inside + ["checkout", "--quiet", "--detach", "FETCH_HEAD"],
+        ]
+    else:
+        branch = ["--branch", revision] if revision else []
+        commands = [git + ["clone", "--quiet", "--depth", "1"] + branch + ["--", source["url"], clone]]
+    for command in commands:
+        try:
+            done = run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise Failure("git is not installed on this host", "install git, or use another source") from None
+        if done.returncode:
+            lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+            said = foreign.one_line(lines[-1] if lines else "no message")
+            raise HttpError("%s: git failed: %s" % (shown(source["url"]), said), 0, hint_for(lines))
 
 
 def _batch(client, url, pointers, token):
@@ -213,14 +318,26 @@ def _batch(client, url, pointers, token):
     headers = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "application/vnd.git-lfs+json"}
     if token:
         headers["Authorization"] = "Bearer %s" % token
-    body, _answered, final = client.read(base + "/info/lfs/objects/batch", headers, body=json.dumps(request).encode())
+    where = base + "/info/lfs/objects/batch"
+    answer, _answered = _json(client, where, headers, json.dumps(request).encode())
     actions = {}
-    for item in json.loads(body.decode("utf-8")).get("objects", []):
-        if "error" in item:
-            raise HttpError("%s: object %s: %s" % (shown(final), item["oid"][:12], item["error"].get("message")), 0)
-        actions[item["oid"]] = item["actions"]["download"]
+    for item in answer.items("objects", most=MOST_FILES):
+        oid = item.text("oid", pattern=SHA256)
+        if item.has("error"):
+            raise HttpError("%s: object %s: %s" % (item.what, oid[:12], foreign.error_text(item.value["error"])), 0)
+        action = item.mapping("actions.download")
+        href = urllib.parse.urljoin(where, action.text("href", most=16384, pattern="[\\x21-\\x7e]+"))
+        if origin(href)[0] not in ("http", "https") or (origin(href)[0] == "http" and origin(where)[0] == "https"):
+            raise HttpError("%s: object %s has no address that may be used" % (item.what, oid[:12]), 0)
+        more = action.mapping("header", None)
+        actions[oid] = (
+            href,
+            dict((key, more.text(key, most=16384, pattern="[ -~]*")) for key in more.value) if more else {},
+        )
     files = []
     for path, (oid, size) in sorted(pointers.items()):
-        action = actions[oid]
-        files.append(Remote(path, size, urllib.parse.urljoin(final, action["href"]), action.get("header") or {}, oid))
+        if oid not in actions:
+            raise HttpError("%s tells no address of %s" % (answer.what, path), 0)
+        href, header = actions[oid]
+        files.append(Remote(path, size, href, header, oid))
     return files

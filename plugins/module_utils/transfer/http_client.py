@@ -2,18 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP GET for targets that have only the standard library: safe redirects, retries, proxies.
+"""HTTP GET for targets that have only the standard library: safe redirects, retries, proxies, time limits.
 
 A secret (``Authorization``) is sent to the host it was given for and to no other: hubs redirect
 downloads to storage hosts, and urllib would carry the header along.
+
+No server holds a run for ever: the head of an answer must be there within the time-out, a small document within
+`SMALL_TIME`, and a large body must come at `MIN_SPEED` at least.
 """
 
 from __future__ import annotations
 
 import base64
 import email.utils
+import functools
 import http.client
+import io
 import random
+import re
 import socket
 import ssl
 import threading
@@ -21,22 +27,40 @@ import time
 import urllib.parse
 import urllib.request
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+
 RETRIED = (408, 429, 500, 502, 503, 504)
 USER_AGENT = "dsdeploy"
+MOST_DOCUMENT = 32 * 1024 * 1024  # bytes of a small document: a listing, a page of an index
+SMALL_TIME = 300.0  # s for a small document as a whole
+MIN_SPEED = 256  # bytes a second of one connection, over `SPEED_WINDOW` s of waiting for bytes
+SPEED_WINDOW = 60.0
 
 
-class HttpError(Exception):
-    """A request that failed for good. ``status`` is the HTTP status, or ``None`` when there was no answer."""
+class HttpError(Failure):
+    """A request that failed for good.
 
-    def __init__(self, message, status=None):
-        super().__init__(message)
+    :ivar status: the HTTP status; ``None`` when there was no answer, 0 when the answer is not what was asked for.
+    :ivar code: what a hub says of it in ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``, ...), or "".
+    :ivar retry_after: the server's ``Retry-After``, or ``None``.
+    """
+
+    def __init__(self, message, status=None, hint="", code="", retry_after=None):
+        super().__init__(message, hint or hint_for(message), "")
         self.status = status
+        self.code = code
+        self.retry_after = retry_after
 
 
 def origin(url):
-    """``(scheme, host, port)`` of a URL: what a secret is bound to."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    """``(scheme, host, port)`` of a URL: what a secret is bound to. Of what is no URL: empty and ``None``."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return "", "", None
 
 
 def without_userinfo(url):
@@ -47,20 +71,102 @@ def without_userinfo(url):
 
 def shown(url):
     """The URL for messages: no user, no password, no query (storage hosts sign their URLs in the query)."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return foreign.one_line(urllib.parse.urlunsplit(bare), 400)
+
+
+class Pace:
+    """How long one connection may take: until a deadline, or as long as it is not too slow.
+
+    :param timeout: seconds without a byte.
+    """
+
+    def __init__(self, timeout, clock=time.monotonic):
+        self.timeout = timeout
+        self._clock = clock
+        self.within(timeout)
+
+    def within(self, seconds):
+        """From now on everything must be there in so many seconds; ``None``: at `MIN_SPEED`."""
+        self._deadline = None if seconds is None else self._clock() + seconds
+        self._waited, self._got = 0.0, 0
+
+    def left(self):
+        """Seconds that the next read may take."""
+        if self._deadline is None:
+            return self.timeout
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise socket.timeout("it was not complete in time")
+        return min(left, self.timeout)
+
+    def read(self, seconds, count):
+        """Note that a read took so long and gave so many bytes. Time that the reader itself takes does not count."""
+        self._waited += seconds
+        self._got += count
+        if self._waited >= SPEED_WINDOW and self._deadline is None:
+            if self._got < MIN_SPEED * self._waited:
+                raise TooSlow("%d bytes in %d s: too slow" % (self._got, self._waited))
+            self._waited, self._got = 0.0, 0
+
+
+class TooSlow(OSError):
+    """A connection that gives bytes, but too few."""
+
+
+class _Paced(io.RawIOBase):
+    """The raw bytes of a socket, each read bounded by a `Pace`."""
+
+    def __init__(self, sock, pace):
+        super().__init__()
+        self._sock, self._pace = sock, pace
+        self._inner = sock.makefile("rb", buffering=0)
+
+    def readable(self):
+        return True
+
+    def readinto(self, view):
+        self._sock.settimeout(self._pace.left())
+        started = time.monotonic()
+        count = self._inner.readinto(view)
+        self._pace.read(time.monotonic() - started, count or 0)
+        return count
+
+    def close(self):
+        self._inner.close()
+        super().close()
+
+
+class _PacedSocket:
+    """What `http.client.HTTPResponse` takes for a socket."""
+
+    def __init__(self, sock, pace):
+        self._sock, self._pace = sock, pace
+
+    def makefile(self, _mode):
+        return io.BufferedReader(_Paced(self._sock, self._pace), 64 * 1024)
+
+
+def _paced_response(pace, sock, *arguments, **more):
+    return http.client.HTTPResponse(_PacedSocket(sock, pace), *arguments, **more)
 
 
 class Response:
     """An answer whose body is still to be read. ``url`` is the final URL, after redirects."""
 
-    def __init__(self, raw, connection, url):
+    def __init__(self, raw, connection, url, pace):
         self._raw = raw
         self._connection = connection
+        self.pace = pace
         self.url = url
         self.status = raw.status
         self.reason = raw.reason
         self.headers = raw.headers
+        self.length = raw.length  # bytes of the body, where the server tells
 
     def read(self, limit):
         """At most ``limit`` bytes of the body."""
@@ -113,10 +219,10 @@ class Client:
             response = self._request(url, headers, body)
             if response.status not in (301, 302, 303, 307, 308):
                 break
-            target = urllib.parse.urljoin(url, response.headers.get("Location") or "")
+            target = _target_of(url, response.headers.get("Location"))
             response.read(65536)
             response.__exit__()
-            if origin(target)[0] not in ("http", "https"):
+            if origin(target)[0] not in ("http", "https") or not origin(target)[1]:
                 raise HttpError("%s redirects to no http(s) address" % shown(url), 0)
             if origin(url)[0] == "https" and origin(target)[0] != "https":
                 raise HttpError("%s redirects to a host without TLS, %s: refused" % (shown(url), shown(target)), 0)
@@ -126,27 +232,52 @@ class Client:
         else:
             raise HttpError("%s redirects in circles" % shown(url), 0)
         if response.status >= 400:
-            failure = HttpError("%s answered %d %s" % (shown(url), response.status, response.reason), response.status)
-            failure.retry_after = response.headers.get("Retry-After")
-            response.__exit__()
-            raise failure
+            raise self._refusal(url, response)
         return response
+
+    def _refusal(self, url, response):
+        """What an answer from 400 on says, as an `HttpError`."""
+        try:
+            body = response.read(4096)
+        except HttpError:
+            body = b""
+        response.__exit__()
+        said = "%s answered %d %s" % (shown(url), response.status, foreign.one_line(response.reason, 60))
+        said = said.strip()
+        try:
+            said += ": " + foreign.error_text(foreign.loads(body))
+        except ValueError:
+            pass  # a page for people; the status says enough
+        code = response.headers.get("X-Error-Code") or ""
+        hint = next((hint for name, hint in _HUB_HINTS.items() if name == code), "")
+        return HttpError(said, response.status, hint, code, response.headers.get("Retry-After"))
 
     def _request(self, url, headers, body):
         for attempt in (1, 2):
-            connection, target, reused = self._connection(url)
+            connection, target, reused, pace = self._connection(url)
             try:
+                pace.within(self.timeout)
+                if connection.sock is not None:
+                    connection.sock.settimeout(self.timeout)
                 connection.request("GET" if body is None else "POST", target, body=body, headers=headers)
-                return Response(connection.getresponse(), connection, url)
+                raw = connection.getresponse()
+                pace.within(None)
+                return Response(raw, connection, url, pace)
             except (http.client.HTTPException, OSError) as error:
                 connection.close()
                 # A kept connection may have been closed by the server meanwhile: that says nothing about it.
                 if attempt == 2 or not reused or isinstance(error, socket.timeout):
                     raise HttpError("%s: %s" % (shown(url), _words(error))) from None
+            except ValueError:
+                connection.close()
+                # Not the error's own words: they show a header, which may hold a token.
+                raise HttpError(
+                    "%s: the address or a header holds characters that cannot be sent" % shown(url), 0
+                ) from None
         return None
 
     def _connection(self, url):
-        """``(connection, request target, whether it was used before)`` of this thread for the URL's host."""
+        """``(connection, request target, whether it was used before, its pace)`` of this thread for the URL's host."""
         scheme, host, port = origin(url)
         pool = self._local.__dict__.setdefault("pool", {})
         proxy = self._proxy or (None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme))
@@ -156,7 +287,8 @@ class Client:
             target = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
         key = (scheme, host, port, proxy)
         if key in pool:
-            return pool[key], target, pool[key].sock is not None
+            connection, pace = pool[key]
+            return connection, target, connection.sock is not None, pace
         via = urllib.parse.urlsplit(proxy) if proxy else None
         where = (via.hostname, via.port or 80) if via else (host, port)
         if scheme == "https":
@@ -165,17 +297,22 @@ class Client:
                 connection.set_tunnel(host, port, headers=_proxy_authorization(via))
         else:
             connection = http.client.HTTPConnection(*where, timeout=self.timeout)
-        pool[key] = connection
-        return connection, target, False
+        pace = Pace(self.timeout)
+        connection.response_class = functools.partial(_paced_response, pace)
+        pool[key] = connection, pace
+        return connection, target, False, pace
 
-    def read(self, url, headers=None, limit=64 * 1024 * 1024, body=None):
+    def read(self, url, headers=None, limit=MOST_DOCUMENT, body=None):
         """Return (body, headers, final URL) of a small document, with retries."""
 
         def attempt():
             with self.open(url, headers, body) as response:
+                response.pace.within(SMALL_TIME)
                 text = response.read(limit + 1)
                 if len(text) > limit:
                     raise HttpError("%s is larger than %d bytes: not the expected document" % (shown(url), limit), 0)
+                if len(text) < (response.length or 0):
+                    raise HttpError("%s broke off after %d bytes" % (shown(url), len(text)))
                 return text, response.headers, response.url
 
         return self.retrying(attempt)
@@ -189,11 +326,30 @@ class Client:
             except HttpError as error:
                 if number == retries or not is_passing(error):
                     raise
-                self.sleep(back_off(number, getattr(error, "retry_after", None)))
+                self.sleep(back_off(number, error.retry_after))
+
+
+# What Hugging Face and its mirrors say in X-Error-Code. A repository that one may not see answers RepoNotFound, too.
+_HUB_HINTS = {
+    "RepoNotFound": "check the repository's id; one that is private or gated needs a token in model_tokens",
+    "GatedRepo": "the hub asks for a token: accept the model's licence there, and set model_tokens",
+    "RevisionNotFound": "check the revision of the source",
+    "EntryNotFound": "check the path of the file, and the revision of the source",
+}
+
+
+def _target_of(url, location):
+    """Where a redirect leads; "" for what is no address."""
+    try:
+        # A header is Latin-1 for http.client, and UTF-8 for the servers that write such addresses.
+        location = (location or "").encode("latin-1", "replace").decode("utf-8", "replace")
+        return urllib.parse.quote(urllib.parse.urljoin(url, location), safe="%/:=&?~#+!$,;'@()*[]") if location else ""
+    except ValueError:
+        return ""
 
 
 def _words(error):
-    return str(error) or type(error).__name__
+    return foreign.one_line(str(error) or type(error).__name__)
 
 
 def _proxy_authorization(proxy):
@@ -211,9 +367,11 @@ def is_passing(error):
 def back_off(number, retry_after=None, longest=60.0):
     """Seconds to wait after failed attempt ``number`` (0-based): the server's wish, else 1, 2, 4 ... with jitter."""
     if retry_after:
-        if retry_after.strip().isdigit():
+        if re.match(r"\s*[0-9]{1,6}\s*$", retry_after):
             return min(float(retry_after), longest)
-        when = email.utils.parsedate_to_datetime(retry_after) if "," in retry_after else None
-        if when is not None:
+        try:
+            when = email.utils.parsedate_to_datetime(retry_after)
             return max(0.0, min(when.timestamp() - time.time(), longest))
+        except (TypeError, ValueError, OverflowError, IndexError):
+            pass  # no date: our own pauses
     return min(longest, 2.0**number) * random.uniform(0.5, 1.0)

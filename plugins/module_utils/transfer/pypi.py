@@ -12,11 +12,12 @@ from __future__ import annotations
 import base64
 import configparser
 import html.parser
-import json
 import os
 import re
 import urllib.parse
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import (
     HttpError,
     origin,
@@ -106,16 +107,21 @@ def file_url(page, content_type, base, name):
     :param page: the body (bytes), JSON (PEP 691) or HTML (PEP 503).
     :param base: the page's own URL; links may be relative to it.
     """
-    text = page.decode("utf-8", "replace")
-    if "json" in content_type:
-        links = [item.get("url", "") for item in json.loads(text).get("files", [])]
+    if "json" in content_type.lower():
+        links = [item.text("url", "", most=16384) for item in foreign.parse(page, shown(base)).items("files", ())]
     else:
         parser = _Links()
-        parser.feed(text)
+        parser.feed(page.decode("utf-8", "replace"))
         links = parser.hrefs
     for link in links:
-        url = urllib.parse.urljoin(base, link)
-        if urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2]) == name:
+        try:
+            url = urllib.parse.urljoin(base, link)
+        except ValueError:
+            continue  # no address
+        if (
+            origin(url)[0] in ("http", "https")
+            and urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2]) == name
+        ):
             return urllib.parse.urlunsplit(urllib.parse.urlsplit(url)._replace(fragment=""))
     return None
 
@@ -125,7 +131,7 @@ def find_file(client, indexes, project, name):
 
     :raises HttpError: no index has the file; the message names each index and why.
     """
-    reasons = []
+    reasons, hints = [], []
     for index in indexes:
         parts = urllib.parse.urlsplit(index)
         headers = {"Accept": ACCEPT}
@@ -139,10 +145,14 @@ def find_file(client, indexes, project, name):
         try:
             body, answered, page = client.read(url, dict(headers, **secret))
             found = file_url(body, answered.get("Content-Type", ""), page, name)
-        except (HttpError, ValueError) as error:
+        except Failure as error:
             reasons.append("%s" % error)
+            hints.append(error.hint)
             continue
         if found:
             return found, secret if origin(found) == origin(index) else {}
         reasons.append("%s has no %s" % (shown(url), name))
-    raise HttpError("no package index gives %s: %s" % (name, "; ".join(reasons) or "no index is configured"))
+    raise HttpError(
+        "no package index gives %s: %s" % (name, "; ".join(reasons) or "no index is configured"),
+        hint=next(filter(None, hints), ""),
+    )

@@ -214,7 +214,7 @@ def test_token_goes_to_its_own_hub_only(hub, root, make):
 
 
 def test_a_hub_that_wants_a_token_is_told_from_a_broken_network(hub, make):
-    for fault, word in (("401", "model_tokens"), ("404", "check the network")):
+    for fault, word in (("401", "model_tokens"), ("404", "dsdeploy_mirrors")):
         hub.faults[:] = [{"fault": fault, "match": "/api/", "times": 1}]
         with pytest.raises(Failure) as caught:
             make(entry(HF)).run()
@@ -364,6 +364,49 @@ def test_disk_is_checked_first(hub, make, monkeypatch):
     assert not any("/raw/" in item["path"] for item in hub.log)
 
 
+WRONG_ANSWERS = [
+    *((kind, body) for kind in ("huggingface", "modelscope") for body in ("[]", "5", "null", "", "<html>", "[" * 5000)),
+    ("huggingface", '{"sha": 5}'),
+    ("modelscope", '{"Data": 7}'),
+    ("modelscope", '{"Data": {"Files": [null]}}'),
+    ("modelscope", '{"Data": {"Files": [{"Path": ".dsdeploy-merging", "Size": 1}]}}'),
+    ("modelscope", '{"Data": {"Files": [{"Path": "a", "Size": -1}]}}'),
+    ("modelscope", '{"Data": {"Files": [{"Path": "a", "Size": 1}, {"Path": "a/b", "Size": 1}]}}'),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), WRONG_ANSWERS)
+def test_an_odd_answer_of_a_hub_is_one_line_and_the_next_source(kind, body, hub, root, make):
+    first, second, match = (HF, MS, "/api/models/") if kind == "huggingface" else (MS, HF, "/api/v1/models/")
+    hub.faults.append({"fault": "answer", "match": match, "times": 1, "body": body})
+    one = make(entry(first, second))
+    one.run()
+    assert_complete(one, root)
+    assert len(one.warnings) == 1 and one.warnings[0].isprintable()
+    assert f"source {first['kind']} (127.0.0.1): http://127.0.0.1" in one.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words", "not_words"),
+    [
+        (401, "RepoNotFound", "check the repository's id", "licence"),
+        (404, "RepoNotFound", "check the repository's id", "licence"),
+        (403, "GatedRepo", "accept the model's licence", "network"),
+        (404, "RevisionNotFound", "check the revision", "network"),
+        (401, "", "model_tokens", "network"),
+    ],
+)
+def test_what_a_hub_refuses_and_why(status, code, words, not_words, hub, make):
+    head = {"X-Error-Code": code, "Content-Type": "application/json"}
+    hub.faults.append(
+        {"fault": "answer", "match": "/api/", "times": 9, "status": status, "headers": head, "body": '{"error": "No."}'}
+    )
+    with pytest.raises(Failure) as caught:
+        make(entry(HF)).run()
+    assert f"answered {status}" in str(caught.value) and str(caught.value).endswith(": No.")
+    assert words in caught.value.hint and not_words not in caught.value.hint
+
+
 def test_preview_reads_only(hub, make):
     one = make(entry(MS, HF))
     files, source, unknown = one.preview()
@@ -372,9 +415,7 @@ def test_preview_reads_only(hub, make):
     assert not os.path.exists(one.directory)
 
 
-def test_redirects_and_pages_stay_safe():
-    with pytest.raises(Failure, match="outside the model's directory"):
-        hubs._checked("../../etc/passwd", "http://x/")
+def test_a_token_belongs_to_one_origin():
     assert hubs.token_of({"https://hub": "t"}, "http://hub/x") is None
     assert hubs.token_of({"https://hub": "t"}, "https://hub:443/x") == "t"
 

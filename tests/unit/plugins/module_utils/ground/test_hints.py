@@ -1,0 +1,75 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import errno
+import os
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+
+# Lines as the programs print them: pip 23 to 26, uv 0.9, git 2.39, curl, Python's own.
+SAID = [
+    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+    ("error: Failed to write to the client cache\n  Caused by: No space left on device (os error 28)", "disk is full"),
+    ("OSError: [Errno 122] Disk quota exceeded: '/home/x'", "quota"),
+    ("error: failed to create directory `/opt/x`: Read-only file system (os error 30)", "read-only"),
+    ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/opt/x'", "no permission"),
+    (
+        "WARNING: Retrying (Retry(total=4)) after connection broken by 'ProxyError('Cannot connect to proxy.', "
+        "OSError('Tunnel connection failed: 407 Proxy Authentication Required'))': /simple/x/\n"
+        "ERROR: Could not find a version that satisfies the requirement x (from versions: none)",
+        "proxy",
+    ),
+    ("fatal: unable to access 'https://x/': Could not resolve proxy: proxy.example", "proxy"),
+    (
+        "ERROR: Could not fetch URL https://x/simple/: There was a problem confirming the ssl certificate: "
+        "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate')\n"
+        "ERROR: No matching distribution found for x",
+        "TLS",
+    ),
+    ("  Caused by: invalid peer certificate: UnknownIssuer", "TLS"),
+    (
+        "NewConnectionError('<pip._vendor>: Failed to establish a new connection: [Errno -3] Temporary failure in name "
+        "resolution')': /simple/x/\nERROR: No matching distribution found for x",
+        "name cannot be resolved",
+    ),
+    ("  Caused by: dns error\n  Caused by: failed to lookup address information", "name cannot"),
+    ("fatal: unable to access 'https://x/': Could not resolve host: x", "name cannot be resolved"),
+    ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the file that is pinned"),
+    ("error: Hash mismatch for `numpy==2.0`", "not the file that is pinned"),
+    ("error: HTTP status client error (404 Not Found) for url (https://x/simple/y/)", "it is not there"),
+    ("ERROR: No matching distribution found for x==9", "it is not there"),
+    ("error: HTTP status client error (401 Unauthorized) for url (https://x/simple/y/)", "credentials"),
+    ("NewConnectionError: [Errno 111] Connection refused')': /simple/x/\nERROR: No matching distribution", "reached"),
+    ("ReadTimeoutError(\"HTTPSConnectionPool(host='x', port=443): Read timed out. (read timeout=15)\")", "reached"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "words"), SAID, ids=[words for _said, words in SAID])
+def test_the_hint_is_of_the_cause(said, words):
+    assert words in hint_for(said)
+    assert words in hint_for(said.splitlines())
+    assert "\n" not in hint_for(said)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "no permission"),
+        (errno.EPERM, "no permission"),
+    ],
+)
+def test_the_number_of_an_oserror_counts_and_its_file_is_named(number, words):
+    # strerror may be in another language, and the path may say anything.
+    hint = hint_for(OSError(number, "kein Platz", "/srv/404/quota exceeded"))
+    assert words in hint and hint.endswith("(/srv/404/quota exceeded)")
+
+
+def test_what_tells_nothing_has_the_default():
+    assert hint_for("SyntaxError", "look at the log") == "look at the log"
+    assert hint_for(OSError(errno.EISDIR, os.strerror(errno.EISDIR), "/x"), "d") == "d"
+    assert hint_for("") == ""

@@ -1,0 +1,165 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The client against servers that hold on, break off, or answer oddly: over real sockets, never longer than allowed."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import mutations
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import download, http_client as http
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@contextlib.contextmanager
+def server(*answers):
+    """Answers each connection's request with the next of the answers: bytes, or (bytes, bytes to drip, s between)."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    asked, stop = [], threading.Event()
+
+    def serve(connection, answer):
+        with connection, contextlib.suppress(OSError):
+            asked.append(connection.recv(65536))
+            head, drip, pause = answer if isinstance(answer, tuple) else (answer, b"", 0)
+            connection.sendall(head)
+            while drip and not stop.wait(pause):
+                connection.sendall(drip)
+
+    def listen():
+        for number in range(1000):
+            try:
+                connection, _address = listening.accept()
+            except OSError:
+                return
+            answer = answers[min(number, len(answers) - 1)]
+            threading.Thread(target=serve, args=(connection, answer), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+    finally:
+        stop.set()
+        listening.close()
+
+
+@pytest.fixture
+def client():
+    return Client(timeout=1, retries=0, sleep=lambda _seconds: None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", 0.1),
+        (b"HTTP/1.1 200 OK\r\nX-A: ", b"b", 0.1),
+        (b"H", b"T", 0.1),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", 0.1),
+    ],
+    ids=["headers", "header", "status", "continue"],
+)
+def test_a_head_that_trickles_does_not_hold_the_run(client, answer):
+    started = time.monotonic()
+    with server(answer) as (url, _asked), pytest.raises(HttpError) as caught:
+        client.read(url)
+    assert time.monotonic() - started < 3
+    mutations.assert_one_line(caught.value)
+
+
+def test_a_small_document_that_trickles_does_not_hold_the_run(client, monkeypatch):
+    monkeypatch.setattr(http, "SMALL_TIME", 1.0)
+    started = time.monotonic()
+    with server((b"HTTP/1.1 200 OK\r\n\r\n", b"[", 0.1)) as (url, _asked), pytest.raises(HttpError, match="time"):
+        client.read(url)
+    assert time.monotonic() - started < 3
+
+
+def test_a_large_file_that_trickles_is_given_up(client, monkeypatch, tmp_path):
+    monkeypatch.setattr(http, "SPEED_WINDOW", 0.5)
+    size = 4 * 1024 * 1024
+    head = b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-1/%d\r\nContent-Length: %d\r\n\r\n" % (size, size)
+    started = time.monotonic()
+    # Each attempt gets some bytes: that is no progress.
+    with server((head, b"x", 0.05)) as (url, asked), pytest.raises(HttpError, match="too slow"):
+        client.retries = 2
+        remote = download.Remote("m.gguf", size, url, {})
+        download.Downloader(client, str(tmp_path), None, connections=1).run([remote])
+    assert len(asked) == 3
+    assert time.monotonic() - started < 10
+
+
+def test_a_slow_reader_is_no_slow_server(client, monkeypatch):
+    monkeypatch.setattr(http, "SPEED_WINDOW", 0.2)
+    with server(OK) as (url, _asked), client.open(url) as response:
+        time.sleep(0.5)
+        assert response.read(100) == b"hello"
+
+
+def test_a_document_that_is_cut_is_tried_again(client):
+    client.retries = 1
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello"
+    with server(cut, OK) as (url, asked):
+        assert client.read(url)[0] == b"hello"
+        assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        (b"", "redirects to no http(s) address"),
+        (b"Location: \r\n", "redirects to no http(s) address"),
+        (b"Location: http://[::1\r\n", "redirects to no http(s) address"),
+        (b"Location: file:///etc/passwd\r\n", "redirects to no http(s) address"),
+        (b"Location: http://\r\n", "redirects in circles"),
+        (b"Location: http://127.0.0.1:99999999/\r\n", "redirects to no http(s) address"),
+        (b"Location: /again\r\n", "redirects in circles"),
+    ],
+)
+def test_redirects_that_lead_nowhere(client, location, words):
+    answer = b"HTTP/1.1 302 Found\r\n" + location + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    with server(answer) as (url, _asked), pytest.raises(HttpError) as caught:
+        client.read(url)
+    assert words in str(caught.value)
+    assert caught.value.status == 0  # the next source, not once more
+
+
+def test_a_redirect_in_other_letters_is_followed(client):
+    found = b"HTTP/1.1 302 Found\r\nLocation: /\xe6\xa8\xa1 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with server(found, OK) as (url, asked):
+        assert client.read(url)[0] == b"hello"
+    assert asked[1].startswith(b"GET /%E6%A8%A1%201 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "line"),
+    [
+        (b"404 Not Found", b'{"error": "Repository not found"}', "answered 404 Not Found: Repository not found"),
+        (b"404 Not Found", b'{"Code": 1, "Message": "no such"}', "answered 404 Not Found: no such"),
+        (b"403 No\x1b[2J", b"[" * 4000, "answered 403 No [2J"),
+        (b"500 ", b"<html>", "answered 500"),
+        (b"401 Unauthorized", b'{"error": {"a": {"b": null}}}', 'answered 401 Unauthorized: {"a": {"b": null}}'),
+    ],
+)
+def test_what_an_error_says_is_one_line(client, head, body, line):
+    answer = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+    with server(answer) as (url, _asked), pytest.raises(HttpError) as caught:
+        client.read(url)
+    assert str(caught.value) == f"{url} {line}"
+
+
+def test_a_token_that_cannot_be_sent_is_not_shown(client):
+    with server(OK) as (url, _asked), pytest.raises(HttpError) as caught:
+        client.read(url, {"Authorization": "Bearer hf_secret\nX: y"})
+    assert "secret" not in str(caught.value) and "cannot be sent" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "after", ["1", "Fri, 27 Nov 2026 18:00:00 GMT", "Fri, 99 Xxx", "nonsense", "9" * 400, "-5", "１"]
+)
+def test_any_retry_after_is_a_pause(after):
+    assert 0 <= http.back_off(0, after) <= 60
