@@ -75,6 +75,14 @@ options:
       - The action plugin asks so first, because a server that is up needs no job in the background.
     type: bool
     default: true
+  reasoning_tags:
+    description:
+      - How the model marks its thinking, where the engine does not separate it from the answer. The expectation is
+        compared with the answer alone.
+      - With V(auto) any of these marks counts. V(none) takes the whole text for the answer.
+    type: str
+    choices: [auto, none, harmony, think, magistral, thinking, thought, seed, kimi]
+    default: auto
   metrics_path:
     description:
       - Path of the server's own metrics, in the Prometheus format, such as V(/metrics) of vLLM and SGLang. With it
@@ -231,6 +239,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     HEALTH_PATHS,
     HTTP_TIMEOUT,
+    MAX_BODY,
     QUESTION,
     Endpoint,
     ProbeError,
@@ -238,7 +247,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     judge,
     wait_healthy,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking import TAGS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     SUPERVISOR_CONFIG,
@@ -337,7 +347,10 @@ def metrics(endpoint: Endpoint, path: Optional[str]) -> Dict[str, float]:
         status, _type, body = endpoint.get(path, HTTP_TIMEOUT)
     except ProbeError:
         return {}
-    return engine_metrics.parse(body.decode("utf-8", "replace")) if status == 200 else {}
+    text = body.decode("utf-8", "replace")
+    if len(body) >= MAX_BODY:
+        text = text.rpartition("\n")[0]  # the rest was cut off, perhaps inside a number
+    return engine_metrics.parse(text) if status == 200 else {}
 
 
 def teller(progress: Progress, wait: bool) -> Callable[[float, float, str], None]:
@@ -370,6 +383,7 @@ def probe(
             params["api"],
             params["question"],
             params["answer_timeout"],
+            tags=params["reasoning_tags"],
             **{name: params[name] for name in wanted},
         )
     except ProbeError as exc:
@@ -400,6 +414,7 @@ def main() -> None:
             temperature=dict(type="float"),
             health_path=dict(type="str"),
             metrics_path=dict(type="str"),
+            reasoning_tags=dict(type="str", choices=list(TAGS), default="auto"),
             wait=dict(type="bool", default=True),
             health_timeout=dict(type="int", default=600),
             answer_timeout=dict(type="int", default=300),

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import (
     Answer,
     StreamError,
-    error_text,
     lines_of,
-    one_line,
     sse_data,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import error_text, loads, one_line, parse
 
 # The question of the deployment that this project grew from; the expected character is rare enough that only a
 # model which reasons finds it.
@@ -219,7 +219,7 @@ def explain_status(status: int, content_type: str, body: bytes, has_key: bool) -
         text += " with an HTML page"
     elif body.strip():
         try:
-            text += ": " + error_text(json.loads(body.decode("utf-8", "replace")))
+            text += ": " + error_text(loads(body))
         except ValueError:
             text += ": " + one_line(body.decode("utf-8", "replace"), 120)
     if status in (401, 403):
@@ -299,14 +299,16 @@ def list_models(endpoint: Endpoint, api: str, timeout: float = HTTP_TIMEOUT) -> 
         text, hint, retry = explain_status(status, content_type, body, bool(endpoint.headers))
         raise ProbeError(what + text, hint, retry)
     try:
-        reply = json.loads(body.decode("utf-8", "replace"))
-        if api == "ollama":
-            return [model["name"] for model in reply["models"]]
-        return [model["id"] for model in reply["data"]]
-    except (ValueError, KeyError, TypeError):
+        # null where nothing is served: Ollama before 0.1.39, and other servers written in Go.
+        reply = parse(body, "the answer")
+        name, listing = ("name", "models") if api == "ollama" else ("id", "data")
+        if listing not in reply.mapping("").value:
+            reply.wrong("a mapping with '%s' expected" % listing)
+        return [item.text(name) for item in reply.items(listing, ())]
+    except Failure as exc:
         hint = "Another program or another API listens there: check the port in url, and api."
         text = one_line(body.decode("utf-8", "replace"), 80)
-        raise ProbeError(f"{what}not a list of models: {text}", hint) from None
+        raise ProbeError(f"{what}not a list of models: {text} ({exc})", hint) from None
 
 
 def chat_request(
@@ -333,8 +335,11 @@ def ask(
     system: Optional[str] = None,
     max_tokens: Optional[int] = None,
     temperature: Optional[float] = None,
+    tags: str = "auto",
 ) -> Dict[str, Any]:
     """Ask and return `Answer.result()`. `timeout` in s is for everything, a stream that stalls included.
+
+    `tags`: how the model marks its thinking (`thinking.TAGS`).
 
     Raises ProbeError; its `result` holds what had arrived.
     """
@@ -351,7 +356,7 @@ def ask(
         chat_request(api, model, question, system, max_tokens, temperature),
         deadline,
     )
-    answer = Answer(exchange.started)
+    answer = Answer(exchange.started, tags)
     try:
         if not exchange.streams():
             raise _refused(endpoint, api, model, exchange)

@@ -1,37 +1,69 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast an engine generates, by its own metrics: the Prometheus text of vLLM and SGLang. Pure."""
+"""How fast an engine generates, by its own metrics: the Prometheus text of vLLM, SGLang and llama.cpp. Pure.
+
+Names differ by version. Seconds a token of a request, its first token not counted, by what is there:
+
+- ``request_time_per_output_token_seconds``: one observation a request (vLLM from 0.11, SGLang);
+- ``inter_token_latency_seconds``, before vLLM 0.11 and in old SGLang ``time_per_output_token_seconds``: one
+  observation an output *event*, which holds several tokens with speculative decoding (vLLM PR 52853). So the tokens
+  are counted by ``generation_tokens_total``, and the observations only where that is missing;
+- ``tokens_predicted_total`` and ``tokens_predicted_seconds_total``: llama.cpp, which has no histograms.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Dict, Optional
 
-_SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{.*\})? ([-+0-9.eE]+|NaN|[-+]Inf)(?: \d+)?$")
-# Seconds from one token of a request to its next, a histogram; the second is the older name (vLLM before 0.11).
-_BETWEEN_TOKENS = ("inter_token_latency_seconds", "time_per_output_token_seconds")
+_SAMPLE = re.compile(
+    r"^([A-Za-z_:][\w:]*)(?:\{.*\})?[ \t]+([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:[ \t]+-?[0-9.]+)?"
+    r"(?:[ \t]+#.*)?[ \t]*$"
+)
+_PER_REQUEST = "request_time_per_output_token_seconds"
+_BETWEEN_EVENTS = ("inter_token_latency_seconds", "time_per_output_token_seconds")
+_GENERATED = ("generation_tokens_total", "generation_tokens")
+_STARTED = "time_to_first_token_seconds_count"
 
 
 def parse(text: str) -> Dict[str, float]:
-    """Value of each metric, summed over its labels, without the engine's prefix (`vllm:`)."""
+    """Value of each metric, summed over its labels, without the engine's prefix (`vllm:`). NaN and Inf are left out."""
     found: Dict[str, float] = {}
     for line in text.splitlines():
         sample = _SAMPLE.match(line)
         if sample:
-            name = sample.group(1).rpartition(":")[2]
-            found[name] = found.get(name, 0.0) + float(sample.group(2))
+            name, value = sample.group(1).rpartition(":")[2], float(sample.group(2))
+            if math.isfinite(value):
+                found[name] = found.get(name, 0.0) + value
     return found
 
 
 def tokens_per_s(before: Dict[str, float], after: Dict[str, float]) -> Optional[float]:
     """Tokens per second of one request, its first token not counted, between two readings; None where none was made.
 
-    With other requests at the same time it is the mean over all of them.
+    With other requests at the same time it is the mean over all of them. A counter that went down (the engine was
+    started anew in between) tells nothing.
     """
-    for name in _BETWEEN_TOKENS:
-        count = after.get(name + "_count", 0.0) - before.get(name + "_count", 0.0)
-        seconds = after.get(name + "_sum", 0.0) - before.get(name + "_sum", 0.0)
-        if count > 0 and seconds > 0:
-            return round(count / seconds, 1)
-    return None
+
+    def grown(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    def rate(tokens: float, seconds: float) -> Optional[float]:
+        if not (tokens > 0 and seconds > 0):
+            return None
+        speed = tokens / seconds
+        return round(speed, 1) if math.isfinite(speed) else None
+
+    found = rate(grown(_PER_REQUEST + "_count"), grown(_PER_REQUEST + "_sum"))
+    for name in _BETWEEN_EVENTS:
+        generated = next((total for total in _GENERATED if total in after), None)
+        events, seconds = grown(name + "_count"), grown(name + "_sum")
+        if found is None and events > 0:
+            # Each request's first token has no token before it.
+            tokens = grown(generated) - (grown(_STARTED) if _STARTED in after else 1.0) if generated else events
+            found = rate(tokens, seconds)
+    if found is None:
+        found = rate(grown("tokens_predicted_total"), grown("tokens_predicted_seconds_total"))
+    return found

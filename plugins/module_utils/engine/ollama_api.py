@@ -16,11 +16,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, explain
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import (
     StreamError,
-    error_text,
     lines_of,
-    one_line,
     parse_object,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import Foreign, error_text, loads, one_line
 
 SLICE = 16 * 1024 * 1024  # of an upload, between two reports
 MAX_BODY = 64 * 1024 * 1024
@@ -49,10 +49,21 @@ class Api:
         return str(self._json("GET", "/api/version").get("version") or "")
 
     def tags(self) -> List[Dict[str, Any]]:
-        return self._json("GET", "/api/tags").get("models") or []
+        return self._models("/api/tags")
 
     def ps(self) -> List[Dict[str, Any]]:
-        return self._json("GET", "/api/ps").get("models") or []
+        return self._models("/api/ps")
+
+    def _models(self, path: str) -> List[Dict[str, Any]]:
+        """The models that it lists; null is none."""
+        answer = Foreign(self._json("GET", path), "GET %s" % path)
+        try:
+            listed = list(answer.items("models", ()))
+            for item in listed:
+                item.text("name")
+        except Failure as error:
+            raise OllamaError(str(error), "Another program may listen at %s." % self.endpoint.url) from None
+        return [item.value for item in listed]
 
     def show(self, name: str) -> Optional[Dict[str, Any]]:
         """What the server has of a model; None: nothing."""
@@ -167,7 +178,7 @@ class Api:
     def _refused(self, what: str, response: http.client.HTTPResponse) -> OllamaError:
         body = response.read(MAX_BODY).decode("utf-8", "replace")
         try:
-            text = error_text(json.loads(body))
+            text = error_text(loads(body))
         except ValueError:
             text = one_line(body, 200)
         message = "%s: HTTP %d%s" % (what, response.status, ": " + text if text else "")

@@ -8,151 +8,249 @@ Formats: OpenAI's chat completion chunks as server-sent events, and the newline-
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking import split_thinking
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import error_text, loads, one_line
+
 # One event holds a token or a few; a line this long is some other protocol and must not fill the memory.
 MAX_LINE = 1024 * 1024
+MAX_ANSWER = 16 * 1024 * 1024  # characters; no engine's context holds as much
+# Why an engine may stop without the answer being one (vLLM, SGLang; other servers).
+BROKEN_OFF = ("abort", "aborted", "error", "cancelled", "canceled", "timeout")
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-class StreamError(Exception):
+class StreamError(Failure):
     """The stream is not what the API promises, or the engine reported an error inside it. The text is one line."""
-
-
-def one_line(text: Any, limit: int = 300) -> str:
-    """Any text as one line of at most `limit` characters."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
     """The lines of a byte stream whose chunks end anywhere, also inside a character.
 
-    A last line without its newline was cut off and is dropped: the reader then sees a stream without its end.
+    A byte order mark at the start is dropped. A last line without its newline was cut off and is dropped, too: the
+    reader then sees a stream without its end.
     """
-    rest = b""
+    rest, first = b"", True
     for chunk in chunks:
         rest += chunk
-        *lines, rest = rest.split(b"\n")
+        # A CR at the end may be the first half of CR LF.
+        held = b"\r" if rest.endswith(b"\r") else b""
+        *lines, rest = _LINE_END.split(rest[: len(rest) - len(held)])
+        rest += held
         for line in lines:
-            yield line.rstrip(b"\r").decode("utf-8", "replace")
+            text = line.decode("utf-8", "replace")
+            yield text[1:] if first and text.startswith("\ufeff") else text
+            first = False
         if len(rest) > MAX_LINE:
             raise StreamError(f"malformed stream: a line of more than {MAX_LINE} bytes")
+    if rest.endswith(b"\r"):
+        yield rest[:-1].decode("utf-8", "replace")
 
 
 def sse_data(lines: Iterable[str]) -> Iterator[str]:
     """The data of each server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-    Comments (`: ping`) and other fields are skipped. The last event may lack its empty line.
+    Comments and events named ``ping`` are skipped, and so is empty data: servers keep a connection alive with them.
+    The last event may lack its empty line. Raises StreamError for an event that is the engine's error report.
     """
     data: List[str] = []
+    name, size = "", 0
     for line in lines:
         field, _colon, value = line.partition(":")
+        value = value[1:] if value.startswith(" ") else value
         if not line:
-            if data:
-                yield "\n".join(data)
-            data = []
-        elif field in ("data", "error"):
-            # `error:` is how older llama.cpp servers reported a failure inside the stream.
-            data.append(value[1:] if value.startswith(" ") else value)
-    if data:
-        yield "\n".join(data)
+            yield from _event(name, data)
+            data, name, size = [], "", 0
+        elif field == "data":
+            data.append(value)
+            size += len(value)
+            if size > MAX_LINE:
+                raise StreamError(f"malformed stream: an event of more than {MAX_LINE} characters")
+        elif field == "event":
+            name = value
+        elif field == "error":
+            # How llama.cpp servers before b6500 or so reported a failure inside the stream; no field of the standard.
+            raise _reported(value)
+    yield from _event(name, data)
+
+
+def _event(name: str, data: List[str]) -> Iterator[str]:
+    text = "\n".join(data)
+    if name == "error":
+        raise _reported(text)
+    if text.strip() and name != "ping":
+        yield text
+
+
+def _reported(text: str) -> StreamError:
+    try:
+        said = error_text(loads(text))
+    except ValueError:
+        said = one_line(text)
+    return StreamError(f"the engine reports: {said or 'an error without a message'}")
 
 
 def parse_object(text: str) -> Dict[str, Any]:
     """One JSON object of the stream; `StreamError` when it is none, or when it is the engine's error report."""
     try:
-        value = json.loads(text)
-    except ValueError:
-        raise StreamError(f"malformed stream: not JSON: {one_line(text, 120)}") from None
+        value = loads(text)
+    except ValueError as exc:
+        what = "" if str(exc).startswith("not JSON") else f" ({exc})"
+        raise StreamError(f"malformed stream: not JSON{what}: {one_line(text, 120)}") from None
     if not isinstance(value, dict):
         raise StreamError(f"malformed stream: not a JSON object: {one_line(text, 120)}")
-    if value.get("error") or value.get("object") == "error":
+    if value.get("error") or value.get("object") == "error" or _is_bare_error(value):
         raise StreamError(f"the engine reports: {error_text(value)}")
     return value
 
 
-def error_text(value: Any) -> str:
-    """The message of an error body as the engines write it: OpenAI, llama.cpp, vLLM, FastAPI, Ollama."""
-    for key in ("error", "message", "detail"):
-        if isinstance(value, dict) and value.get(key):
-            return error_text(value[key])
-    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+def _is_bare_error(value: Dict[str, Any]) -> bool:
+    """An error body without its envelope: llama.cpp's ``{code, message, type}``, FastAPI's ``{detail}``."""
+    if "choices" in value or "done" in value:
+        return False
+    return isinstance(value.get("message"), str) and ("code" in value or "type" in value) or bool(value.get("detail"))
+
+
+def _number(value: Any) -> Optional[float]:
+    """A number that is one, above 0 and not beyond measure, else None."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-9 < value < 1e18
+    return value if known else None
+
+
+def _counts(usage: Any) -> Optional[Dict[str, Any]]:
+    """The token counts of an answer, what is no count left out; None where there is none."""
+    if not isinstance(usage, dict):
+        return None
+    nested = {key: value for key, value in usage.items() if isinstance(value, dict)}
+    counts = {
+        key: value
+        for key, value in usage.items()
+        if value is None or isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    }
+    return dict(counts, **nested) or None
 
 
 class Answer:
     """Collects a streamed answer. Feed it with `openai` or `ollama`; read the text and `result` afterwards."""
 
-    def __init__(self, started: float) -> None:
-        """`started`: when the question was sent, in seconds of the clock that the events are stamped with."""
+    def __init__(self, started: float, tags: str = "auto") -> None:
+        """
+        :param started: when the question was sent, in seconds of the clock that the events are stamped with.
+        :param tags: how the model marks its thinking where the engine does not separate it (`thinking.TAGS`).
+        """
         self.started = started
+        self.tags = tags
         self.first: Optional[float] = None
         self.last = started
-        self.content = ""
-        self.reasoning = ""
+        self._content: List[str] = []
+        self._reasoning: List[str] = []
+        self._size = 0
         self.model: Optional[str] = None
         self.finish_reason: Optional[str] = None
         self.usage: Optional[Dict[str, Any]] = None
         self.engine_speed: Optional[Tuple[float, str]] = None
         self.done = False
 
+    @property
+    def content(self) -> str:
+        return "".join(self._content)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasoning)
+
     def _text(self, content: Any, reasoning: Any, now: float) -> None:
+        content, reasoning = ("" if text is None else text for text in (content, reasoning))
+        if not isinstance(content, str) or not isinstance(reasoning, str):
+            raise StreamError(f"malformed stream: the text is not a string: {one_line(content or reasoning, 120)}")
         if not content and not reasoning:
             return  # the first chunk carries only the role
-        if not isinstance(content or "", str) or not isinstance(reasoning or "", str):
-            raise StreamError(f"malformed stream: the text is not a string: {one_line(content or reasoning, 120)}")
-        self.content += content or ""
-        self.reasoning += reasoning or ""
+        self._content.append(content)
+        self._reasoning.append(reasoning)
+        self._size += len(content) + len(reasoning)
+        if self._size > MAX_ANSWER:
+            raise StreamError(f"the answer does not end: more than {MAX_ANSWER} characters")
         self.first = now if self.first is None else self.first
         self.last = now
 
+    def _finish(self, reason: Any) -> None:
+        """Note why the engine stopped. StreamError where it broke the answer off."""
+        said = ""
+        if isinstance(reason, dict):  # SGLang's own form: {"type": "abort", "message": "..."}
+            said, reason = error_text(reason) if reason.get("message") else "", reason.get("type")
+        if reason is None or reason == "":
+            return
+        self.finish_reason = one_line(reason, 40)
+        if self.finish_reason.lower() in BROKEN_OFF:
+            raise StreamError(
+                f"the engine broke the answer off ({self.finish_reason}) after {self._size} characters"
+                + (f": {said}" if said else "")
+            )
+
+    def _named(self, model: Any) -> None:
+        self.model = one_line(model, 400) if isinstance(model, str) and model else self.model
+
     def openai(self, data: str, now: float) -> None:
         """One event of /v1/chat/completions. Reasoning: `reasoning_content` (DeepSeek, llama.cpp, SGLang, vLLM to
-        0.10) or `reasoning` (newer vLLM)."""
-        if data == "[DONE]":
+        0.10) or `reasoning` (newer vLLM). What is null is not there."""
+        if data.strip() == "[DONE]":
             self.done = True
             return
         chunk = parse_object(data)
         choices = chunk.get("choices")
+        if choices is None and "usage" in chunk:
+            choices = []  # the last event, with the counts alone
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             raise StreamError(f"malformed stream: an event without choices: {one_line(data, 120)}")
+        self._named(chunk.get("model"))
+        self.usage = _counts(chunk.get("usage")) or self.usage
+        timings = chunk.get("timings")
+        if isinstance(timings, dict):
+            tokens, ms = _number(timings.get("predicted_n")), _number(timings.get("predicted_ms"))
+            if tokens and tokens > 1 and ms:
+                self.engine_speed = (tokens * 1e3 / ms, "timings")
         for choice in choices:
             delta = choice.get("delta")
+            if delta is None and "delta" in choice:
+                delta = {}
             if not isinstance(delta, dict):
                 raise StreamError(f"malformed stream: a choice without a delta: {one_line(data, 120)}")
-            self._text(delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning"), now)
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        self.model = chunk.get("model") or self.model
-        self.usage = chunk.get("usage") or self.usage
-        timings = chunk.get("timings")
-        if isinstance(timings, dict) and (timings.get("predicted_n") or 0) > 1 and timings.get("predicted_ms"):
-            self.engine_speed = (timings["predicted_n"] * 1e3 / timings["predicted_ms"], "timings")
+            reasoning = delta.get("reasoning_content")
+            self._text(delta.get("content"), delta.get("reasoning") if reasoning is None else reasoning, now)
+            self._finish(choice.get("finish_reason"))
 
     def ollama(self, data: str, now: float) -> None:
         """One line of Ollama's /api/chat (https://github.com/ollama/ollama/blob/main/docs/api.md); durations in ns."""
         chunk = parse_object(data)
         message = chunk.get("message")
+        if message is None and chunk.get("done") is True and "message" in chunk:
+            message = {}
         if not isinstance(message, dict):
             raise StreamError(f"malformed stream: a line without a message: {one_line(data, 120)}")
         self._text(message.get("content"), message.get("thinking"), now)
-        self.model = chunk.get("model") or self.model
-        if not chunk.get("done"):
+        self._named(chunk.get("model"))
+        if chunk.get("done") is not True:
             return
         self.done = True
-        self.finish_reason = chunk.get("done_reason")
-        prompt, completion = chunk.get("prompt_eval_count"), chunk.get("eval_count")
+        self._finish(chunk.get("done_reason"))
+        counts = _counts({key: chunk.get(key) for key in ("prompt_eval_count", "eval_count")}) or {}
+        prompt, completion = counts.get("prompt_eval_count"), counts.get("eval_count")
         if completion is not None:
             # Ollama leaves prompt_eval_count out when the whole prompt was in its cache.
             total = (prompt or 0) + completion
             self.usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
-            if completion > 1 and chunk.get("eval_duration"):
-                self.engine_speed = (completion * 1e9 / chunk["eval_duration"], "eval_duration")
+            duration = _number(chunk.get("eval_duration"))
+            if _number(completion) and completion > 1 and duration:
+                self.engine_speed = (completion * 1e9 / duration, "eval_duration")
 
     def check_complete(self) -> None:
         """`StreamError` when the stream ended before the engine said that the answer is complete."""
         if not self.done and not self.finish_reason:
-            raise StreamError(f"the stream was cut after {len(self.content + self.reasoning)} characters")
+            raise StreamError(f"the stream was cut after {self._size} characters")
 
     def result(self) -> Dict[str, Any]:
         """`{answer, reasoning, model, finish_reason, usage, ttft_s, tokens_per_s, tokens_per_s_source}`.
@@ -160,7 +258,7 @@ class Answer:
         `ttft_s` is in seconds; `tokens_per_s_source` says who measured: `timings` (llama.cpp), `eval_duration`
         (Ollama), or `usage`: the counted tokens over our own clock. Nobody could: both are None.
         """
-        answer, reasoning = split_thinking(self.content, self.reasoning)
+        answer, reasoning = split_thinking(self.content, self.reasoning, self.tags)
         speed, source = self.engine_speed or self._own_speed()
         return {
             "answer": answer,
@@ -174,23 +272,8 @@ class Answer:
         }
 
     def _own_speed(self) -> Tuple[Optional[float], Optional[str]]:
-        tokens = (self.usage or {}).get("completion_tokens") or 0
+        tokens = _number((self.usage or {}).get("completion_tokens")) or 0
         if self.first is None or tokens < 2 or self.last <= self.first:
             return None, None
         # Between the first and the last token lie one fewer intervals than tokens.
         return (tokens - 1) / (self.last - self.first), "usage"
-
-
-def split_thinking(content: str, reasoning: str = "") -> Tuple[str, str]:
-    """(answer, reasoning), both stripped, of a content that may still hold `<think>…</think>`.
-
-    Where the engine has separated the reasoning already, the content is the answer. The opening tag is missing where
-    the chat template put it into the prompt (DeepSeek R1); the closing tag where the answer was cut while thinking.
-    """
-    if reasoning.strip():
-        return content.strip(), reasoning.strip()
-    if "</think>" in content and "<think>" not in content.partition("</think>")[0]:
-        content = "<think>" + content
-    thoughts = re.findall(r"<think>(.*?)(?:</think>|\Z)", content, flags=re.S)
-    answer = re.sub(r"<think>.*?(?:</think>|\Z)", "", content, flags=re.S)
-    return answer.strip(), "\n".join(thoughts).strip()

@@ -27,7 +27,6 @@ MOST_DEPTH = 64
 MOST_DIGITS = 30  # of a whole number; Python before 3.11 takes minutes for a million of them
 
 _REQUIRED: Any = object()
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class _TooLong(ValueError):
@@ -35,8 +34,8 @@ class _TooLong(ValueError):
 
 
 def one_line(text: Any, limit: int = 300) -> str:
-    """Any text as one line of at most `limit` characters, without characters that steer a terminal."""
-    line = " ".join(_CONTROL.sub(" ", str(text)[: 16 * limit]).split())
+    """Any text as one line of at most `limit` characters, without those that steer a terminal or cannot be seen."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in str(text)[: 16 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

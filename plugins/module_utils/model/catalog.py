@@ -15,6 +15,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import KIND
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
 
 FORMATS = ("gguf", "safetensors")
+# How a model marks its thinking in its text (engine/thinking.py, which is above this wing, splits it).
+REASONING_TAGS = ("none", "harmony", "think", "magistral", "thinking", "thought", "seed", "kimi")
 SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 
 
@@ -275,6 +277,9 @@ _ENTRY = {
     "bytes": Field(_positive),
     "serve": Field(_path),
     "answer_tokens": Field(_positive),
+    "reasoning_tags": Field(
+        _leaf("one of %s" % ", ".join(REASONING_TAGS), lambda value: value in REASONING_TAGS),
+    ),
     "kv_cache": Field(_leaf("latent or full", lambda value: value in ("latent", "full"))),
     "architecture": Field(_mapping(_ARCHITECTURE)),
     "guidance": Field(_mapping(_GUIDANCE)),

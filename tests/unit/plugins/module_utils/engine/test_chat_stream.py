@@ -9,12 +9,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import 
     MAX_LINE,
     Answer,
     StreamError,
-    error_text,
     lines_of,
-    one_line,
-    split_thinking,
     sse_data,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking import split_thinking
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import error_text, one_line
 
 # The end of a real answer of llama.cpp b11549 (SmolLM2, max_tokens 6), as it came over the wire, shortened.
 LLAMA_CPP = (
@@ -52,7 +51,7 @@ def test_an_endless_line_is_refused():
 
 def test_sse_events():
     lines = [": ping", "", "event: message", "data: one", "data:two", "", "id: 3", "", "data", "", "data: last"]
-    assert list(sse_data(lines)) == ["one\ntwo", "", "last"]
+    assert list(sse_data(lines)) == ["one\ntwo", "last"]
 
 
 def test_llama_cpp_answer():
@@ -207,7 +206,7 @@ def test_a_stream_without_its_end_was_cut():
         ({"error": "model 'x' not found"}, "model 'x' not found"),
         ({"object": "error", "message": "The model `x` does not exist.", "code": 404}, "The model `x` does not exist."),
         ({"detail": "Not Found"}, "Not Found"),
-        ({"detail": [{"msg": "field required"}]}, '[{"msg": "field required"}]'),
+        ({"detail": [{"msg": "field required"}]}, "field required"),
         ("two\nlines", "two lines"),
     ],
 )

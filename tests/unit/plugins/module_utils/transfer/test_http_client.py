@@ -11,7 +11,8 @@ import time
 
 import mutations
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import download, http_client as http
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import download
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client as http
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
