@@ -115,6 +115,22 @@ class Answer(Event):
 
 
 @dataclass(frozen=True)
+class Measurement(Event):
+    """What `bench` measured: `points`, one for each number of streams, with the fields of the module bench; `path` of
+    the file that keeps all of it; `ended`: why there is no further point; `missed`: limits that were missed."""
+
+    name: ClassVar[str] = "measurement"
+    host: str
+    engine: str
+    model: str
+    path: str
+    points: list[dict[str, Any]]
+    ended: str
+    interrupted: bool
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
 class Deployment(Event):
     """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
     starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not;
@@ -195,6 +211,7 @@ class HostSummary:
     deployments: list[dict[str, Any]]
     answers: list[dict[str, Any]]
     models: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
 
 

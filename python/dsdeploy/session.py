@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,18 +27,29 @@ from dsdeploy.tracker import Tracker
 START_PATIENCE, START_LIMIT = 30.0, 600.0
 # After the first Ctrl-C Ansible has this long (s) to end its tasks before it is killed.
 GRACE = 10.0
+# In the environment of Ansible: the file that asks for an early end (plugins/action/bench.py).
+STOP_FILE = "DSDEPLOY_STOP_FILE"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def execute(verb: str, options: Options, variables: Mapping[str, Any], reasoning: bool = False) -> int:
+def execute(
+    verb: str, options: Options, variables: Mapping[str, Any], reasoning: bool = False, soft_stop: bool = False
+) -> int:
     """Runs the playbook of `verb` and renders it; returns the exit code. Never raises DsdeployError: with `--json`
-    also a wrong inventory ends in a summary line."""
+    also a wrong inventory ends in a summary line. `soft_stop`: the first Ctrl-C asks the work on the hosts to end, and
+    leaves it the time to report; the second one stops Ansible."""
     renderer = None
+    # A name that nobody else can take; the file comes into being with the first Ctrl-C.
+    private = tempfile.TemporaryDirectory(prefix="dsdeploy-stop-") if soft_stop else contextlib.nullcontext("")
     try:
         planned = plan(verb, options, variables)
         passwords = {prompt.pattern: _ask(prompt.text) for prompt in planned.prompts}
         renderer = render.choose(options.json, options.verbose, reasoning)
-        return _run(verb, options, planned, passwords, renderer)
+        with private as directory:
+            stop_file = Path(directory, "stop") if directory else None
+            if stop_file:
+                planned = replace(planned, environment={**planned.environment, STOP_FILE: str(stop_file)})
+            return _run(verb, options, planned, passwords, renderer, stop_file)
     except DsdeployError as error:
         failure = events.Failure("", "", "", error.message, error.hint, "usage" if error.exit_code == 2 else "")
         return _refuse(verb, options, failure, error.exit_code, renderer)
@@ -65,7 +78,12 @@ def _refuse(
 
 
 def _run(
-    verb: str, options: Options, planned: Invocation, passwords: Mapping[str, str], renderer: render.Renderer
+    verb: str,
+    options: Options,
+    planned: Invocation,
+    passwords: Mapping[str, str],
+    renderer: render.Renderer,
+    stop_file: Path | None = None,
 ) -> int:
     tracker = Tracker(verb, time.monotonic(), options.check, bool(options.verbose))
     run = Run(planned, passwords)
@@ -90,6 +108,10 @@ def _run(
                 if now - began > START_LIMIT:
                     gave_up = f"Ansible did not begin within {START_LIMIT:.0f} s"
                     run.kill()
+            if caught and stop_file and not stop_file.exists() and tracker.ansible_pid is not None:
+                stop_file.touch()
+                caught.clear()
+                renderer.note("ending the work on the hosts and keeping its results (once more to stop Ansible) ...")
             if caught and interrupted_at is None:
                 interrupted_at = tracker.positions()
                 kill_at = now + GRACE

@@ -20,6 +20,7 @@ _ROOMS = {
     "stopped": "service",
     "others": "service",
     "ask": "verify",
+    "bench": "verify",
 }
 # What every run begins with. It is shown as preflight, but a run that does no more has not gone through preflight.
 _BEGINNING = frozenset(("variables", "lock", "plan", "facts", "resolve", "known"))

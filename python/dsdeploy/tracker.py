@@ -41,6 +41,7 @@ class Host:
     failures: list[events.Failure] = field(default_factory=list)
     deployments: dict[str, events.Deployment] = field(default_factory=dict)
     answers: list[events.Answer] = field(default_factory=list)
+    measurements: list[events.Measurement] = field(default_factory=list)
     logs: list[events.ServiceLog] = field(default_factory=list)
     models: list[events.StoredModel] = field(default_factory=list)
     stages: set[str] = field(default_factory=set)
@@ -200,6 +201,8 @@ class Tracker:
                     host.deployments[event.engine] = event
                 elif isinstance(event, events.Answer):
                     host.answers.append(event)
+                elif isinstance(event, events.Measurement):
+                    host.measurements.append(event)
                 elif isinstance(event, events.ServiceLog):
                     host.logs.append(event)
                 elif isinstance(event, events.StoredModel):
@@ -306,6 +309,7 @@ class Tracker:
             deployments=[asdict(deployment) for deployment in host.deployments.values()],
             answers=[asdict(answer) for answer in host.answers],
             models=[asdict(model) for model in host.models],
+            measurements=[asdict(measurement) for measurement in host.measurements],
             stages=[stage for stage in STAGES if stage in host.stages],
         )
 
@@ -355,6 +359,21 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
             ttft_s=result.get("ttft_s"),
             verified=result.get("as_expected"),
             finish_reason=result.get("finish_reason"),
+        )
+    elif module == "bench" and isinstance(result.get("bench"), dict):
+        measured = result["bench"]
+        record = measured["environment"]["record"]
+        # What is drawn over time is in the file; a line of events need not hold it.
+        long = ("timeline", "queue", "gpu_strip")
+        yield events.Measurement(
+            host=host,
+            engine=f"{record.get('engine')} {record.get('version')}",
+            model=plain_text(str(record.get("model") or "")),
+            path=str(result.get("path") or ""),
+            points=[{name: value for name, value in point.items() if name not in long} for point in measured["points"]],
+            ended=plain_text(str(measured.get("ended") or "")),
+            interrupted=bool(measured.get("interrupted")),
+            warnings=[plain_text(str(line)) for line in measured.get("warnings") or []],
         )
     elif module == "deployment_facts":
         for found in result.get("deployments") or []:

@@ -15,6 +15,7 @@ VERBS = {
     "prepare": ("dsdeploy.cli.prepare:prepare", "Prepare GPU hosts: driver, fabric manager, CUDA toolkit, monitoring."),
     "status": ("dsdeploy.cli.status:status", "Show what is deployed on each host and whether it answers."),
     "ask": ("dsdeploy.cli.ask:ask", "Ask the served model a question."),
+    "bench": ("dsdeploy.cli.bench:bench", "Measure the served model under load."),
     "logs": ("dsdeploy.cli.logs:logs", "Print the last lines of the engine's log."),
     "down": ("dsdeploy.cli.down:down", "Stop what is deployed."),
     "rollback": (

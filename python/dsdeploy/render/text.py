@@ -128,6 +128,8 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
         yield from _table(summary)
     elif summary.verb == "ask":
         yield from _answers(summary, reasoning)
+    elif summary.verb == "bench":
+        yield from _measurements(summary)
     elif summary.verb.startswith("model "):
         yield from _models(summary)
     elif summary.verb == "logs":
@@ -219,6 +221,27 @@ def _speed(answer: dict[str, object]) -> str:
     if isinstance(first := answer["ttft_s"], (int, float)):
         parts.append(f"first token after {first:.2f} s")
     return ", ".join(parts)
+
+
+def _measurements(summary: events.Summary) -> Iterator[str]:
+    """A row for each number of streams."""
+    for name, host in summary.hosts.items():
+        for found in host.measurements:
+            yield f"{name}: {found['engine']}, {found['model']}"
+            yield f"  {'streams':>7} {'tokens/s':>10} {'TTFT p50':>10} {'TTFT p99':>10} {'TPOT p50':>10} {'failed':>7}"
+            for point in found["points"]:
+                times = [_ms(point[key]) for key in ("median_ttft_ms", "p99_ttft_ms", "median_tpot_ms")]
+                rate = "not known" if point["output_throughput"] is None else f"{point['output_throughput']:.1f}"
+                columns = " ".join(f"{column:>10}" for column in (rate, *times))
+                yield f"  {point['max_concurrency']:>7} {columns} {point['failed']:>7}"
+            yield f"  ended     {found['ended']}"
+            yield from (f"  warning   {line}" for line in found["warnings"])
+            yield f"  kept      {found['path']}"
+            yield f"  next      dsdeploy bench report {found['path']}"
+
+
+def _ms(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.1f} ms"
 
 
 def _answers(summary: events.Summary, reasoning: bool) -> Iterator[str]:

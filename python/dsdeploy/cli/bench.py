@@ -1,0 +1,156 @@
+"""`dsdeploy bench`: measure what is deployed; list, compare and draw what was measured."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dsdeploy.cli._options import common_options
+from dsdeploy.errors import DsdeployError, ExitCode
+
+if TYPE_CHECKING:
+    from dsdeploy.invocation import Options
+
+
+def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    try:
+        return [int(word) for word in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,8,64") from None
+
+
+@click.group(invoke_without_command=True, short_help="Measure the served model under load.")
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "chat", "long", "rag"]),
+    help="Shape and number of the requests.  [default: quick, under a minute]",
+)
+@click.option("--streams", callback=_numbers, metavar="N[,N]...", help="Requests at a time, one measurement for each.")
+@click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of each prompt.")
+@click.option("--output-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of each answer.")
+@click.option("--budget", type=click.FloatRange(min=0.05), metavar="MINUTES", help="Longest time for all of it.")
+@click.option("--min-tokens-s", type=float, metavar="N", help="Fail with 3 below so many output tokens/s.")
+@click.option("--max-ttft-p99", type=float, metavar="MS", help="Fail with 3 when the first token takes longer.")
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where results are kept.  [default: ~/.local/state/dsdeploy/bench]",
+)
+@common_options
+@click.pass_context
+def bench(ctx: click.Context, options: Options, profile: str | None, streams: list[int] | None,
+          prompt_tokens: int | None, output_tokens: int | None, budget: float | None, min_tokens_s: float | None,
+          max_ttft_p99: float | None, results: str | None) -> int:  # fmt: skip
+    """Measure time to first token, time per token and throughput of what is deployed, from the host itself.
+
+    Ctrl-C ends the measurement and keeps what it has; once more ends the run.
+    """
+    ctx.obj = results
+    if ctx.invoked_subcommand:
+        return 0
+    from dsdeploy.session import execute
+
+    given = {
+        "profile": profile,
+        "concurrency": streams,
+        "prompt_tokens": prompt_tokens,
+        "output_tokens": output_tokens,
+        "budget_s": None if budget is None else round(budget * 60),
+        "min_tokens_s": min_tokens_s,
+        "max_ttft_p99_ms": max_ttft_p99,
+        "results_dir": None if results is None else os.path.abspath(results),
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    return execute("bench", options, {"dsdeploy_bench": wanted or None}, soft_stop=True)
+
+
+@bench.command("list")
+@click.option("--json", is_flag=True, help="One JSON object per line on stdout.")
+@click.pass_obj
+def list_(results: str | None, json: bool) -> int:
+    """Show what was measured, oldest first."""
+    with _collection():
+        from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_results
+
+        rows = bench_results.listing(results or bench_results.default_directory())
+    for row in rows:
+        click.echo(jsonlib.dumps(row, ensure_ascii=False) if json else _row(row))
+    return int(ExitCode.OK)
+
+
+def _row(row: dict[str, Any]) -> str:
+    if row.get("problem"):
+        return f"{row['problem']}"
+    best = "not known" if row["best_tokens_s"] is None else f"{row['best_tokens_s']:.1f}"
+    cut = ", interrupted" if row["interrupted"] else ""
+    about = "  ".join(str(row[key]) for key in ("taken", "host", "engine", "model", "profile"))
+    return f"{about}  {best} tokens/s{cut}\n  {row['path']}"
+
+
+@bench.command()
+@click.argument("one", type=click.Path(exists=True, dir_okay=False), metavar="A")
+@click.argument("two", type=click.Path(exists=True, dir_okay=False), metavar="B")
+@click.option("--force", is_flag=True, help="Also where model, requests or GPUs differ.")
+@click.option("--fail-if-worse", is_flag=True, help="Exit with 3 where a figure of B is worse by more than 3 %.")
+def compare(one: str, two: str, force: bool, fail_if_worse: bool) -> int:
+    """Compare measurement B with A."""
+    with _collection():
+        from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_results
+
+        loaded = [bench_results.load(path) for path in (one, two)]
+        differ = bench_results.differences(*loaded)
+        if differ and not force:
+            raise DsdeployError(f"they do not measure the same: {'; '.join(differ)} (--force compares them anyway)")
+        rows = bench_results.compare(*loaded)
+    if not rows:
+        raise DsdeployError("they have no number of streams in common")
+    for line in differ:
+        click.echo(f"differ: {line}")
+    for row in rows:
+        said = {True: "better", False: "worse", None: ""}[row["better"]]
+        values = [("not known" if row[key] is None else f"{row[key]:.2f}") for key in ("one", "two")]
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}x"
+        columns = f"{row['concurrency']:>5}  {row['name']:<18} {values[0]:>12} {values[1]:>12} {ratio:>9}"
+        click.echo(f"{columns}  {said}".rstrip())
+    worse = any(row["better"] is False for row in rows)
+    return int(ExitCode.VERIFY if worse and fail_if_worse else ExitCode.OK)
+
+
+@bench.command()
+@click.argument("result", type=click.Path(exists=True, dir_okay=False), metavar="RESULT")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="[default: RESULT, as .html]")
+@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+def report(result: str, output: str | None, lang: str) -> int:
+    """Draw a measurement as one HTML file that opens offline."""
+    target = Path(output) if output else Path(result).with_suffix(".html")
+    with _collection():
+        from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_report, bench_results
+
+        page = bench_report.render(bench_results.load(result), lang)
+    target.write_text(page, encoding="utf-8")
+    click.echo(str(target))
+    return int(ExitCode.OK)
+
+
+@contextmanager
+def _collection() -> Iterator[None]:
+    """Finds the collection's code; what it says of a file is the command's message."""
+    from dsdeploy import collection
+
+    sys.path.insert(0, str(collection.find().search_path))
+    from ansible_collections.dsdeploy.llm.plugins.plugin_utils.bench_results import NotAResult
+
+    try:
+        yield
+    except (NotAResult, OSError) as error:
+        raise DsdeployError(" ".join(str(error).split())) from None
