@@ -154,3 +154,5 @@ def _collection() -> Iterator[None]:
         yield
     except (NotAResult, OSError) as error:
         raise DsdeployError(" ".join(str(error).split())) from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # a file that somebody changed
+        raise DsdeployError(f"not a measurement of dsdeploy bench: {type(error).__name__} {error}") from None

@@ -1,0 +1,119 @@
+"""`dsdeploy bench`: what it asks of the playbook, what it prints, and its work on local files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dsdeploy import events
+from dsdeploy.cli.bench import bench
+from dsdeploy.errors import DsdeployError
+from dsdeploy.render import text
+from dsdeploy.tracker import _module_events
+
+POINT: dict[str, Any] = {
+    "max_concurrency": 8,
+    "completed": 80,
+    "failed": 2,
+    "output_throughput": 812.34,
+    "request_throughput": 6.3,
+    "median_ttft_ms": 98.7,
+    "p99_ttft_ms": 401.0,
+    "median_tpot_ms": 9.5,
+    "p99_tpot_ms": 11.0,
+    "p99_e2el_ms": 1500.0,
+    "timeline": [{"at_s": 0.0, "tokens_s": 812.0, "running": 8.0}],
+}
+RESULT: dict[str, Any] = {
+    "schema": 1,
+    "points": [POINT],
+    "profile": {"name": "quick", "prompt_tokens": 512, "output_tokens": 128, "prompts": "token ids, unique"},
+    "environment": {"record": {"engine": "vllm", "version": "0.32.0", "model": "m\x1b[31m"}, "gpus": []},
+    "ended": "all points measured",
+    "interrupted": False,
+    "warnings": ["at 8 streams: 2 of the requests failed (HTTP 429)"],
+}
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(RESULT))
+    return path
+
+
+def run(*args: str) -> Any:
+    return CliRunner().invoke(bench, args, catch_exceptions=False)
+
+
+def test_options_become_those_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("dsdeploy.session.execute", lambda *args, **named: asked.append((args, named)) or 0)
+    run("--profile", "chat", "--streams", "1,8", "--budget", "2.5", "--min-tokens-s", "50", "--results", "/r")
+    run()
+    (verb, _options, variables), named = asked[0]
+    assert verb == "bench" and named == {"soft_stop": True}
+    assert variables == {
+        "dsdeploy_bench": {
+            "profile": "chat",
+            "concurrency": [1, 8],
+            "budget_s": 150,
+            "min_tokens_s": 50.0,
+            "results_dir": "/r",
+        }
+    }
+    assert asked[1][0][2] == {"dsdeploy_bench": None}
+    assert "'x' is not a list of numbers" in run("--streams", "x").output
+
+
+def test_a_row_for_each_number_of_streams() -> None:
+    (event,) = _module_events("h", "bench", {"bench": RESULT, "path": "/kept.json"})
+    assert isinstance(event, events.Measurement) and event.model == "m" and "timeline" not in event.points[0]
+    host = events.HostSummary("ok", 1, 0, 0, 0, 0, 0, [], [], [], measurements=[event.__dict__])
+    summary = events.Summary("bench", True, 0, 1.0, 0, {"h": host}, [], {})
+    said = list(text.result(summary, False, [], False))
+    assert said[2].split() == ["8", "812.3", "98.7", "ms", "401.0", "ms", "9.5", "ms", "2"]
+    assert "  kept      /kept.json" in said and any("2 of the requests failed" in line for line in said)
+
+
+def test_a_comparison_of_what_differs_is_refused(measured: Path, tmp_path: Path) -> None:
+    other = tmp_path / "b.json"
+    other.write_text(json.dumps({**RESULT, "profile": {**RESULT["profile"], "prompt_tokens": 8}}))
+    with pytest.raises(DsdeployError, match="prompt_tokens: 512 and 8"):
+        run("compare", str(measured), str(other))
+    assert "differ: prompt_tokens" in run("compare", "--force", str(measured), str(other)).output
+
+
+def test_a_comparison_fails_where_that_is_asked_for(measured: Path, tmp_path: Path) -> None:
+    other = tmp_path / "b.json"
+    other.write_text(json.dumps({**RESULT, "points": [{**POINT, "output_throughput": 700.0}]}))
+    done = CliRunner().invoke(bench, ["compare", "--fail-if-worse", str(measured), str(other)], standalone_mode=False)
+    assert done.return_value == 3 and "0.862x  worse" in done.output
+    same = CliRunner().invoke(
+        bench, ["compare", "--fail-if-worse", str(measured), str(measured)], standalone_mode=False
+    )
+    assert same.return_value == 0
+
+
+def test_a_report_and_a_file_that_is_none(measured: Path) -> None:
+    assert run("report", str(measured), "--lang", "zh").output.strip() == str(measured.with_suffix(".html"))
+    assert measured.with_suffix(".html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    measured.write_text(json.dumps({**RESULT, "points": [{"completed": 1}]}))
+    with pytest.raises(DsdeployError, match="not a measurement of dsdeploy bench: KeyError"):
+        run("report", str(measured))
+    measured.write_text("null")
+    with pytest.raises(DsdeployError, match=r"a\.json is not a measurement"):
+        run("report", str(measured))
+
+
+def test_what_was_measured_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "x.json").write_text(
+        json.dumps(dict(RESULT, taken="2026-01-01T00:00:00Z", inventory_hostname="h"))
+    )
+    assert "vllm 0.32.0" in run("--results", str(tmp_path), "list").output
+    assert json.loads(run("--results", str(tmp_path), "list", "--json").output)["best_tokens_s"] == 812.34
