@@ -104,6 +104,8 @@ _HARMLESS = {
     "attn_layernorms", "num_nextn_predict_layers", "use_kv_cache", "pretraining_tp", "mamba_dropout",
     "moe_layer_pattern", "attention_type", "swa_num_attention_heads", "local_rank", "kv_bias", "parallel_attn",
 }  # fmt: skip
+_DBRX = {"ffn_hidden_size": "ffn_hidden_size", "moe_num_experts": "moe_num_experts", "moe_top_k": "num_experts_per_tok"}
+_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "starcoder2", "cohere", "cohere2", "gpt2", "bloom"}
 _TWO_MATRICES = {"gpt2", "gpt_neox", "gptj", "bloom", "falcon", "opt", "mpt", "phi", "starcoder2", "gpt_bigcode",
                  "nemotron", "nemotron_h", "gpt_neo"}  # fmt: skip
 
@@ -145,9 +147,11 @@ def facts_of(config):
         alike, ``unknown`` only where a key is not understood.
     """
     config = text_config(config)
-    inner = config.get("attn_config")
-    if isinstance(inner, dict):  # DBRX, MPT
-        config = dict(config, attn_config=None, num_kv_heads=inner.get("kv_n_heads"))
+    for key, names in (("attn_config", {"kv_n_heads": "num_kv_heads"}), ("ffn_config", _DBRX)):  # DBRX, MPT
+        inner = config.get(key)
+        if isinstance(inner, dict):
+            config = dict(config, **{ours: inner[theirs] for theirs, ours in names.items() if theirs in inner})
+            config[key] = None
     per_layer = {}
     for ours, names in NAMES.items():
         for name in names:
@@ -172,11 +176,11 @@ def facts_of(config):
     caches = _Caches(config, facts, unknown)
     kinds = caches.kinds()
     facts.update(_experts(config, facts, kinds))
-    facts["tied_embeddings"] = bool(
-        config.get("tie_word_embeddings", facts["name"] in ("gemma", "gemma2", "gemma3_text"))
-    )
+    facts["tied_embeddings"] = bool(config.get("tie_word_embeddings", facts["name"] in _TIED))
     if facts["name"] in _TWO_MATRICES:
         facts["feed_forward_matrices"] = 2
+        if not facts["intermediate_size"] and facts["name"] in ("gpt2", "bloom", "falcon", "gptj", "gpt_neo"):
+            facts["intermediate_size"] = 4 * facts["hidden_size"]
     for ours, (name, values) in per_layer.items():
         if (
             ours == "kv_heads"
@@ -191,7 +195,7 @@ def facts_of(config):
     unknown += _suspects(config)
     if unknown:
         facts["unknown"] = sorted(set(unknown))
-    return {key: value for key, value in facts.items() if value is not None}
+    return {key: value for key, value in facts.items() if value or isinstance(value, (bool, list))}
 
 
 def _suspects(config):
@@ -233,6 +237,9 @@ def _experts(config, facts, kinds):
     elif step and step > 1:
         offset = step - 1 if offset is None else offset
         chosen = [layer for layer in layers if layer % step == offset % step]
+    often = config.get("moe_layer_freq")
+    if isinstance(often, list) and len(often) == facts["layers"]:
+        chosen = [layer for layer in layers if often[layer]]
     only = config.get("mlp_only_layers")
     if isinstance(only, list) and only:
         chosen = [layer for layer in (chosen or layers) if layer not in only]

@@ -95,7 +95,31 @@ def facts_of(value, keys=()):
             unknown.append(key[:80])
     if unknown:
         facts["unknown"] = sorted(set(unknown))
-    return {key: one for key, one in facts.items() if one is not None}
+    return {key: one for key, one in facts.items() if one or isinstance(one, (bool, list))}
+
+
+def with_lengths(value, keys, tensors):
+    """``(facts, whether the cache holds the latent)``, with what the names of the tensors tell besides.
+
+    :param tensors: names of the tensors of (at least) the first shard; without any the keys alone count.
+    :raises ValueError: as `facts_of`.
+    """
+    facts = facts_of(value, keys)
+    names = set(tensors)
+    prefix = "%s.attention." % facts["name"]
+    if names:
+        facts["tied_embeddings"] = "output.weight" not in names
+    latent = "blk.0.attn_k_b.weight" in names or (not names and value(prefix + "key_length_mla") is not None)
+    if facts.get("kv_lora_rank"):
+        # With latent tensors key_length is that of the latent; the head's own lengths have _mla names.
+        suffix = "_mla" if latent else ""
+        key, length = (_whole(prefix + name, value(prefix + name + suffix)) for name in ("key_length", "value_length"))
+        rope = facts.get("qk_rope_head_dim") or 0
+        if key is None or length is None or key < rope:
+            raise ValueError("%skey_length%s is missing or shorter than the rotary part" % (prefix, suffix))
+        facts.update(qk_nope_head_dim=key - rope, qk_rope_head_dim=rope, v_head_dim=length)
+        facts["kv_heads"] = facts["attention_heads"]
+    return facts, latent
 
 
 def _states(keys, prefix):

@@ -365,29 +365,18 @@ def from_gguf(name, value, tensors, keys=()):
     :param keys: names of all keys of the header.
     :raises ValueError: it is no language model, in one line.
     """
+    tensors = list(tensors)
     try:
-        facts = gguf_facts.facts_of(value, keys)
+        facts, latent = gguf_facts.with_lengths(value, keys, [tensor for tensor, _dims, _size in tensors])
     except ValueError as error:
         raise ValueError("model %s: %s" % (name, error)) from None
-    names = set()
     layers = [0] * facts["layers"]
     for tensor, dims, size in tensors:
-        names.add(tensor)
         block = re.match(r"blk\.(\d{1,6})\.", tensor)
         if block and int(block.group(1)) < len(layers):
             layers[int(block.group(1))] += size
         if tensor == "token_embd.weight" and not facts.get("vocabulary") and dims:
             facts["vocabulary"] = dims[-1]
-    facts["tied_embeddings"] = "output.weight" not in names
-    latent = "blk.0.attn_k_b.weight" in names
-    if facts.get("kv_lora_rank"):
-        # With latent tensors key_length is that of the latent; the head's own lengths have _mla names.
-        prefix = "%s.attention." % facts["name"]
-        suffix = "_mla" if latent else ""
-        key, length = (value(prefix + name + suffix) for name in ("key_length", "value_length"))
-        facts["qk_nope_head_dim"] = key - (facts.get("qk_rope_head_dim") or 0) if isinstance(key, int) else None
-        facts["v_head_dim"] = length if isinstance(length, int) else None
-        facts["kv_heads"] = facts["attention_heads"]
     total = sum(size for _name, _dims, size in tensors)
     return _shape(name, facts, total, "exact", latent, layers if any(layers) else ())
 

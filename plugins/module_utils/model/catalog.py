@@ -359,8 +359,8 @@ def resolve(catalog, extra, name, engine=None):
 
     :param catalog: the built-in entries, name to entry.
     :param extra: the user's own entries in the same form; they win over built-in ones of the same name.
-    :param name: a catalog name (case does not matter), or the absolute path of a GGUF file (the first
-        shard of a split one) or of a model directory.
+    :param name: a catalog name (case does not matter), a repository of the hubs with safetensors (``owner/name``), or
+        the absolute path of a GGUF file (the first shard of a split one) or of a model directory.
     :param engine: the engine that is to serve it; ``None`` accepts any.
     :raises CatalogError: a broken entry, an unknown model, or a model that the engine does not serve.
     """
@@ -370,6 +370,8 @@ def resolve(catalog, extra, name, engine=None):
     entries = dict(catalog, **(extra or {}))
     if not isinstance(name, str) or not name.strip():
         raise CatalogError(["no model is named"], "set dsdeploy_model to one of: %s" % ", ".join(sorted(entries)))
+    if re.match(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", name) and not name.endswith(".gguf"):
+        return _entry_of_repository(name)
     if "/" in name:
         return _entry_of_path(name)
     by_lower = dict((known.lower(), known) for known in entries)
@@ -412,6 +414,14 @@ def _models_like(entries, name, engine):
         return "no model of the catalog is served by %s; engines of the catalog: %s" % (engine, ", ".join(engines))
     served.sort(key=lambda other: -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
     return "choose another engine, or a model that %s serves: %s" % (engine, ", ".join(served[:4]))
+
+
+def _entry_of_repository(name):
+    """An entry made up for a repository of the hubs; what it is, the repository must tell."""
+    sources = [{"kind": kind, "id": name} for kind in ("modelscope", "huggingface")]
+    # The same weights once more, in the form of other programs.
+    exclude = ["original/*", "consolidated*", "*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "onnx/*"]
+    return {"name": name.rpartition("/")[2], "format": "safetensors", "sources": sources, "exclude": exclude}
 
 
 def _entry_of_path(path):

@@ -183,7 +183,7 @@ class Fetch:
     def offers(self):
         """``(label, source with endpoint, function that returns its Offer)`` in the order to try."""
         include, exclude = self.entry.get("include"), self.entry.get("exclude")
-        client = self._client()
+        client = self.client()
         tokens = self.options.get("tokens")
         for source in self.sources():
             kind = source["kind"]
@@ -215,7 +215,8 @@ class Fetch:
             elif kind in ("pypi", "generated"):
                 yield kind, source, None
 
-    def _client(self, **more):
+    def client(self, **more):
+        """A client with the time-out and retries that are asked for."""
         return Client(timeout=self.options.get("timeout", 60), retries=self.options.get("retries", 5), **more)
 
     def _git_lfs(self, client, source, token):
@@ -423,7 +424,7 @@ class Fetch:
 
     def _download(self, missing, done=None, client=None):
         downloader = Downloader(
-            client or self._client(),
+            client or self.client(),
             self.partial,
             done or self._publish,
             connections=self.options.get("connections", 16),
@@ -441,7 +442,7 @@ class Fetch:
         missing = [remote for remote in files if not self._is_done(remote)]
         if missing:
             config = pypi.pip_config(os.environ)
-            client = self._client(ca_file=config.get("cert"), proxy=config.get("proxy"))
+            client = self.client(ca_file=config.get("cert"), proxy=config.get("proxy"))
             indexes = pypi.index_urls(self.options.get("pypi_index"), config, self.options.get("pypi_index_default"))
             url, headers = pypi.find_file(client, indexes, source["project"], source["wheel"])
             wheel = Remote(source["wheel"], source["bytes"], url, headers, source["sha256"])

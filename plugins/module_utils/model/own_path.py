@@ -45,6 +45,15 @@ def inspect_path(entry, path):
     return model_store.record_of(entry["name"], directory, model_format, files, serve)
 
 
+def files_of(path):
+    """``(directory, paths below it)`` of a model at ``path``: a directory, or a GGUF file and its further shards."""
+    if os.path.isdir(path):
+        return path, _files_below(path)
+    return os.path.dirname(path), [
+        name for name in _shards_of(path) if os.path.exists(os.path.join(os.path.dirname(path), name))
+    ]
+
+
 def _problem_of(path, expected):
     if not os.path.isfile(path):
         return "%s is missing%s" % (path, " (expected %d bytes)" % expected if expected else "")

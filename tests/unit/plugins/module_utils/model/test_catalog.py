@@ -102,6 +102,28 @@ def test_absolute_path(path, name, model_format):
     assert entry["sources"] == [{"kind": "path", "path": path.rstrip("/")}]
 
 
+def test_a_repository_of_the_hubs():
+    entry = resolve(CATALOG, {}, "Qwen/Qwen2.5-7B-Instruct", "vllm")
+    assert (entry["name"], entry["format"]) == ("Qwen2.5-7B-Instruct", "safetensors")
+    ids = [(source["kind"], source["id"]) for source in entry["sources"]]
+    assert ids == [(kind, "Qwen/Qwen2.5-7B-Instruct") for kind in ("modelscope", "huggingface")]
+
+
+@pytest.mark.parametrize(
+    ("attention", "line"),
+    [
+        ([{"kind": "quantum", "layers": [0]}], "attention[0].kind: expected one of full, latent, indexed, sliding"),
+        ([{"kind": "full"}], "attention[0].layers: expected this key to be set"),
+        ([{"kind": "sliding", "layers": [0], "window": 0}], "window: expected a whole number, 1 or more"),
+        ([{"kind": "full", "layers": [0], "windows": 5}], "windows: expected window, found this unknown key"),
+    ],
+)
+def test_the_schema_of_attention(attention, line):
+    facts = dict(SMOL["architecture"], attention=attention)
+    (problem,) = check_entry("m", dict(SMOL, architecture=facts))
+    assert line in problem
+
+
 @pytest.mark.parametrize(
     ("path", "line"),
     [("models/x.gguf", "is not absolute"), ("/m/x-00002-of-00009.gguf", "is shard 2 of 9"), ("", "no model is named")],

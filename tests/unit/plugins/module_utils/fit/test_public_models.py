@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fifty public models, from the published values of their config.json: right, or not known. docs/models.md shows them.
+
+Each file of fixtures/configs holds ``source``, ``config`` (the keys that matter) and ``expected``, which was reckoned
+by hand from the model's code and its published number of parameters. To write the table anew:
+``DSDEPLOY_WRITE_DOCS=1 pytest tests/unit/plugins/module_utils/fit/test_public_models.py``.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.config_facts import facts_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import check_entry
+
+ROOT = Path(__file__).resolve().parents[5]
+CONFIGS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "tests/unit/fixtures/configs").glob("*.json")}
+TABLE = ROOT / "docs/models.md"
+
+
+def shape(name):
+    return model_shape.from_config(name, CONFIGS[name]["config"], 0)
+
+
+def test_there_are_at_least_forty():
+    assert len(CONFIGS) >= 40
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_public_model(name):
+    expected, found = CONFIGS[name]["expected"], shape(name)
+    token = model_shape.kv_bytes_per_token(found)
+    assert token["value"] == expected["kv_bytes"]
+    assert token["label"] == ("not known" if expected["kv_bytes"] is None else "exact")
+    assert found.experts == expected["experts"]
+    assert model_shape.bounded(found)["window"] == expected["window"]
+    parameters = model_shape.parameters(found)["value"]
+    if expected["parameters"] is None:
+        assert parameters is None
+    else:
+        assert parameters == pytest.approx(expected["parameters"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_the_catalog_can_say_all_of_it(name):
+    facts = facts_of(CONFIGS[name]["config"])
+    entry = {"format": "safetensors", "engines": ["vllm"], "sources": [{"kind": "huggingface", "id": "a/b"}]}
+    assert check_entry("m", dict(entry, bytes=1000, architecture=facts)) == []
+    from_entry = model_shape.from_catalog(dict(entry, name=name, bytes=1000, architecture=facts))
+    assert from_entry == shape(name)._replace(weight_bytes=1000)
+
+
+def row(name):
+    found = shape(name)
+    token, rest = model_shape.kv_bytes_per_token(found), model_shape.bounded(found)
+    parameters = model_shape.parameters(found)["value"]
+    apart = []
+    if rest["window"]:
+        apart.append(f"windows of {rest['window']:,} tokens: {rest['bytes'] / 2**20:,.1f} MiB")
+    if rest["state"] is None:
+        apart.append("states: not known")
+    elif rest["state"]:
+        apart.append(f"states: {rest['state'] / 2**20:,.1f} MiB")
+    grows = "not known: " + ", ".join(found.unknown) if token["value"] is None else f"{token['value']:,}"
+    cells = [
+        f"[{name}]({CONFIGS[name]['source']})",
+        "not known" if parameters is None else f"{parameters / 1e9:,.2f}",
+        str(found.experts or "–"),
+        grows,
+        "; ".join(apart) or "–",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+HEAD = """\
+# What models keep of their tokens
+
+Made by tests/unit/plugins/module_utils/fit/test_public_models.py from the values of each model's own `config.json`,
+which its name links to; the same rules plan a model of your own (`plugins/module_utils/fit/config_facts.py`).
+
+- *Parameters* are those of the language model, in 10⁹, within 1 % of what is published; not known where a kind of layer
+  has no formula here. A model's weights are then known from the size of its files.
+- *Grows* are the bytes that each further token takes in all layers, in 16-bit numbers, on one GPU without tensor
+  parallelism.
+- *Apart* is what has a bound: windows when they are full, and states, for one sequence.
+
+An engine without a cache for windows keeps all tokens of those layers too: what fits for certain is reckoned so.
+
+| model | parameters, 10⁹ | experts | grows, bytes a token | apart |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def test_the_table_in_the_docs_is_this():
+    text = HEAD + "".join(row(name) + "\n" for name in sorted(CONFIGS))
+    if os.environ.get("DSDEPLOY_WRITE_DOCS"):
+        TABLE.parent.mkdir(exist_ok=True)
+        TABLE.write_text(text)
+    assert TABLE.read_text() == text
