@@ -126,13 +126,11 @@ ansible_facts:
       elements: dict
 """
 
-import glob
-import os
 from typing import Any, Dict, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, health
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import DIRECTORY, parse_record
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import DIRECTORY, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     SUPERVISOR_CONFIG,
     SUPERVISORCTL,
@@ -174,19 +172,10 @@ def main() -> None:
     )
     params = module.params
     deployments = []
-    # A directory that is not there holds no deployments: the host is bare.
-    for path in sorted(glob.glob(os.path.join(glob.escape(params["path"]), "*.json"))):
-        try:
-            if not os.path.isfile(path):
-                raise ValueError("not a file")
-            with open(path, encoding="utf-8") as handle:
-                record = parse_record(handle.read())
-        except OSError as exc:
-            module.warn(f"{path}: {exc.strerror}; skipped")
-            continue
-        except ValueError as exc:  # UnicodeDecodeError is one
-            module.warn(f"{path} is not a deployment record: {exc}; skipped")
-            continue
+    records, problems = read_records(params["path"])
+    for problem in problems:
+        module.warn(problem)
+    for record in records:
         if params["engine"] and record["engine"] != params["engine"]:
             continue
         service = record["service"]
@@ -203,8 +192,7 @@ def main() -> None:
         if params["health"] and not on_purpose:
             ready, detail = readiness(record, state, params["health_timeout"])
         found = {"state": state, "stopped_on_purpose": on_purpose, "ready": ready, "ready_detail": detail}
-        deployments.append(dict(record, file=path, **found))
-    deployments.sort(key=lambda found: found["engine"])
+        deployments.append(dict(record, **found))
     module.exit_json(changed=False, deployments=deployments, ansible_facts={"dsdeploy_deployments": deployments})
 
 

@@ -163,8 +163,14 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import uv
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import read_stamp, write_stamp
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import (
+    closed_to_others,
+    open_to_all,
+    read_stamp,
+    write_stamp,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 
@@ -337,7 +343,7 @@ class Environment:
 @contextlib.contextmanager
 def alone(directory: str):
     """Hold the environments below a directory: the job of a controller that was stopped goes on to its end."""
-    os.makedirs(directory, mode=0o755, exist_ok=True)
+    make_directory(directory)
     with open(os.path.join(directory, ".making"), "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -377,6 +383,7 @@ def main() -> None:
     environment = Environment(module)
     before, wanted = read_stamp(environment.path), environment.wanted()
     changed = before is None or before != wanted
+    closed = not changed and closed_to_others(environment.path)
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
@@ -385,9 +392,11 @@ def main() -> None:
                 if read_stamp(environment.path) != wanted:
                     result["base_interpreter"] = environment.make(progress)
                     write_stamp(environment.path, wanted)
+    if closed and not (module.check_mode or module.params["probe"]):
+        open_to_all(environment.path)
     new = environment.installed()
     module.exit_json(
-        changed=changed,
+        changed=changed or closed,
         path=environment.path,
         python=environment.python,
         version=environment.version(),

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from typing import Any, Dict
+import os
+from typing import Any, Dict, List, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS, Endpoint
@@ -54,3 +56,22 @@ def parse_record(text: str) -> Dict[str, Any]:
         raise ValueError(f"'device' is '{device}', not one of {', '.join(DEVICES)}")
     more = dict(health_path=health_path, dirs=dirs, device=device, user=record.get("user") or service["name"])
     return dict(record, service=dict({"log": None}, **service), **more)
+
+
+def read_records(directory: str = DIRECTORY) -> Tuple[List[Dict[str, Any]], List[str]]:
+    """The records below a directory by the engine's name, each with its `file`, and what cannot be read, a line each.
+
+    A directory that is not there holds none: the host is bare.
+    """
+    records, problems = [], []
+    for path in sorted(glob.glob(os.path.join(glob.escape(directory), "*.json"))):
+        try:
+            if not os.path.isfile(path):
+                raise ValueError("not a file")
+            with open(path, encoding="utf-8") as handle:
+                records.append(dict(parse_record(handle.read()), file=path))
+        except OSError as exc:
+            problems.append(f"{path}: {exc.strerror}; skipped")
+        except ValueError as exc:  # UnicodeDecodeError is one
+            problems.append(f"{path} is not a deployment record: {exc}; skipped")
+    return sorted(records, key=lambda record: record["engine"]), problems
