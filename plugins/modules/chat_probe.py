@@ -235,6 +235,7 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics as engine_metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     HEALTH_PATHS,
@@ -248,12 +249,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     wait_healthy,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking import TAGS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    SUPERVISOR_CONFIG,
-    SUPERVISORCTL,
-    ServiceError,
     Watch,
     has_process,
     service_log,
@@ -281,10 +280,8 @@ class Service:
         if not self.answers:
             return
         try:
-            state = service_state(
-                service["name"], service["manager"], params["supervisor_config"], params["supervisorctl"]
-            )
-        except ServiceError as exc:
+            state = service_state(service["name"], service["manager"], params["supervisor_config"])
+        except Failure as exc:
             self.answers = False
             self.module.warn(f"The state of service {service['name']} is not known: {exc}")
             return
@@ -301,7 +298,7 @@ class Service:
         service = self.module.params["service"]
         try:
             return service_log(service["name"], service["manager"], service["log"], LOG_LINES)
-        except ServiceError as exc:
+        except Failure as exc:
             return [f"(no log: {exc})"]
 
 
@@ -431,8 +428,7 @@ def main() -> None:
                     log=dict(type="path"),
                 ),
             ),
-            supervisor_config=dict(type="path", default=SUPERVISOR_CONFIG),
-            supervisorctl=dict(type="path", default=SUPERVISORCTL),
+            supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
         mutually_exclusive=[("api_key", "api_key_file")],
         supports_check_mode=True,

@@ -13,7 +13,7 @@ author:
   - The dsdeploy developers (@dsdeploy)
 description:
   - Reads the deployment records of a host and adds the live state of each service, and whether its endpoint answers.
-  - A file that is not a record is skipped with a warning.
+  - A file that is not a record fails it (O(strict)): the engine that it was of may run.
   - No API key is read or sent.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
@@ -27,6 +27,12 @@ options:
   engine:
     description: Return the records of this engine alone.
     type: str
+  strict:
+    description:
+      - Whether a file that is not a record is a failure, which returns the other records all the same.
+      - It is skipped with a warning otherwise, and where O(engine) names another one than the file.
+    type: bool
+    default: true
   health:
     description: Whether to ask each endpoint for its health.
     type: bool
@@ -115,6 +121,18 @@ deployments:
     ready_detail:
       description: Why it is not ready, in one line, else V(null).
       type: str
+unreadable:
+  description: Files that are no records.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    file:
+      description: Path of the file.
+      type: str
+    reason:
+      description: What is wrong with it, in one line.
+      type: str
 ansible_facts:
   description: The same list as a fact.
   returned: always
@@ -126,23 +144,45 @@ ansible_facts:
       elements: dict
 """
 
+import os
 from typing import Any, Dict, Optional, Tuple
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, health
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import DIRECTORY, read_records
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import account, named
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    SUPERVISOR_CONFIG,
-    SUPERVISORCTL,
-    ServiceError,
     has_process,
     service_state,
     starts_with_host,
 )
 
 
+def stranger(record: Dict[str, Any]) -> Optional[str]:
+    """Who else than the service's user gets what is sent to the endpoint, in one line, or None."""
+    parts = urlsplit(record["endpoint"])
+    found = account(record["user"])
+    tables = sockets.read()
+    try:
+        addresses = sockets.addresses(parts.hostname or "", parts.port or 0)
+    except OSError:
+        return None  # asking it will say so
+    for address in addresses:
+        for uid in sorted(sockets.strangers(tables, address, parts.port or 0, found.uid if found else -1)):
+            who = named(uid) or "uid %d" % uid
+            return "port %s belongs to user %s, not to the service's user %s" % (parts.port, who, record["user"])
+    return None
+
+
 def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: float) -> Tuple[bool, Optional[str]]:
     """(ready, why not) of a deployment now."""
+    taken = stranger(record)
+    if taken:
+        return False, taken
     # The host is asked for itself, mostly over loopback, where no certificate's name is right; no secret is sent.
     endpoint = Endpoint(record["endpoint"], validate_certs=False)
     try:
@@ -161,20 +201,18 @@ def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: 
 def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
-            path=dict(type="path", default=DIRECTORY),
+            path=dict(type="path", default=places.RECORDS),
             engine=dict(type="str"),
+            strict=dict(type="bool", default=True),
             health=dict(type="bool", default=True),
             health_timeout=dict(type="int", default=3),
-            supervisor_config=dict(type="path", default=SUPERVISOR_CONFIG),
-            supervisorctl=dict(type="path", default=SUPERVISORCTL),
+            supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
         supports_check_mode=True,
     )
     params = module.params
     deployments = []
     records, problems = read_records(params["path"])
-    for problem in problems:
-        module.warn(problem)
     for record in records:
         if params["engine"] and record["engine"] != params["engine"]:
             continue
@@ -182,18 +220,30 @@ def main() -> None:
         state = ready = detail = None
         on_purpose = False
         try:
-            state = service_state(
-                service["name"], service["manager"], params["supervisor_config"], params["supervisorctl"]
-            )
+            state = service_state(service["name"], service["manager"], params["supervisor_config"])
             if state["active"] in ("stopped", "failed"):
                 on_purpose = not starts_with_host(service["name"], service["manager"], params["supervisor_config"])
-        except ServiceError as exc:
+        except Failure as exc:
             module.warn(f"{record['engine']}: the state of service {service['name']} is not known: {exc}")
         if params["health"] and not on_purpose:
             ready, detail = readiness(record, state, params["health_timeout"])
         found = {"state": state, "stopped_on_purpose": on_purpose, "ready": ready, "ready_detail": detail}
         deployments.append(dict(record, **found))
-    module.exit_json(changed=False, deployments=deployments, ansible_facts={"dsdeploy_deployments": deployments})
+    result = {
+        "deployments": deployments,
+        "unreadable": [problem._asdict() for problem in problems],
+        "ansible_facts": {"dsdeploy_deployments": deployments},
+    }
+    # A record that cannot be read may be of an engine that runs: nobody is to be told that there is none.
+    own = [
+        problem for problem in problems if params["engine"] in (None, os.path.basename(problem.file)[: -len(".json")])
+    ]
+    if own and params["strict"]:
+        message = "; ".join(str(problem) for problem in own)
+        module.fail_json(msg=message, hint=UNREADABLE_HINT, error_kind="preflight", **result)
+    for problem in problems:
+        module.warn(f"{problem}; skipped")
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -81,35 +81,10 @@ error_kind:
   type: str
 """
 
-import json
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall
-
-
-def read(path: str) -> list:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return json.load(handle)
-    except FileNotFoundError:
-        return []
-
-
-def note(path: str, rules: list) -> None:
-    """Rules that are ours, or are about to be; no file where there are none."""
-    if not rules:
-        if os.path.exists(path):
-            os.unlink(path)
-        return
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    write_durably(path, json.dumps(rules))
-
-
-def lines(rules: list) -> str:
-    return "".join(sorted("%(manager)s: %(network)s to port %(port)s\n" % rule for rule in rules))
 
 
 def main() -> None:
@@ -133,43 +108,17 @@ def main() -> None:
             msg="%s: %s" % (p["name"], error), hint="Write a network as in 10.0.0.0/8.", error_kind="usage"
         )
     wanted = [{"manager": p["manager"], "network": network, "port": p["port"]} for network in dict.fromkeys(networks)]
-    path = os.path.join(p["directory"], p["name"] + ".json")
-    before = read(path)
-
-    there, out_of_reach = {}, []
-    for manager in sorted({rule["manager"] for rule in before + wanted}):
-        listing = firewall.LISTING[manager]
-        if not module.get_bin_path(listing[0]):
-            problem = "%s is not on this host" % manager
-        else:
-            rc, out, err = module.run_command(listing)
-            there[manager] = firewall.listed(manager, out)
-            problem = "%s: %s" % (manager, " ".join((err or out).split())) if rc else ""
-        if problem and manager in (rule["manager"] for rule in wanted):
-            module.fail_json(
-                msg=problem, hint="Install it and let it run, or choose another way.", error_kind="preflight"
-            )
-        elif problem:
-            out_of_reach += [rule for rule in before if rule["manager"] == manager]
-            module.warn(
-                "%s; what was opened by it stays: %s" % (problem, lines(out_of_reach).replace("\n", " ").strip())
-            )
-    plan = firewall.plan(before, wanted, there)
-    changed = bool(plan.opens or plan.closes)
-    if not module.check_mode:
-        note(path, before + [rule for rule in plan.ours if rule not in before])
-        for rule in plan.closes:
-            module.run_command(firewall.command(rule, opens=False), check_rc=True)
-        for rule in plan.opens:
-            module.run_command(firewall.command(rule, opens=True), check_rc=True)
-        for manager in sorted({rule["manager"] for rule in plan.opens + plan.closes} & set(firewall.RELOAD)):
-            module.run_command(firewall.RELOAD[manager], check_rc=True)
-        note(path, plan.ours + out_of_reach)
+    try:
+        settled = firewall.settle(p["name"], wanted, module.check_mode, p["directory"])
+    except Failure as failure:
+        module.fail_json(**failure.fields())
+    for warning in settled.warnings:
+        module.warn(warning)
     module.exit_json(
-        changed=changed,
-        opened=plan.opens,
-        closed=plan.closes,
-        diff={"before": lines(before), "after": lines(plan.ours)},
+        changed=bool(settled.opened or settled.closed),
+        opened=settled.opened,
+        closed=settled.closed,
+        diff={"before": firewall.lines(settled.before), "after": firewall.lines(settled.after)},
     )
 
 

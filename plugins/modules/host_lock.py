@@ -87,6 +87,7 @@ error_kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 
 
@@ -109,6 +110,8 @@ def main() -> None:
             host_lock.release(p["path"], p["holder"])
             module.exit_json(changed=False)
         found = host_lock.take(p["path"], p["holder"], p["dead"], p["force"])
+    except Failure as failure:
+        module.fail_json(**failure.fields())
     except OSError as error:
         module.fail_json(msg="%s: %s" % (p["path"], error.strerror), error_kind="preflight")
     module.exit_json(changed=False, holder=found)

@@ -113,10 +113,9 @@ state:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    SUPERVISOR_CONFIG,
-    SUPERVISORCTL,
-    ServiceError,
     service_log,
     service_state,
 )
@@ -129,8 +128,7 @@ def main() -> None:
             manager=dict(type="str", choices=["systemd", "supervisor"], default="systemd"),
             log=dict(type="path"),
             lines=dict(type="int", default=50),
-            supervisor_config=dict(type="path", default=SUPERVISOR_CONFIG),
-            supervisorctl=dict(type="path", default=SUPERVISORCTL),
+            supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
         supports_check_mode=True,
     )
@@ -138,11 +136,11 @@ def main() -> None:
     if params["lines"] < 0:
         module.fail_json(msg=f"lines: {params['lines']} is negative", error_kind="usage")
     try:
-        state = service_state(params["name"], params["manager"], params["supervisor_config"], params["supervisorctl"])
+        state = service_state(params["name"], params["manager"], params["supervisor_config"])
         lines = []
         if state["active"] != "absent":
             lines = service_log(params["name"], params["manager"], params["log"], params["lines"])
-    except ServiceError as exc:
+    except Failure as exc:
         module.fail_json(msg=str(exc), hint="Run as root: the managers and their logs are root's.")
     module.exit_json(changed=False, state=state, lines=lines)
 

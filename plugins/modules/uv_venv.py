@@ -154,7 +154,6 @@ log_tail:
 """
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import os
@@ -163,19 +162,16 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import uv
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import (
-    closed_to_others,
-    open_to_all,
-    read_stamp,
-    write_stamp,
-)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import read_stamp, write_stamp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 
 HELP = ".dsdeploy-help.txt"
 HELP_TIMEOUT = 600  # s
+LOCK_LIMIT = 3600.0  # s; another run may be installing gigabytes
 WRONG_FILE_HINT = (
     "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original, or leave out the find_links that the file "
     "is from. If the lock is your own, make it again from the index that is used."
@@ -341,12 +337,18 @@ class Environment:
 
 
 @contextlib.contextmanager
-def alone(directory: str):
+def alone(directory: str, progress: Progress):
     """Hold the environments below a directory: the job of a controller that was stopped goes on to its end."""
-    make_directory(directory)
-    with open(os.path.join(directory, ".making"), "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    path = os.path.join(directory, ".making")
+    descriptor = open_lock(path)
+    try:
+        hold(
+            descriptor, path, LOCK_LIMIT, lambda: progress.update(message="waiting for another run that installs here")
+        )
         yield
+    finally:
+        os.close(descriptor)
 
 
 class UvFailed(Exception):
@@ -383,20 +385,20 @@ def main() -> None:
     environment = Environment(module)
     before, wanted = read_stamp(environment.path), environment.wanted()
     changed = before is None or before != wanted
-    closed = not changed and closed_to_others(environment.path)
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
         with Progress("install %s" % module.params["distribution"]) as progress:
-            with alone(os.path.dirname(environment.path)):
-                if read_stamp(environment.path) != wanted:
-                    result["base_interpreter"] = environment.make(progress)
-                    write_stamp(environment.path, wanted)
-    if closed and not (module.check_mode or module.params["probe"]):
-        open_to_all(environment.path)
+            try:
+                with alone(os.path.dirname(environment.path), progress):
+                    if read_stamp(environment.path) != wanted:
+                        result["base_interpreter"] = environment.make(progress)
+                        write_stamp(environment.path, wanted)
+            except Failure as failure:
+                module.fail_json(**failure.fields())
     new = environment.installed()
     module.exit_json(
-        changed=changed or closed,
+        changed=changed,
         path=environment.path,
         python=environment.python,
         version=environment.version(),

@@ -11,7 +11,7 @@ def runs():
     found = [deploy_all(pid_of, KEY)] + [deploy_all(pid_of, KEY, llama_cpp_context=2048) for _run in range(2)]
     for host in hosts().values():
         with host.sudo():
-            host.check_output("sh -c 'echo of-an-earlier-run > /var/lib/dsdeploy/%s/.revision'", SERVICE)
+            host.check_output("sh -c 'echo of-an-earlier-run > /run/dsdeploy/%s.revision'", SERVICE)
     return [*found, deploy_all(pid_of, KEY, llama_cpp_context=2048)]
 
 

@@ -32,10 +32,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     CHUNK,
     fsync_directory,
-    make_directory,
     sha256_of,
     write_durably,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import open_lock
 
 STAMP = ".dsdeploy-build.json"
 START_TIMEOUT = 120  # s; the first start of a CUDA program may have to wake the GPU
@@ -68,20 +68,6 @@ def read_stamp(prefix: str) -> Optional[Dict]:
         return None
 
 
-def open_to_all(prefix: str, check: bool = False) -> bool:
-    """Give a finished build back to every user, which an older release has made under a strict umask.
-
-    :param check: only look.
-    :returns: whether something had to be given back.
-    """
-    paths = [prefix, os.path.join(prefix, "bin")]
-    closed = [path for path in paths if os.stat(path).st_mode & 0o755 != 0o755]
-    if not check:
-        for path in closed:
-            os.chmod(path, 0o755)
-    return bool(closed)
-
-
 def is_finished(prefix: str, identity: str) -> bool:
     """Whether the build with this identity is there."""
     stamp = read_stamp(prefix)
@@ -96,6 +82,14 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def make_directory(path: str) -> None:
+    """Create a directory and its parents, readable for all whatever the umask is."""
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+
+
 @contextlib.contextmanager
 def locked(prefix: str, waiting: Callable[[], None], timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
     """Be the only one that works on `prefix`; waits for another. Yields the lock's file descriptor.
@@ -108,7 +102,7 @@ def locked(prefix: str, waiting: Callable[[], None], timeout: float = LOCK_TIMEO
     deadline = time.monotonic() + timeout
     make_directory(os.path.dirname(path))
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = open_lock(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The one before us removes the file before it lets go: then the lock we got is nobody's any more.
@@ -172,8 +166,6 @@ def publish(prefix: str, identity: str, cmake_args: List[str]) -> None:
     stamp = {"identity": identity, "cmake_args": cmake_args, "programs": programs}
     write_durably(os.path.join(new, STAMP), json.dumps(stamp, indent=1, sort_keys=True) + "\n")
     os.chmod(os.path.join(new, STAMP), 0o644)
-    for path in (new, os.path.join(new, "bin")):
-        os.chmod(path, 0o755)
     if os.path.lexists(prefix):
         os.rename(prefix, old)
     os.rename(new, prefix)

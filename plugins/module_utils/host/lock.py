@@ -10,15 +10,16 @@ process id that was given away anew is not taken for the run; `who` and `since` 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 from typing import Any, Dict, Optional, TextIO
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 
 PATH = places.LOCK
+LIMIT = 10.0  # s; it is held for as long as it takes to read and write a line
 _IDENTITY = ("machine", "pid", "started")
 
 
@@ -71,21 +72,24 @@ def _open(path: str) -> TextIO:
     """The file of the lock, ours alone until it is closed. Who gives the lock back removes it: what was opened before
     that is no longer the one of that name."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        handle = open(descriptor, "r+", encoding="utf-8")
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        descriptor = open_lock(path)
+        handle = open(descriptor, "r+", encoding="utf-8", errors="replace")
         try:
+            hold(descriptor, path, LIMIT)
             if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                 return handle
         except FileNotFoundError:
             pass
+        except BaseException:
+            handle.close()
+            raise
         handle.close()
 
 
 def _holder(handle: TextIO) -> Optional[Dict[str, Any]]:
     try:
         found = json.loads(handle.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # empty: free
     return found if isinstance(found, dict) else None
 

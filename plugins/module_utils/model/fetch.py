@@ -20,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     make_directory,
     sha256_of,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
@@ -512,7 +513,7 @@ class Fetch:
     def _lock(self):
         # Next to the revision's directory, so that it never is a file of the model.
         path = "%s.lock" % self.directory
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = open_lock(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

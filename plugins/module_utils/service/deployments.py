@@ -8,15 +8,60 @@ from __future__ import annotations
 import glob
 import json
 import os
-from typing import Any, Dict, List, Tuple
+import re
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS, Endpoint
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import ServiceError, check_name
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import check_name
 
-DIRECTORY = places.RECORDS
+UNREADABLE_HINT = (
+    "`dsdeploy up` of that engine writes it anew. If the engine is not wanted any more, stop its service and remove it."
+)
+_PATHS = ("dirs", "left", "write_paths")
 MANAGERS = ("systemd", "supervisor")
 DEVICES = ("gpu", "cpu")
+
+
+class Unreadable(NamedTuple):
+    """A file among the records that is none, and why."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} is not a deployment record: {self.reason}"
+
+
+def read_records(directory: str = "") -> Tuple[List[Dict[str, Any]], List[Unreadable]]:
+    """The records of a host, sorted by engine, each with its `file`; and what lies there and cannot be read.
+
+    A directory that is not there holds none: the host is bare.
+    """
+    records, problems = [], []
+    for path in sorted(glob.glob(os.path.join(glob.escape(directory or places.RECORDS), "*.json"))):
+        try:
+            if not os.path.isfile(path):
+                raise ValueError("not a file")
+            with open(path, encoding="utf-8") as handle:
+                records.append(dict(parse_record(handle.read()), file=path))
+        except UnicodeDecodeError:
+            problems.append(Unreadable(path, "not UTF-8"))
+        except OSError as exc:
+            problems.append(Unreadable(path, exc.strerror or "not readable"))
+        except ValueError as exc:
+            problems.append(Unreadable(path, str(exc)))
+    return sorted(records, key=lambda record: record["engine"]), problems
+
+
+def dump(record: Dict[str, Any]) -> str:
+    """The text of a record's file."""
+    return json.dumps(record, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _removable(path: str) -> bool:
+    return path.startswith("/") and os.path.normpath(path) != "/" and ".." not in path.split("/")
 
 
 def parse_record(text: str) -> Dict[str, Any]:
@@ -26,13 +71,15 @@ def parse_record(text: str) -> Dict[str, Any]:
     """
     try:
         record = json.loads(text)
-    except ValueError as exc:
-        raise ValueError(f"not JSON: {exc}") from None
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"not JSON: {' '.join(str(exc).split())}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     for key in ("engine", "endpoint", "api"):
         if not isinstance(record.get(key), str) or not record[key]:
             raise ValueError(f"'{key}' is missing or not a text")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", record["engine"]):
+        raise ValueError("'engine' is not the name of an engine")
     service = record.get("service")
     if not isinstance(service, dict) or not isinstance(service.get("name"), str):
         raise ValueError("'service' is missing or has no name")
@@ -43,35 +90,25 @@ def parse_record(text: str) -> Dict[str, Any]:
     health_path = record.get("health_path") or HEALTH_PATHS[record["api"]]
     if not isinstance(health_path, str) or not health_path.startswith("/"):
         raise ValueError(f"'health_path' is '{health_path}', not a path that starts with /")
+    for key in _PATHS:
+        paths = record.get(key) or []
+        # What is to be removed one day: neither the root nor a way out of what it names.
+        if not isinstance(paths, list) or not all(isinstance(path, str) and _removable(path) for path in paths):
+            raise ValueError(f"'{key}' is not a list of absolute paths")
+    for key in ("state_dir", "environment_file", "api_key_file", "releases"):
+        if record.get(key) is not None and not (isinstance(record[key], str) and _removable(record[key])):
+            raise ValueError(f"'{key}' is not an absolute path")
+    for key in ("user", "version", "model"):
+        if record.get(key) is not None and not isinstance(record[key], str):
+            raise ValueError(f"'{key}' is not a text")
     dirs = record.get("dirs") or []
-    if not isinstance(dirs, list) or not all(isinstance(path, str) and path.startswith("/") for path in dirs):
-        raise ValueError("'dirs' is not a list of absolute paths")
     try:
         check_name(service["name"])
         Endpoint(record["endpoint"])
-    except (ServiceError, ValueError) as exc:
+    except (Failure, ValueError) as exc:
         raise ValueError(str(exc)) from None
     device = record.get("device") or "gpu"
     if device not in DEVICES:
         raise ValueError(f"'device' is '{device}', not one of {', '.join(DEVICES)}")
     more = dict(health_path=health_path, dirs=dirs, device=device, user=record.get("user") or service["name"])
     return dict(record, service=dict({"log": None}, **service), **more)
-
-
-def read_records(directory: str = DIRECTORY) -> Tuple[List[Dict[str, Any]], List[str]]:
-    """The records below a directory by the engine's name, each with its `file`, and what cannot be read, a line each.
-
-    A directory that is not there holds none: the host is bare.
-    """
-    records, problems = [], []
-    for path in sorted(glob.glob(os.path.join(glob.escape(directory), "*.json"))):
-        try:
-            if not os.path.isfile(path):
-                raise ValueError("not a file")
-            with open(path, encoding="utf-8") as handle:
-                records.append(dict(parse_record(handle.read()), file=path))
-        except OSError as exc:
-            problems.append(f"{path}: {exc.strerror}; skipped")
-        except ValueError as exc:  # UnicodeDecodeError is one
-            problems.append(f"{path} is not a deployment record: {exc}; skipped")
-    return sorted(records, key=lambda record: record["engine"]), problems

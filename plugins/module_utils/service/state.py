@@ -15,16 +15,15 @@ import os
 import re
 import shutil
 import signal
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import Answer, run
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.supervisor import Daemon, NotRunning
 
-SUPERVISORCTL = "/opt/dsdeploy/supervisor/bin/supervisorctl"
-SUPERVISOR_CONFIG = places.SUPERVISOR_CONFIG
-
-AUTOSTART = "autostart=true"  # as role service writes it
+AUTOSTART = "autostart=true"  # in the file of a program that starts with supervisord
 
 TIMEOUT = 15.0  # s; a manager that does not answer must not hold up its caller
 MAX_TAIL = 1024 * 1024  # bytes of a log read at most
@@ -32,18 +31,14 @@ MAX_TAIL = 1024 * 1024  # bytes of a log read at most
 PROPERTIES = "LoadState,ActiveState,SubState,Result,NRestarts,MainPID,ExecMainCode,ExecMainStatus,StateChangeTimestamp"
 
 
-class ServiceError(Exception):
-    """The manager could not be asked. The text is one line."""
-
-
 def _line(text: str) -> str:
     return " ".join(text.split())[:200]
 
 
 def check_name(name: str) -> str:
-    """The name itself; ServiceError for one that the managers would take as an option or a pattern."""
-    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9_.:@\\-]*\Z", name):
-        raise ServiceError(f"name: '{_line(name)}' is not a service's name")
+    """The name itself; Failure for one that the managers would take as an option or a pattern."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@\\-]*", name):
+        raise Failure(f"name: '{_line(name)}' is not a service's name", error_kind="")
     return name
 
 
@@ -65,7 +60,7 @@ def parse_systemctl(text: str) -> Dict[str, Any]:
     values = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
     active, sub, load = values.get("ActiveState", ""), values.get("SubState", ""), values.get("LoadState", "")
     if not active:
-        raise ServiceError(f"systemctl show: no ActiveState in: {_line(text)}")
+        raise Failure(f"systemctl show: no ActiveState in: {_line(text)}", error_kind="")
     if load == "not-found" and active == "inactive":
         return _state("absent", "no such unit")
     more: Dict[str, Any] = {"restarting": sub.startswith("auto-restart")}
@@ -111,34 +106,23 @@ def parse_journal(text: str) -> List[str]:
 # --- supervisor
 
 
-def parse_supervisorctl(text: str, name: str, now: datetime) -> Dict[str, Any]:
-    """The state of `name` in the output of `supervisorctl status NAME` (http://supervisord.org/subprocess.html).
+def parse_info(info: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """The state in what supervisord's getProcessInfo says of a program; None: it has none of that name.
 
-    `now` is the time of the call, with a time zone: the output tells only how long the process has been up.
+    Source: http://supervisord.org/subprocess.html, api.html.
     """
-    for line in text.splitlines():
-        found = re.match(r"(\S+)\s+([A-Z]+)\s*(.*)", line)
-        if not found or found.group(1).rpartition(":")[2] != name.rpartition(":")[2]:
-            continue
-        word, rest = found.group(2), found.group(3).strip()
-        detail = f"{word} {rest}" if rest else word
-        if word == "RUNNING":
-            up = re.match(r"pid (\d+), uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", rest)
-            if not up:
-                return _state("running", detail)
-            pid, days, hours, minutes, seconds = (int(part or 0) for part in up.groups())
-            since = now - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-            return _state("running", detail, pid=pid, since=_iso(since.astimezone(timezone.utc)))
-        if word in ("STARTING", "BACKOFF"):
-            return _state("starting", detail, restarting=word == "BACKOFF")
-        if word in ("STOPPED", "STOPPING"):
-            return _state("stopped", detail)
-        return _state("failed", detail)  # FATAL, EXITED (the engine ended and is not restarted), UNKNOWN
-    if re.search(r"no such (process|group)", text):
+    if info is None:
         return _state("absent", "no such program")
-    if re.search(r"no such file|refused connection", text):
-        return _state("stopped", f"supervisord does not run: {_line(text)}")
-    raise ServiceError(f"supervisorctl status: {_line(text) or 'no output'}")
+    word = str(info.get("statename", ""))
+    detail = _line(f"{word} {info.get('description') or info.get('spawnerr') or ''}")
+    if word == "RUNNING":
+        since = _iso(datetime.fromtimestamp(info.get("start", 0), timezone.utc)) if info.get("start") else None
+        return _state("running", detail, pid=info.get("pid") or None, since=since)
+    if word in ("STARTING", "BACKOFF"):
+        return _state("starting", detail, restarting=word == "BACKOFF")
+    if word in ("STOPPED", "STOPPING"):
+        return _state("stopped", detail)
+    return _state("failed", detail)  # FATAL, EXITED (the engine ended and is not restarted), UNKNOWN
 
 
 # --- both
@@ -170,18 +154,16 @@ def tail_file(path: str, count: int, limit: int = MAX_TAIL) -> List[str]:
 def _run(argv: List[str], **environment: str) -> Answer:
     done = run(argv, TIMEOUT, **environment)
     if done.timed_out:
-        raise ServiceError(f"{argv[0]} did not answer within {TIMEOUT:.0f} s")
+        raise Failure(f"{argv[0]} did not answer within {TIMEOUT:.0f} s", error_kind="")
     if done.rc is None:
-        raise ServiceError(f"{argv[0]} cannot be run: {_line(done.stderr)}")
+        raise Failure(f"{argv[0]} cannot be run: {_line(done.stderr)}", error_kind="")
     return done
 
 
-def service_state(
-    name: str, manager: str, supervisor_config: str = SUPERVISOR_CONFIG, supervisorctl: str = SUPERVISORCTL
-) -> Dict[str, Any]:
+def service_state(name: str, manager: str, supervisor_config: str = "") -> Dict[str, Any]:
     """The state now; `manager` is systemd or supervisor. A manager that is not there has no services: absent.
 
-    Raises ServiceError.
+    Raises Failure.
     """
     check_name(name)
     if manager == "systemd":
@@ -193,16 +175,18 @@ def service_state(
         ):
             return _state("absent", "systemd does not run here")
         if done.rc:
-            raise ServiceError(f"systemctl show: {_line(done.stderr)}")
+            raise Failure(f"systemctl show: {_line(done.stderr)}", error_kind="")
         return parse_systemctl(done.stdout)
-    for path in (supervisor_config, supervisorctl):
-        if not os.path.exists(path):
-            return _state("absent", f"{path} is not there")
-    done = _run([supervisorctl, "-c", supervisor_config, "status", name])
-    return parse_supervisorctl(done.stdout + done.stderr, name, datetime.now(timezone.utc))
+    config = supervisor_config or places.SUPERVISOR_CONFIG
+    if not os.path.exists(config):
+        return _state("absent", f"{config} is not there")
+    try:
+        return parse_info(Daemon(config).info(name))
+    except NotRunning as error:
+        return _state("stopped", str(error))
 
 
-def starts_with_host(name: str, manager: str, supervisor_config: str = SUPERVISOR_CONFIG) -> bool:
+def starts_with_host(name: str, manager: str, supervisor_config: str = "") -> bool:
     """Whether its manager starts the service by itself: one that is not to was stopped on purpose."""
     check_name(name)
     if manager == "systemd":
@@ -214,24 +198,26 @@ def starts_with_host(name: str, manager: str, supervisor_config: str = SUPERVISO
         return False
 
 
-def program_file(name: str, supervisor_config: str = SUPERVISOR_CONFIG) -> str:
+def program_file(name: str, supervisor_config: str = "") -> str:
     """The file that makes a service a program of supervisor."""
+    if not supervisor_config or supervisor_config == places.SUPERVISOR_CONFIG:
+        return f"{places.SUPERVISOR_PROGRAMS}/{name}.conf"
     return os.path.join(os.path.dirname(supervisor_config), "conf.d", f"{name}.conf")
 
 
 def service_log(name: str, manager: str, log: Optional[str] = None, count: int = 50) -> List[str]:
-    """The last `count` lines: of the file `log` if one is given, else of systemd's journal. Raises ServiceError."""
+    """The last `count` lines: of the file `log` if one is given, else of systemd's journal. Raises Failure."""
     check_name(name)
     if log:
         try:
             return tail_file(log, count)
         except OSError as exc:
-            raise ServiceError(f"{log}: {exc.strerror}") from exc
+            raise Failure(f"{log}: {exc.strerror}", error_kind="") from exc
     if manager == "supervisor":
-        raise ServiceError("supervisor keeps no journal: log must name the file that the service writes")
+        raise Failure("supervisor keeps no journal: log must name the file that the service writes", error_kind="")
     done = _run(["journalctl", "-u", name, "-n", str(count), "--no-pager", "-o", "short-iso"])
     if done.rc:
-        raise ServiceError(f"journalctl: {_line(done.stderr)}")
+        raise Failure(f"journalctl: {_line(done.stderr)}", error_kind="")
     return parse_journal(done.stdout)
 
 

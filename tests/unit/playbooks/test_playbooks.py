@@ -43,13 +43,3 @@ def test_what_only_reads_checks_its_variables_and_waits_for_nobody(name: str) ->
     first = play["tasks"][0]["ansible.builtin.include_role"]
     assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm._common", "variables")
     assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
-
-
-def test_the_record_of_a_deployment_goes_last() -> None:
-    """What a purge that was cut has left is known from the record."""
-    path = PLAYBOOKS.parent / "roles" / "service" / "tasks" / "absent.yml"
-    tasks = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert ["/deployments/" in str(task) for task in tasks] == [False] * (len(tasks) - 1) + [True]
-    (play,) = plays("down.yml")
-    names = [task["name"] for task in play["tasks"][-1]["block"]]
-    assert names.index("Down | Remove the engine") < names.index("Down | Remove the service")

@@ -277,7 +277,7 @@ def test_warnings_of_our_modules_alone(feed: Feeder) -> None:
     feed("runner_on_ok", host="h", res=res, **feed.task("T", action="dsdeploy.llm.model_fit"))
     feed("runner_on_ok", host="h", res={"warnings": ["x"]}, **feed.task("T"))
     assert [event.text for event in feed.of(events.Warn)] == ["runs on the CPU"]
-    task = feed.task("T", action="dsdeploy.llm.service_control")
+    task = feed.task("T", action="dsdeploy.llm.service")
     feed("runner_item_on_ok", host="h", res={"warnings": ["in a loop"], "item": "x"}, **task)
     feed("runner_on_ok", host="h", res={"results": [{"warnings": ["in a loop"], "item": "x"}]}, **task)
     assert [event.text for event in feed.of(events.Warn)] == ["runs on the CPU", "in a loop"]

@@ -30,7 +30,12 @@ def environment(nvcc=""):
 
 def test_with_nvcc_flashinfer_compiles_its_sampler_and_deepgemm_is_off_unless_the_user_wants_it():
     # On an H100 R1's shapes were not served after 8 minutes with DeepGEMM.
-    assert environment("/usr/local/cuda/bin/nvcc") == {"PATH": "/bin", "VLLM_USE_DEEP_GEMM": "0"}
+    found = environment("/usr/local/cuda/bin/nvcc")
+    assert (found["PATH"], found["VLLM_USE_DEEP_GEMM"]) == ("/bin", "0")
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in found
+    # What is compiled is kept for the next start, below the service's own directory.
+    caches = {value for value in found.values() if value.startswith("/var")}
+    assert caches and all(path.startswith("/var/lib/dsdeploy/dsdeploy-vllm/compiled/") for path in caches)
 
 
 def test_without_nvcc_of_its_cuda_it_does_without_flashinfer_s_sampler():
@@ -62,7 +67,8 @@ def test_kernels_for_gpus_are_compiled_by_a_cxx_compiler():
     assert resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_packages", GPU) == ["g++", "python3-dev"]
 
 
-def test_r1_is_served_without_a_variable_that_vllm_no_longer_knows():
-    recipes = CATALOG["deepseek-r1"]["recipes"]["vllm"]
-    assert "environment" not in engine_parameters.recipe_of(recipes, "0.32.0")
-    assert "environment" in engine_parameters.recipe_of(recipes, "0.19.1")
+@pytest.mark.parametrize("version", ["0.32.0", "0.19.1"])
+def test_r1_is_served_with_experts_that_need_no_compiling(version):
+    recipe = engine_parameters.recipe_of(CATALOG["deepseek-r1"]["recipes"]["vllm"], version)
+    assert "environment" not in recipe
+    assert "enable_expert_parallel" not in recipe["parameters"]

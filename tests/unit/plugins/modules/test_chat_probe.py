@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import re
 import socket
 import sys
 import time
@@ -12,6 +13,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import QU
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
 from standin_chat_server import StandinChatServer
+from standin_supervisor import STATES, StandinSupervisor
 
 KEY = "sk-0123456789abcdef"
 
@@ -26,24 +28,29 @@ def refused():
 
 @pytest.fixture
 def service(tmp_path):
-    """Options of a service under a supervisor that says `words` of it, one line after the other, the last for ever."""
+    """Options of a service under a supervisor that says `words` of it, one after the other, the last for ever."""
+    with StandinSupervisor(tmp_path) as supervisord:
 
-    def make(*words, log="loading\nCUDA error: out of memory\n"):
-        (tmp_path / "supervisord.conf").write_text("")
-        (tmp_path / "log").write_text(log)
-        lines = tmp_path / "lines"
-        lines.write_text("".join(f"engine   {word}\n" for word in words))
-        (tmp_path / "supervisorctl").write_text(
-            f"#!/bin/sh\nhead -n 1 {lines}\n[ $(wc -l <{lines}) = 1 ] || sed -i 1d {lines}\n"
-        )
-        (tmp_path / "supervisorctl").chmod(0o755)
-        return {
-            "supervisor_config": str(tmp_path / "supervisord.conf"),
-            "supervisorctl": str(tmp_path / "supervisorctl"),
-            "service": {"name": "engine", "manager": "supervisor", "log": str(tmp_path / "log")},
-        }
+        def make(*words, log="loading\nCUDA error: out of memory\n"):
+            (tmp_path / "log").write_text(log)
+            left = list(words)
 
-    return make
+            def say(name):
+                word = left.pop(0) if len(left) > 1 else left[0]
+                state, _space, rest = word.partition(" ")
+                if state not in STATES:
+                    raise ValueError(word)
+                pid = re.match(r" *pid (\d+)", rest)
+                supervisord.says(name, state, rest.strip(), pid=int(pid.group(1)) if pid else 0)
+                return supervisord.programs[name]
+
+            supervisord._getProcessInfo = say
+            return {
+                "supervisor_config": str(supervisord.config),
+                "service": {"name": "engine", "manager": "supervisor", "log": str(tmp_path / "log")},
+            }
+
+        yield make
 
 
 def test_verified(run_module):
@@ -172,7 +179,7 @@ def test_a_dead_service_ends_the_wait_with_its_log(run_module, refused, service)
 
 
 def test_an_absent_service_ends_the_wait_at_once(run_module, refused, service):
-    result = run_module("chat_probe", url=refused, **dict(service("x"), supervisorctl="/not/there"))
+    result = run_module("chat_probe", url=refused, **dict(service("x"), supervisor_config="/not/there"))
     assert result["msg"].startswith("engine: the service is absent: /not/there is not there")
     assert "Deploy it first" in result["hint"]
 

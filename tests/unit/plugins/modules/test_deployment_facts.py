@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import getpass
 import json
 import os
 import sys
@@ -12,10 +13,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments i
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
 from standin_chat_server import StandinChatServer
+from standin_supervisor import StandinSupervisor
 
 RECORD = {
     "device": "gpu",
-    "user": "dsdeploy-vllm",
+    "user": getpass.getuser(),
     "engine": "vllm",
     "version": "0.32.0",
     "model": "deepseek-r1",
@@ -31,22 +33,20 @@ RECORD = {
 class Host:
     """A host with records, whose supervisor says the same of every service."""
 
-    def __init__(self, path, run_module):
+    def __init__(self, path, run_module, supervisor):
         self.path, self.run_module = path, run_module
         self.records = path / "deployments"
         self.records.mkdir()
-        (path / "supervisord.conf").write_text("")
-        self.says("RUNNING   pid 7, uptime 0:00:09")
+        self.supervisor = supervisor
+        supervisor.running("dsdeploy-vllm")
         self.starts("true")
 
     def starts(self, automatically):
         (self.path / "conf.d").mkdir(exist_ok=True)
         (self.path / "conf.d" / "dsdeploy-vllm.conf").write_text(f"[program:x]\nautostart={automatically}\n")
 
-    def says(self, words):
-        ctl = self.path / "supervisorctl"
-        ctl.write_text(f'#!/bin/sh\necho "$4   {words}"\n')
-        ctl.chmod(0o755)
+    def says(self, *words):
+        self.supervisor.says("dsdeploy-vllm", *words)
 
     def record(self, **changes):
         record = dict(RECORD, **changes)
@@ -56,7 +56,6 @@ class Host:
         ours = {
             "path": str(self.records),
             "supervisor_config": str(self.path / "supervisord.conf"),
-            "supervisorctl": str(self.path / "supervisorctl"),
         }
         result = self.run_module("deployment_facts", **dict(ours, **options))
         if not result.get("failed"):
@@ -66,7 +65,8 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path, run_module):
-    return Host(tmp_path, run_module)
+    with StandinSupervisor(tmp_path) as supervisor:
+        yield Host(tmp_path, run_module, supervisor)
 
 
 def test_a_bare_host_has_no_deployments(host):
@@ -115,13 +115,13 @@ def test_not_ready(host):
 
 @pytest.mark.parametrize(("autostart", "on_purpose"), [("false", True), ("true", False)])
 def test_one_that_is_not_to_start_was_stopped_on_purpose(host, autostart, on_purpose):
-    host.says("STOPPED   Nov 24 06:00 AM")
+    host.says("STOPPED", "Nov 24 06:00 AM")
     host.starts(autostart)
     host.record()
     (found,) = host.run()["deployments"]
     assert found["stopped_on_purpose"] is on_purpose
     assert found["ready"] is (None if on_purpose else False)
-    host.says("RUNNING   pid 7, uptime 0:00:09")
+    host.supervisor.running("dsdeploy-vllm")
     assert host.run()["deployments"][0]["stopped_on_purpose"] is False
 
 
@@ -139,7 +139,7 @@ def test_an_endpoint_that_wants_a_key_answers(host):
 
 
 def test_another_program_on_the_port_is_not_the_deployment(host):
-    host.says("FATAL     Exited too quickly")
+    host.says("FATAL", "Exited too quickly")
     with StandinChatServer() as server:
         host.record(endpoint=server.url)
         (found,) = host.run()["deployments"]
@@ -147,30 +147,63 @@ def test_another_program_on_the_port_is_not_the_deployment(host):
     assert "another program has its port" in found["ready_detail"]
 
 
+def test_the_port_of_another_user_is_not_the_deployment(host):
+    """Whoever took the port is sent nothing, not even the question for its health."""
+    with StandinChatServer() as server:
+        host.record(endpoint=server.url, user="daemon")
+        (found,) = host.run()["deployments"]
+    assert found["ready"] is False
+    assert found["ready_detail"].endswith(f"belongs to user {getpass.getuser()}, not to the service's user daemon")
+    assert server.requests == []
+
+
 def test_a_manager_that_cannot_be_asked(host):
-    host.says("gibberish")
+    host.supervisor._getProcessInfo = lambda name: 1 / 0
     host.record()
     result = host.run(health=False)
     assert result["deployments"][0]["state"] is None
     assert "the state of service dsdeploy-vllm is not known" in str(result["warnings"])
 
 
-def test_broken_and_foreign_files_are_skipped_with_a_warning(host):
+BROKEN = {
+    "empty": b"",
+    "list": b"[]",
+    "number": b"5",
+    "null": b"null",
+    "cut": b'{"engine": "sgl',
+    "foreign": b'{"name": "something else"}',
+    "random": bytes(range(128, 256)),
+    "deep": b"[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_record_that_cannot_be_read_is_named_and_nothing_is_lost(host, content):
     host.record()
-    (host.records / "half.json").write_text('{"engine": "sgl')
-    (host.records / "foreign.json").write_text('{"name": "something else"}')
-    (host.records / "binary.json").write_bytes(b"\xff\xfe\x00")
+    broken = host.records / "sglang.json"
+    broken.write_bytes(content)
+    result = host.run(health=False)
+    assert result["failed"] and "\n" not in result["msg"]
+    assert result["msg"].startswith(f"{broken} is not a deployment record: ")
+    assert "dsdeploy up" in result["hint"]
+    assert [found["engine"] for found in result["deployments"]] == ["vllm"]
+    assert [found["file"] for found in result["unreadable"]] == [str(broken)]
+    assert broken.read_bytes() == content
+    # Who asks for another engine is warned; who deploys is, too.
+    for options in ({"engine": "vllm"}, {"strict": False}):
+        warned = host.run(health=False, **options)
+        assert "sglang.json is not a deployment record" in str(warned["warnings"])
+    assert host.run(health=False, engine="sglang")["failed"]
+
+
+def test_what_is_no_file_is_no_record(host):
     (host.records / "folder.json").mkdir()
     (host.records / "dangling.json").symlink_to("/not/there")
     (host.records / "notes.txt").write_text("not looked at")
     os.mkfifo(host.records / "pipe.json")
     result = host.run(health=False)
-    assert [found["engine"] for found in result["deployments"]] == ["vllm"]
-    warnings = str(result["warnings"])
-    for name in ("half", "foreign", "binary", "folder", "dangling", "pipe"):
-        assert warnings.count(f"{name}.json") == 1
-    assert "notes" not in warnings
-    assert len(result["warnings"]) == 6
+    assert [os.path.basename(found["file"]) for found in result["unreadable"]] == [
+        "dangling.json", "folder.json", "pipe.json"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -187,6 +220,11 @@ def test_broken_and_foreign_files_are_skipped_with_a_warning(host):
         ({"dirs": ["opt"]}, "'dirs' is not a list of absolute paths"),
         ({"device": "tpu"}, "'device' is 'tpu', not one of gpu, cpu"),
         ({"dirs": "/"}, "'dirs' is not a list of absolute paths"),
+        ({"dirs": ["/"]}, "'dirs' is not a list of absolute paths"),
+        ({"left": ["/opt/.."]}, "'left' is not a list of absolute paths"),
+        ({"state_dir": 5}, "'state_dir' is not an absolute path"),
+        ({"user": []}, "'user' is not a text"),
+        ({"engine": "../x"}, "'engine' is not the name of an engine"),
     ],
 )
 def test_what_is_not_a_record(changes, message):

@@ -2,23 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
+from standin_supervisor import StandinSupervisor
 
 
 @pytest.fixture
 def supervisor(tmp_path):
     """Options of a service that has failed."""
-    (tmp_path / "supervisord.conf").write_text("")
-    (tmp_path / "supervisorctl").write_text("#!/bin/sh\necho 'engine   FATAL     Exited too quickly'\nexit 3\n")
-    (tmp_path / "supervisorctl").chmod(0o755)
     (tmp_path / "log").write_text("".join(f"line {number}\n" for number in range(100)))
-    return {
-        "name": "engine",
-        "manager": "supervisor",
-        "log": str(tmp_path / "log"),
-        "supervisor_config": str(tmp_path / "supervisord.conf"),
-        "supervisorctl": str(tmp_path / "supervisorctl"),
-    }
+    with StandinSupervisor(tmp_path) as supervisord:
+        supervisord.says("engine", "FATAL", "Exited too quickly")
+        yield {
+            "name": "engine",
+            "manager": "supervisor",
+            "log": str(tmp_path / "log"),
+            "supervisor_config": str(supervisord.config),
+        }
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -30,7 +34,7 @@ def test_lines_and_state(run_module, supervisor, check):
 
 
 def test_an_absent_service_has_no_lines(run_module, supervisor):
-    result = run_module("service_log", **dict(supervisor, supervisorctl="/not/there"))
+    result = run_module("service_log", **dict(supervisor, supervisor_config="/not/there"))
     assert (result["state"]["active"], result["lines"]) == ("absent", [])
 
 

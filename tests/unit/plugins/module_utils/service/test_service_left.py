@@ -1,22 +1,21 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a service under supervisor leaves behind: processes whose parent, the main process, is gone."""
+"""What supervisor starts, and what a service leaves behind: processes whose parent, the main process, is gone."""
 
 import os
+import pwd
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.modules.service_control import end_group, group_members
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import launcher
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers import end_group
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "roles"))
-from resolve import resolve
-
+ME = pwd.getpwuid(os.getuid()).pw_name
 # A main process with a worker that does not mind its end, as supervisord starts it: leader of a process group.
-SERVICE = ["sh", "-c", "trap '' TERM; (trap '' TERM; exec sleep 60) & echo $!; sleep 60"]
+SERVICE = ["/bin/sh", "-c", "trap '' TERM; (trap '' TERM; exec sleep 60) & echo $!; sleep 60"]
 
 
 def lives(pid):
@@ -34,29 +33,36 @@ def gone(pid, wait=5.0):
     return not lives(pid)
 
 
-def start(directory, command):
-    process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, preexec_fn=os.setpgrp)
+def launch(directory, command, user=ME, **options):
+    """The launcher as supervisord starts it; the process."""
+    (directory / "env").write_text('# x\nGREETING="it is \\"100%\\" \\$HOME \\`x\\` \\\\"\nHOME="/h"\n')
+    given = {"name": "it", "user": user, "run": directory / "run", "environment": directory / "env",
+             "revision": "r1", "nofile": 64, "memlock": 4096, **options}  # fmt: skip
+    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    argv = [sys.executable, launcher.__file__, *words, "--", *command]
+    return subprocess.Popen(argv, cwd=directory, stdout=subprocess.PIPE, text=True, preexec_fn=os.setpgrp)
+
+
+def started(directory, command=SERVICE):
+    process = launch(directory, command)
     return process, int(process.stdout.readline())
 
 
-@pytest.fixture
-def shell():
-    """The part of the service's shell that comes first, and then a service."""
-    first = str(resolve("service", "Debian 12", "_service_end_left", service_name="it", service_record={}))
-    return lambda then: ["sh", "-c", first + ' exec "$@"', "it", *then]
+def note(directory):
+    return launcher.read_note(launcher.note_path(str(directory / "run"), "it", "group"))
 
 
-def test_a_start_ends_what_the_one_before_left(tmp_path, shell):
-    main, worker = start(tmp_path, shell(SERVICE))
+def test_a_start_ends_what_the_one_before_left(tmp_path):
+    main, worker = started(tmp_path)
     other = subprocess.Popen(["sleep", "60"], preexec_fn=os.setpgrp)
     main.kill()
     main.wait()
     assert lives(worker)
-    again, second = start(tmp_path, shell(SERVICE))
+    again, second = started(tmp_path)
     try:
         assert gone(worker)
         assert lives(second) and lives(again.pid) and lives(other.pid)
-        assert (tmp_path / ".group").read_text().split()[0] == str(again.pid)
+        assert note(tmp_path).split()[0] == str(again.pid)
     finally:
         os.killpg(again.pid, 9)
         other.kill()
@@ -64,10 +70,18 @@ def test_a_start_ends_what_the_one_before_left(tmp_path, shell):
         other.wait()
 
 
-def test_a_group_of_another_session_is_left_alone(tmp_path, shell):
-    main, worker = start(tmp_path, SERVICE)
-    (tmp_path / ".group").write_text(f"{main.pid} {os.getsid(0) + 1}\n")
-    again, _second = start(tmp_path, shell(SERVICE))
+@pytest.mark.parametrize("wrong", ["session", "boot", "nothing", "old form"])
+def test_a_note_that_is_not_of_this_boot_and_session_ends_nothing(tmp_path, wrong):
+    main, worker = started(tmp_path)
+    number, session, where = note(tmp_path).split(" ", 2)
+    text = {
+        "session": f"{number} {int(session) + 1} {where}",
+        "boot": f"{number} {session} another-boot pid:[1]",
+        "nothing": "",
+        "old form": f"{number} {session}",
+    }[wrong]
+    launcher.write_note(launcher.note_path(str(tmp_path / "run"), "it", "group"), text)
+    again, _second = started(tmp_path)
     try:
         assert lives(worker)
     finally:
@@ -77,20 +91,67 @@ def test_a_group_of_another_session_is_left_alone(tmp_path, shell):
         main.wait()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root starts a service as another user")
+def test_a_process_of_another_user_is_never_ended(tmp_path):
+    """Whatever a note says: root ends processes of the service's user alone."""
+    main, worker = started(tmp_path)
+    again = launch(tmp_path, ["/bin/sh", "-c", "echo up; exec sleep 60"], user="daemon")
+    try:
+        assert again.stdout.readline() == "up\n"
+        assert lives(worker)
+    finally:
+        os.killpg(main.pid, 9)
+        again.kill()
+        main.wait()
+        again.wait()
+
+
+def test_notes_are_for_root_alone(tmp_path):
+    process = launch(tmp_path, ["/bin/true"])
+    assert process.wait() == 0
+    run = tmp_path / "run"
+    assert run.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.stat().st_mode & 0o777 for path in run.iterdir()} == {
+        "it.group": 0o600,
+        "it.revision": 0o600,
+    }
+    assert (run / "it.revision").read_text() == "r1\n"
+
+
+def test_environment_and_limits(tmp_path):
+    said, _err = launch(
+        tmp_path, ["/bin/sh", "-c", 'echo "$GREETING|$HOME|$USER"; ulimit -n; ulimit -l; ulimit -Hc']
+    ).communicate()
+    greeting, files, locked, core = said.splitlines()
+    assert greeting == f'it is "100%" $HOME `x` \\|/h|{ME}'
+    assert (files, locked, core) == ("64", "4", "0")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has rights to give up")
+def test_the_service_has_no_right_and_gets_none_back(tmp_path):
+    said, _err = launch(tmp_path, ["/bin/cat", "/proc/self/status"], user="daemon").communicate()
+    status = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        assert int(status[name], 16) == 0, name
+    uid = str(pwd.getpwnam("daemon").pw_uid)
+    assert status["Uid"].split() == [uid] * 4
+
+
 def test_what_outlives_a_stop_is_ended(tmp_path):
-    main, worker = start(tmp_path, SERVICE)
-    group = f"{main.pid} {os.getsid(0)}"
-    assert sorted(group_members(group)) != []
-    assert group_members(f"{main.pid} {os.getsid(0) + 1}") == []
+    main, worker = started(tmp_path)
+    group = note(tmp_path)
+    assert launcher.members(group, os.getuid()) != []
+    assert launcher.members(group, os.getuid() + 1) == []
     main.kill()
     main.wait()
     assert lives(worker)
-    end_group(group, wait=0.3)
+    end_group(group, ME, wait=0.3)
     assert gone(worker)
-    assert group_members(group) == []
+    assert launcher.members(group, os.getuid()) == []
 
 
 def test_nothing_is_waited_for_where_nothing_was_noted():
     before = time.monotonic()
-    end_group("")
+    end_group("", ME)
     assert time.monotonic() - before < 1

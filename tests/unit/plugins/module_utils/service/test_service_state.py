@@ -4,22 +4,27 @@
 """The outputs here were recorded from systemd 252 (Debian 12) and supervisor 4.3.0."""
 
 import os
-from datetime import datetime, timedelta, timezone
+import re
+import sys
+from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import state as module
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    ServiceError,
     Watch,
     check_name,
     has_process,
+    parse_info,
     parse_journal,
-    parse_supervisorctl,
     parse_systemctl,
     service_log,
     service_state,
     tail_file,
 )
+
+sys.path.append(str(Path(__file__).resolve().parents[4] / "standins"))
+from standin_supervisor import StandinSupervisor
 
 
 def systemctl(active, sub, result="success", restarts=0, pid=0, code=0, status=0, load="loaded", changed=True):
@@ -109,7 +114,7 @@ def test_a_removed_unit_that_still_runs_is_not_absent():
 
 
 def test_systemd_says_something_else():
-    with pytest.raises(ServiceError, match="no ActiveState"):
+    with pytest.raises(Failure, match="no ActiveState"):
         parse_systemctl("")
 
 
@@ -129,78 +134,45 @@ def test_journal():
     assert parse_journal("-- No entries --\n") == []
 
 
-NOW = datetime(2026, 11, 24, 3, 22, 12, tzinfo=timezone(timedelta(hours=8)))
-SUPERVISOR = """\
-bad                              FATAL     Exited too quickly (process log may have details)
-exits                            EXITED    Nov 23 07:22 PM
-good                             RUNNING   pid 10379, uptime 0:04:37
-loops                            BACKOFF   Exited too quickly (process log may have details)
-missing                          BACKOFF   can't find command '/nonexistent/engine'
-off                              STOPPED   Not started
-old                              RUNNING   pid 12, uptime 1 day, 2:03:04
-older                            RUNNING   pid 13, uptime 12 days, 0:00:00
-slow                             STARTING  \n\
-group:worker                     RUNNING   pid 14, uptime 0:00:01
-"""
+def info(words, name="x"):
+    """What getProcessInfo of supervisor 4.3.0 says where `supervisorctl status` shows these words."""
+    state, _space, rest = words.partition(" ")
+    rest = rest.strip()
+    pid = re.match(r"pid (\d+)", rest)
+    return {"name": name, "group": name, "statename": state, "description": rest, "spawnerr": "", "logfile": "",
+            "pid": int(pid.group(1)) if pid else 0, "start": 1795461455, "stop": 0, "now": 1795461732}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "active", "restarting", "pid", "since", "detail"),
+    ("words", "active", "restarting", "pid", "since"),
     [
-        ("good", "running", False, 10379, "2026-11-23T19:17:35Z", "RUNNING pid 10379, uptime 0:04:37"),
-        ("old", "running", False, 12, "2026-11-22T17:19:08Z", "RUNNING pid 12, uptime 1 day, 2:03:04"),
-        ("older", "running", False, 13, "2026-11-11T19:22:12Z", "RUNNING pid 13, uptime 12 days, 0:00:00"),
-        ("worker", "running", False, 14, "2026-11-23T19:22:11Z", "RUNNING pid 14, uptime 0:00:01"),
-        ("group:worker", "running", False, 14, "2026-11-23T19:22:11Z", "RUNNING pid 14, uptime 0:00:01"),
-        ("slow", "starting", False, None, None, "STARTING"),
-        ("loops", "starting", True, None, None, "BACKOFF Exited too quickly (process log may have details)"),
-        ("missing", "starting", True, None, None, "BACKOFF can't find command '/nonexistent/engine'"),
-        ("bad", "failed", False, None, None, "FATAL Exited too quickly (process log may have details)"),
-        ("exits", "failed", False, None, None, "EXITED Nov 23 07:22 PM"),
-        ("off", "stopped", False, None, None, "STOPPED Not started"),
+        ("RUNNING pid 10379, uptime 0:04:37", "running", False, 10379, "2026-11-23T19:17:35Z"),
+        ("STARTING", "starting", False, None, None),
+        ("BACKOFF Exited too quickly (process log may have details)", "starting", True, None, None),
+        ("BACKOFF can't find command '/nonexistent/engine'", "starting", True, None, None),
+        ("FATAL Exited too quickly (process log may have details)", "failed", False, None, None),
+        ("EXITED Nov 23 07:22 PM", "failed", False, None, None),
+        ("UNKNOWN", "failed", False, None, None),
+        ("STOPPED Not started", "stopped", False, None, None),
+        ("STOPPING", "stopped", False, None, None),
     ],
 )
-def test_supervisor(name, active, restarting, pid, since, detail):
-    assert parse_supervisorctl(SUPERVISOR, name, NOW) == {
-        "active": active,
-        "restarting": restarting,
-        "restarts": None,
-        "pid": pid,
-        "since": since,
-        "detail": detail,
-    }
+def test_supervisor(words, active, restarting, pid, since):
+    wanted = {"active": active, "restarting": restarting, "restarts": None, "pid": pid, "since": since, "detail": words}
+    assert parse_info(info(words)) == wanted
 
 
-@pytest.mark.parametrize(
-    ("output", "active", "detail"),
-    [
-        ("nope: ERROR (no such process)", "absent", "no such program"),
-        (
-            "unix:///run/s.sock no such file\n",
-            "stopped",
-            "supervisord does not run: unix:///run/s.sock no such file",
-        ),
-        (
-            "unix:///run/s.sock refused connection\n",
-            "stopped",
-            "supervisord does not run: unix:///run/s.sock refused connection",
-        ),
-    ],
-)
-def test_supervisor_without_the_program_or_the_daemon(output, active, detail):
-    state = parse_supervisorctl(output, "nope", NOW)
-    assert (state["active"], state["detail"]) == (active, detail)
+def test_a_process_that_starts_has_no_pid_yet():
+    assert parse_info(dict(info("STARTING"), pid=7))["pid"] is None
 
 
-@pytest.mark.parametrize("output", ["", "error: <class 'PermissionError'>, [Errno 13] Permission denied: file: x.py"])
-def test_supervisor_says_something_else(output):
-    with pytest.raises(ServiceError, match="supervisorctl status: "):
-        parse_supervisorctl(output, "good", NOW)
+def test_supervisor_without_the_program():
+    assert (parse_info(None)["active"], parse_info(None)["detail"]) == ("absent", "no such program")
 
 
 @pytest.mark.parametrize("name", ["-x", "--help", "a b", "a*", "", "a\n", "../x", "$(id)"])
 def test_names_that_are_options_or_patterns(name):
-    with pytest.raises(ServiceError, match="is not a service's name"):
+    with pytest.raises(Failure, match="is not a service's name"):
         check_name(name)
 
 
@@ -264,9 +236,9 @@ def test_lines_look_as_on_a_terminal(tmp_path):
 
 
 def test_log_errors(tmp_path):
-    with pytest.raises(ServiceError, match="absent.log: No such file or directory"):
+    with pytest.raises(Failure, match="absent.log: No such file or directory"):
         service_log("x", "supervisor", str(tmp_path / "absent.log"))
-    with pytest.raises(ServiceError, match="log must name the file"):
+    with pytest.raises(Failure, match="log must name the file"):
         service_log("x", "supervisor")
 
 
@@ -280,22 +252,28 @@ def program(path, text, code=0):
     return str(path)
 
 
-def test_supervisorctl_is_called(tmp_path):
-    config = tmp_path / "supervisord.conf"
-    ctl = program(tmp_path / "supervisorctl", "bad    FATAL     Exited too quickly", 3)
-    assert service_state("bad", "supervisor", str(config), ctl)["detail"] == f"{config} is not there"
-    config.write_text("")
-    assert service_state("bad", "supervisor", str(config), ctl)["active"] == "failed"
-    assert (tmp_path / "supervisorctl.args").read_text().split() == ["-c", str(config), "status", "bad"]
-    os.unlink(ctl)
-    assert service_state("bad", "supervisor", str(config), ctl) == {
-        "active": "absent",
-        "restarting": False,
-        "restarts": None,
-        "pid": None,
-        "since": None,
-        "detail": f"{ctl} is not there",
-    }
+def test_supervisord_is_asked(tmp_path):
+    with StandinSupervisor(tmp_path) as supervisord:
+        supervisord.says("bad", "FATAL", "Exited too quickly")
+        assert service_state("bad", "supervisor", str(supervisord.config))["active"] == "failed"
+        assert service_state("nope", "supervisor", str(supervisord.config))["detail"] == "no such program"
+    state = service_state("bad", "supervisor", str(supervisord.config))
+    assert (state["active"], "supervisord does not run" in state["detail"]) == ("stopped", True)
+    supervisord.config.unlink()
+    state = service_state("bad", "supervisor", str(supervisord.config))
+    assert (state["active"], state["detail"]) == ("absent", f"{supervisord.config} is not there")
+
+
+def test_a_socket_of_somebody_else(tmp_path):
+    """What answers is no supervisord: one line, and no state."""
+    with StandinSupervisor(tmp_path) as supervisord:
+        supervisord.server.RequestHandlerClass.rpc_paths = ("/elsewhere",)
+        try:
+            with pytest.raises(Failure, match="supervisord cannot be asked over .*: Not Found") as said:
+                service_state("x", "supervisor", str(supervisord.config))
+        finally:
+            supervisord.server.RequestHandlerClass.rpc_paths = ("/RPC2",)
+    assert "\n" not in str(said.value)
 
 
 def test_systemctl_and_journalctl_are_called(tmp_path, monkeypatch):
@@ -322,11 +300,11 @@ def test_no_systemd_here(tmp_path, monkeypatch):
         if active:
             assert service_state("x", "systemd")["active"] == active
         else:
-            with pytest.raises(ServiceError, match="Operation not permitted"):
+            with pytest.raises(Failure, match="Operation not permitted"):
                 service_state("x", "systemd")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert service_state("x", "systemd")["detail"] == "systemctl is not there"
-    with pytest.raises(ServiceError, match="journalctl cannot be run"):
+    with pytest.raises(Failure, match="journalctl cannot be run"):
         service_log("x", "systemd")
 
 
@@ -335,7 +313,7 @@ def test_a_manager_that_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.3)
     (tmp_path / "systemctl").write_text("#!/bin/sh\nsleep 20\n")
     (tmp_path / "systemctl").chmod(0o755)
-    with pytest.raises(ServiceError, match="did not answer"):
+    with pytest.raises(Failure, match="did not answer"):
         service_state("x", "systemd")
 
 
@@ -353,7 +331,7 @@ def sysd(*args, **kwargs):
 
 
 def sup(line):
-    return parse_supervisorctl("x   " + line, "x", NOW)
+    return parse_info(info(line))
 
 
 RUNNING = sysd("active", "running", pid=5)

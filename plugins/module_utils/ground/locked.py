@@ -1,0 +1,53 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are held under flock(2). Who can open such a file can hold it: it is its owner's alone."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from typing import Callable, Optional
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
+POLL = 0.2  # s
+
+
+def open_lock(path: str) -> int:
+    """The descriptor of a lock's file, made where there is none, readable for its owner alone. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != 0o600:
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def hold(descriptor: int, path: str, limit: float, waiting: Optional[Callable[[], None]] = None) -> None:
+    """Hold a lock's file from now on.
+
+    :param limit: s to wait at most for who holds it.
+    :param waiting: called about once a second meanwhile.
+    :raises Failure: somebody held it all the time.
+    """
+    deadline = time.monotonic() + limit
+    told = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        now = time.monotonic()
+        if now >= deadline:
+            raise Failure(
+                "another process has held %s for %.0f s" % (path, limit),
+                hint="See which one (fuser %s); wait for it, or end it." % path,
+            )
+        if waiting and now - told >= 1:
+            told = now
+            waiting()
+        time.sleep(min(POLL, max(0.0, deadline - now)))

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make and remove a service's system user; what was made is noted as ours (`host/owned.py`)."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from typing import List
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned
+
+TIMEOUT = 60.0  # s
+NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin")
+
+
+def _do(argv: List[str]) -> None:
+    done = run(argv, TIMEOUT)
+    if done.rc != 0:
+        said = " ".join((done.stderr or done.stdout).split()) or "no answer"
+        raise Failure("%s: %s" % (" ".join(argv), said[:300]), error_kind="")
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def make_user(name: str, home: str) -> None:
+    """A system user without login, with a group of its own name. The home is named, not made."""
+    shell = next((path for path in NO_LOGIN if os.path.exists(path)), "/bin/false")
+    if not _has_group(name):
+        owned.note("groups", name)
+        _do(["groupadd", "--system", name])
+    owned.note("users", name, uid=None, home=home)
+    _do(["useradd", "--system", "--gid", name, "--home-dir", home, "--no-create-home", "--shell", shell, name])
+    owned.note("users", name, uid=pwd.getpwnam(name).pw_uid, home=home)
+
+
+def remove_user(name: str) -> None:
+    """A user that is ours, and its group where that is ours too."""
+    _do(["userdel", name])
+    owned.forget("users", name)
+    if name in owned.load()["groups"]:
+        if _has_group(name):
+            _do(["groupdel", name])
+        owned.forget("groups", name)

@@ -1,0 +1,478 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One service as it is wanted: what is there is looked at, and only what differs is changed. Module `service`."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import secrets
+from typing import Any, Dict, List, Optional, Set
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, owned, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import make_user, remove_user
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
+    deployments,
+    launcher,
+    others,
+    texts,
+    wait_healthy,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.definition import check_name, checked, revision
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers import (
+    Supervisor,
+    Systemd,
+    default_manager,
+    is_marked,
+    plan,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import service_state
+
+# A word of a command line that names one of the programs that services are started with.
+_NAME = r"/libexec/(?:wait_healthy|launcher)\.py"
+_PROGRAM = re.compile(r"""\"(/[^"\n]*%s)"|'(/[^'\n]*%s)'|(?<![^\s=])(/[^\s"']*%s)""" % (_NAME, _NAME, _NAME))
+
+
+def source_of(program: Any) -> str:
+    """The text of a module of ours that is installed on the host as a program."""
+    source = program.__spec__.loader.get_source(program.__name__)
+    return source if isinstance(source, str) else source.decode("utf-8")  # Ansible's own loader gives bytes
+
+
+def read_host() -> Dict[str, str]:
+    """Where this host's supervisor and its logs are; empty where that is not noted. It can be found anew."""
+    try:
+        with open(places.HOST, encoding="utf-8") as handle:
+            found = json.load(handle)
+        return {key: found[key] for key in ("supervisor", "log_dir") if found[key].startswith("/")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+class Service:
+    """One run of module `service`.
+
+    :ivar warnings: for people. `left`: what stays behind, and why, a line each. `actions`: what the manager was told.
+    """
+
+    def __init__(self, options: Dict[str, Any], check_mode: bool, connection: List[str]) -> None:
+        """:param options: of the module. `connection`: names of the users that the run came by."""
+        self.options, self.connection = options, connection
+        self.desired = Desired(check_mode)
+        self.check_mode = check_mode
+        self.warnings: List[str] = []
+        self.left: List[str] = []
+        self.actions: List[str] = []
+        self.needs_supervisor: Optional[Dict[str, str]] = None
+        self.name = check_name(options["definition"]["name"])
+        self.record_before = self._record_before()
+        manager = options["manager"]
+        if manager == "auto":
+            before = (self.record_before or {}).get("service", {}).get("manager")
+            manager = before if before and options["state"] != "started" else default_manager()
+        self.manager_name = manager
+        user = options["definition"].get("user") or (self.record_before or {}).get("user") or self.name
+        self.user = user
+        self.host = self._host()
+        self.manager = (
+            Systemd(self.name) if manager == "systemd" else Supervisor(self.name, self.host["supervisor"], user)
+        )
+        self.programs_before = programs_of(self.manager.file)
+
+    # --- what is known
+
+    def _record_before(self) -> Optional[Dict[str, Any]]:
+        """The record of this service, as an earlier run has left it; None where there is none that can be read."""
+        records, problems = deployments.read_records()
+        self.unreadable = problems
+        return next((record for record in records if record["service"]["name"] == self.name), None)
+
+    def _host(self) -> Dict[str, str]:
+        """Where supervisor is: where it was put first, whatever the variables say now; else where they say."""
+        noted = read_host()
+        if noted and os.path.exists(noted["supervisor"] + "/bin/supervisord"):
+            return noted
+        return {
+            "supervisor": self.options["install_dir"].rstrip("/") + "/supervisor",
+            "log_dir": self.options["log_dir"].rstrip("/"),
+        }
+
+    def log_file(self) -> Optional[str]:
+        if self.manager_name == "systemd":
+            return None
+        return "%s/%s.log" % (self.options["log_dir"].rstrip("/"), self.name)
+
+    def program_path(self, name: str) -> str:
+        return "%s/libexec/%s" % (self.options["install_dir"].rstrip("/"), name)
+
+    # --- started
+
+    def start(self) -> Dict[str, Any]:
+        """Make it, and let it run. The state afterwards, or before in check mode."""
+        options = self.options
+        definition = checked(dict(options["definition"], user=self.user), options["data_dir"], options["api_key"] or "")
+        record = self.new_record(definition)
+        look = self.manager.look()
+        if self.manager_name == "supervisor" and not self.supervisor_is_there():
+            self.needs_supervisor = {"path": self.host["supervisor"], "version": options["supervisor_version"]}
+            if not self.check_mode:
+                return look["state"]
+        self.desired.directory(places.CONFIG, 0o755)
+        account = self.ensure_user(definition)
+        self.ensure_directories(definition, account)
+        self.check_access(definition, account)
+        changed = self.write_files(definition, account)
+        stopped = self.others_to_stop(record)
+        if changed and not self.check_mode:
+            self.manager.accept()
+            self.remove_programs(self.programs_before - programs_of(self.manager.file))
+        self.stop_others(stopped, record)
+        look_reload = look["reload"] and not changed
+        same = launcher.read_note(launcher.note_path(places.RUN, self.name, "revision")) == self.revision
+        actions = plan("started", look["state"]["active"], same, look["enabled"], look_reload)
+        if record:
+            # Once the manager has taken what is to be served, and before anything runs that nobody knows of.
+            self.desired.directory(places.RECORDS, 0o755)
+            self.desired.file(
+                self.record_file(record["engine"]), deployments.dump(record), 0o644, what="deployment record"
+            )
+        self.act(actions)
+        return look["state"] if self.check_mode else self.state()
+
+    def new_record(self, definition: Dict[str, Any]) -> Dict[str, Any]:
+        """The deployment record, checked as whoever reads it will; empty where the service is no engine."""
+        if not definition["record"]:
+            return {}
+        record = dict(definition["record"])
+        record.update(
+            service={"name": self.name, "manager": self.manager_name, "log": self.log_file()},
+            user=definition["user"],
+            state_dir=definition["state_dir"],
+            environment_file=definition["environment_file"],
+            write_paths=definition["write_paths"],
+            api_key_file=self.key_file() if definition["secrets"] else None,
+            answer_max_tokens=self.options["answer_max_tokens"],
+        )
+        before = self.record_before or {}
+        old = [*before.get("left", []), *before.get("dirs", [])]
+        old += filter(None, [before.get("state_dir"), before.get("service", {}).get("log")])
+        ours = [*record.get("dirs", []), definition["state_dir"], self.log_file() or "/"]
+        record["left"] = [
+            path
+            for path in dict.fromkeys(old)
+            # Nothing that the deployment has a part of now.
+            if os.path.lexists(path) and not any((own + "/").startswith(path.rstrip("/") + "/") for own in ours)
+        ]
+        if record["left"]:
+            self.left += [
+                "%s: of this deployment before it moved; `down --purge` removes it" % p for p in record["left"]
+            ]
+        try:
+            deployments.parse_record(deployments.dump(record))
+        except ValueError as error:
+            raise Failure("the deployment record would not be readable: %s" % error, error_kind="usage") from None
+        return record
+
+    def record_file(self, engine: str) -> str:
+        return "%s/%s.json" % (places.RECORDS, engine)
+
+    def key_file(self) -> str:
+        return "%s/%s" % (places.KEYS, self.name)
+
+    def supervisor_is_there(self) -> bool:
+        """Whether supervisor is installed, in the version that is wanted."""
+        found = glob.glob(
+            "%s/lib/python3*/site-packages/supervisor-%s.dist-info"
+            % (glob.escape(self.host["supervisor"]), glob.escape(self.options["supervisor_version"]))
+        )
+        return bool(found) and os.access(self.host["supervisor"] + "/bin/supervisord", os.X_OK)
+
+    def ensure_user(self, definition: Dict[str, Any]) -> Optional[users.Account]:
+        """The user that it runs as, made where there is none; None in check mode where it would be made."""
+        name, notes = definition["user"], owned.load()
+        found = users.account(name)
+        problem = users.user_problem(found, found is not None and users.is_ours(found, notes), self.connection)
+        if problem:
+            raise Failure(
+                "%s: no service runs as such" % problem,
+                hint="Name another user for it; one that does not exist is made, and is taken away with the service.",
+                error_kind="usage",
+            )
+        if found is None:
+            self.desired.change("make user " + name, lambda: make_user(name, definition["state_dir"]))
+            return users.account(name)
+        if users.is_ours(found, notes) and notes["users"][name].get("uid") is None and not self.check_mode:
+            owned.note("users", name, uid=found.uid, home=found.home)
+        return found
+
+    def ensure_directories(self, definition: Dict[str, Any], account: Optional[users.Account]) -> None:
+        uid, gid = (account.uid, account.gid) if account else (0, 0)
+        self.desired.directory(os.path.dirname(definition["environment_file"]), 0o755, keep_mode=True)
+        for path, mode in [(definition["state_dir"], 0o750), *((path, 0o755) for path in definition["write_paths"])]:
+            if os.path.isdir(path):
+                self.take_over(path, uid, gid, definition["user"])
+                if account:
+                    self.desired.directory(path, mode, uid, gid)
+            else:
+                self.desired.directory(path, mode, uid, gid)
+
+    def take_over(self, top: str, uid: int, gid: int, user: str) -> None:
+        """A directory that is there, with all in it, becomes the service's user's. One of another user's is refused."""
+        top = os.path.realpath(top)
+        owner = os.stat(top).st_uid
+        if owner == uid:
+            return
+        name = users.named(owner)
+        if owner != 0 and name is not None:
+            raise Failure(
+                "%s belongs to the user %s, not to %s that is to write there" % (top, name, user),
+                hint="Choose another directory, or give it away: chown -R %s %s" % (user, top),
+            )
+        paths = users.to_hand_over(top, uid)
+
+        def hand_over() -> None:
+            for path in paths:
+                os.lchown(path, uid, gid)
+
+        if len(paths) > 1:
+            self.desired.change("give %s with %d entries to %s" % (top, len(paths) - 1, user), hand_over)
+        elif not self.check_mode:
+            hand_over()
+
+    def check_access(self, definition: Dict[str, Any], account: Optional[users.Account]) -> None:
+        """Failure where the user cannot reach what it is to run or to read."""
+        uid = account.uid if account else None
+        gids = os.getgrouplist(account.name, account.gid) if account else []
+        wants = [(definition["state_dir"], "pass"), (definition["exec"][0], "run")]
+        wants += [(path, "pass") for path in definition["write_paths"]]
+        for path in definition["read_only_paths"]:
+            inside = sorted(os.listdir(path)) if os.path.isdir(path) else []
+            wants += [(path, "read"), *((os.path.join(path, name), "read") for name in inside)]
+        for path, what in wants:
+            stops = barrier(path, uid, gids, what)
+            if stops:
+                raise Failure(
+                    "%s: the user %s %s" % (path, definition["user"], stops),
+                    hint="Let others pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+                )
+
+    def write_files(self, definition: Dict[str, Any], account: Optional[users.Account]) -> bool:
+        """Environment, key and what makes it a service; whether the manager has something new to read."""
+        desired = self.desired
+        salt = self.salt()
+        real = [os.path.realpath(path) for path in definition["read_only_paths"] + definition["write_paths"]]
+        real.append(os.path.realpath(definition["state_dir"]))
+        try:
+            confined = texts.settings(definition, real)
+            self.revision = revision(definition, "\n".join(confined), salt)
+            desired.file(definition["environment_file"], texts.environment_text(definition), 0o600, secret=True)
+            if definition["secrets"]:
+                desired.directory(places.KEYS, 0o700)
+                desired.file(self.key_file(), self.options["api_key"] + "\n", 0o600, secret=True)
+            else:
+                desired.absent(self.key_file())
+            if self.manager_name == "systemd":
+                return self.write_unit(definition, confined)
+            return self.write_program(definition)
+        except ValueError as error:
+            raise Failure("service %s: %s" % (self.name, error), error_kind="usage") from None
+
+    def salt(self) -> bytes:
+        """What makes a revision unguessable; made once on a host."""
+        try:
+            with open(places.SALT, encoding="ascii") as handle:
+                found = bytes.fromhex(handle.read().strip())
+            if len(found) >= 16:
+                return found
+        except (OSError, ValueError):
+            pass  # none yet, or one that is none: a new one restarts the services once
+        made = secrets.token_hex(32)
+        self.desired.file(places.SALT, made + "\n", 0o600, secret=True, what="salt of the revisions")
+        return bytes.fromhex(made)
+
+    def write_unit(self, definition: Dict[str, Any], confined: List[str]) -> bool:
+        check = self.program_path("wait_healthy.py")
+        if definition.get("health_url"):
+            self.desired.directory(os.path.dirname(check), 0o755)
+            self.desired.file(check, source_of(wait_healthy), 0o755, quiet=True)
+        text = texts.unit_text(definition, confined, self.revision, check, self.manager.version())
+        return self.desired.file(self.manager.file, text, 0o644)
+
+    def write_program(self, definition: Dict[str, Any]) -> bool:
+        options, program = self.options, self.program_path("launcher.py")
+        for directory in (os.path.dirname(program), self.host["log_dir"], os.path.dirname(self.log_file() or "/")):
+            self.desired.directory(directory, 0o755, keep_mode=True)
+        self.desired.directory(places.SUPERVISOR_PROGRAMS, 0o755)
+        self.desired.file(program, source_of(launcher), 0o755, quiet=True)
+        self.desired.file(places.HOST, json.dumps(self.host, sort_keys=True) + "\n", 0o644)
+        log = (options["log_max_mib"], options["log_backups"])
+        self.desired.file(places.SUPERVISOR_CONFIG, texts.supervisord_text(self.host["log_dir"], *log), 0o600)
+        python = self.host["supervisor"] + "/bin/python"
+        text = texts.program_text(definition, self.revision, python, program, self.log_file() or "", *log)
+        return self.desired.file(self.manager.file, text, 0o600)
+
+    # --- others
+
+    def others_to_stop(self, record: Dict[str, Any]) -> List[Dict[str, Any]]:
+        """Running deployments that make room for this one. Failure where a record that may be of one cannot be read."""
+        if not record or self.options["stop_others"] == "none":
+            return []
+        records, problems = deployments.read_records()
+        own = self.record_file(record["engine"])
+        for problem in problems:
+            if problem.file != own:
+                raise Failure(str(problem), hint=deployments.UNREADABLE_HINT)
+        room = others.making_room(records, record["engine"], record.get("device", "gpu"), self.options["stop_others"])
+        for other in room:
+            other["state"] = service_state(other["service"]["name"], other["service"]["manager"])
+        return others.making_room(room, record["engine"], record.get("device", "gpu"), self.options["stop_others"])
+
+    def stop_others(self, stopped: List[Dict[str, Any]], record: Dict[str, Any]) -> None:
+        for other in stopped:
+            self.warnings.append(others.reason(other, record["engine"], self.options["stop_others"]))
+            service = other["service"]
+            manager = (
+                Systemd(service["name"])
+                if service["manager"] == "systemd"
+                else Supervisor(service["name"], self.host["supervisor"], other["user"])
+            )
+            manager.look()  # refuses what is not ours
+            for action in ("stop", "disable"):
+                verb = "stop %s" if action == "stop" else "keep %s from starting with the host"
+                self.desired.change(verb % service["name"], lambda manager=manager, action=action: manager.do(action))
+
+    # --- stopped and absent
+
+    def stop(self) -> Dict[str, Any]:
+        look = self.manager.look()
+        self.act(plan("stopped", look["state"]["active"], True, look["enabled"], look["reload"]))
+        return look["state"] if self.check_mode else self.state()
+
+    def act(self, actions: List[str]) -> None:
+        """Tell the manager."""
+        self.actions += actions
+        for action in actions:
+            what = {"enable": "let %s start with the host", "disable": "keep %s from starting with the host"}
+            what["reload"] = "let the manager read the file of %s"
+            self.desired.change(
+                what.get(action, action + " %s") % self.name, lambda action=action: self.manager.do(action)
+            )
+
+    def state(self) -> Dict[str, Any]:
+        return service_state(self.name, self.manager_name)
+
+    def remove(self) -> Dict[str, Any]:
+        """Stop it, and take away what was made for it: last of it the record."""
+        state = self.stop()
+        desired, record = self.desired, self.record_before or {}
+        definition = self.options["definition"]
+        data = self.options["data_dir"].rstrip("/")
+        log = record.get("service", {}).get("log") or self.log_file()
+        had_file = os.path.lexists(self.manager.file)
+        last = isinstance(self.manager, Supervisor) and self.manager.is_last()
+        desired.absent(self.manager.file)
+        if not self.check_mode and had_file:
+            self.manager.forget()
+        environment_file = (
+            record.get("environment_file")
+            or definition.get("environment_file")
+            or "%s/%s.env" % (places.CONFIG, self.name)
+        )
+        gone = [environment_file, self.key_file(), record.get("state_dir") or "%s/%s" % (data, self.name)]
+        gone += glob.glob(glob.escape(launcher.note_path(places.RUN, self.name, "")) + "*")
+        if log:
+            gone += glob.glob(glob.escape(log) + "*")
+        for path in [*record.get("dirs", []), *record.get("left", []), *gone]:
+            desired.absent(path)
+        settled = firewall.settle(self.name, [], self.check_mode)
+        self.warnings += settled.warnings
+        for rule in settled.closed:
+            desired.change("close " + firewall.lines([rule]).strip())
+        if last:
+            self.remove_supervisor(self.manager)
+        self.remove_programs(self.programs_before)
+        self.give_up_user(record)
+        if record:
+            desired.absent(self.record_file(record["engine"]))
+        else:
+            # Of one that cannot be read: what it named is not known, but the service is gone.
+            for problem in self.unreadable:
+                if os.path.basename(problem.file) == "%s.json" % definition.get("record", {}).get("engine"):
+                    desired.absent(problem.file)
+        self.remove_what_all_share()
+        return state
+
+    def remove_supervisor(self, manager: Supervisor) -> None:
+        """Supervisor has nothing left to run."""
+        if manager.daemon.pid() is not None:
+            self.actions.append("shutdown")
+            self.desired.change("shut supervisord down", manager.shut_down)
+        for path in (self.host["supervisor"], os.path.dirname(places.SUPERVISOR_CONFIG), places.HOST):
+            self.desired.absent(path)
+        for path in glob.glob(glob.escape(self.host["log_dir"]) + "/supervisord.log*"):
+            self.desired.absent(path)
+
+    def remove_programs(self, programs: Set[str]) -> None:
+        """The start check and the launcher, where no service starts with them any more."""
+        for path in services():
+            if path != self.manager.file:
+                programs = programs - programs_of(path)
+        for path in sorted(programs):
+            self.desired.absent(path)
+            directory = os.path.dirname(path)
+            if os.path.isdir(directory) and not self.check_mode and not os.listdir(directory):
+                os.rmdir(directory)
+
+    def give_up_user(self, record: Dict[str, Any]) -> None:
+        """Remove the user where it is ours. What it leaves becomes root's: its number may be given to somebody else."""
+        found, notes = users.account(self.user), owned.load()
+        if found is None:
+            if self.user in notes["users"] and not self.check_mode:
+                owned.forget("users", self.user)
+            return
+        if not users.is_ours(found, notes):
+            self.left.append("user %s: it was there before" % self.user)
+            return
+        for path in record.get("write_paths", []):
+            if os.path.isdir(path):
+                self.left.append("%s: models and other data, root's now" % path)
+                paths = users.to_hand_over(path, 0)
+                self.desired.change(
+                    "give %s to root" % path, lambda paths=paths: [os.lchown(inside, 0, 0) for inside in paths]
+                )
+        self.desired.change("remove user " + self.user, lambda: remove_user(self.user))
+
+    def remove_what_all_share(self) -> None:
+        """With the last service goes what is kept for all of them."""
+        others_left = [path for path in services() if path != self.manager.file]
+        records, problems = deployments.read_records()
+        if others_left or problems or [record for record in records if record["service"]["name"] != self.name]:
+            return
+        for path in (places.SALT, places.RUN):
+            self.desired.absent(path)
+
+
+def services() -> List[str]:
+    """Files of the units and programs on this host that are ours, found by their mark."""
+    found = glob.glob(glob.escape(places.UNITS) + "/*.service") + glob.glob(
+        glob.escape(places.SUPERVISOR_PROGRAMS) + "/*.conf"
+    )
+    return [path for path in sorted(found) if is_marked(path)]
+
+
+def programs_of(path: str) -> Set[str]:
+    """The programs of ours that the file of a unit or a program starts with."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            found = _PROGRAM.findall(handle.read())
+        # One of the three ways of writing a word, the others empty; a per cent sign is doubled in both kinds of files.
+        return {"".join(words).replace("%%", "%") for words in found}
+    except OSError:
+        return set()

@@ -1,0 +1,152 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What supervisor starts in place of a service: it ends what the start before has left, sets limits, gives up root's
+rights and becomes the service.
+
+It is installed on hosts as a program of its own, so it needs nothing but Python's own library (3.8). Module `service`
+reads the same notes with the same functions.
+
+usage: launcher.py --name N --user U --run DIR --environment FILE --revision R --nofile N --memlock N|infinity -- EXEC…
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import glob
+import os
+import pwd
+import re
+import resource
+import signal
+import sys
+
+# prctl(2), linux/prctl.h
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+
+
+def machine():
+    """Name of this kernel's run and PID namespace: process numbers mean something within one only."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as handle:
+        return handle.read().strip() + " " + os.readlink("/proc/self/ns/pid")
+
+
+def note_path(run, name, kind):
+    """File of what a service notes at its start; `kind` is group or revision."""
+    return os.path.join(run, "%s.%s" % (name, kind))
+
+
+def write_note(path, text):
+    """A note that root alone reads and writes."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as handle:
+        handle.write(text + "\n")
+    os.replace(path + ".new", path)
+
+
+def read_note(path):
+    """What a note says, "" where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read().strip()
+    except OSError:
+        return ""
+
+
+def own_group():
+    """This process's group and session, with the machine: "71 12 BOOT PIDNS"."""
+    return "%d %d %s" % (os.getpgrp(), os.getsid(0), machine())
+
+
+def members(group, uid):
+    """Process ids of user `uid` in the process group of a note, zombies left out; none where it is of another boot."""
+    number, _space, rest = group.partition(" ")
+    session, _space, where = rest.partition(" ")
+    if not where or where != machine():
+        return []
+    found = []
+    for directory in glob.glob("/proc/[0-9]*"):
+        try:
+            with open(directory + "/stat", encoding="utf-8", errors="replace") as handle:
+                match = re.match(r"(\d+) \((.*)\) (.*)", handle.read(), re.S)
+            if match is None or os.stat(directory).st_uid != uid:
+                continue
+        except OSError:
+            continue  # it has ended
+        state, _parent, its_group, its_session = match.group(3).split()[:4]
+        if state != "Z" and (its_group, its_session) == (number, session):
+            found.append(int(match.group(1)))
+    return found
+
+
+def kill(group, uid):
+    for pid in members(group, uid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass  # it has ended
+
+
+def environment_of(text):
+    """The variables of an environment file as module `service` writes it: NAME="value", with \\ before " \\ $ and `."""
+    found = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r'([A-Za-z_][A-Za-z0-9_]*)="(.*)"', line)
+        if match:
+            found[match.group(1)] = re.sub(r'\\(["\\$`])', r"\1", match.group(2))
+    return found
+
+
+def limit(what, wanted):
+    """A soft limit, no higher than the hard one: only a container's owner can raise that."""
+    _soft, hard = resource.getrlimit(what)
+    value = (
+        wanted if hard == resource.RLIM_INFINITY else hard if wanted == resource.RLIM_INFINITY else min(wanted, hard)
+    )
+    resource.setrlimit(what, (value, hard))
+
+
+def drop_rights(account):
+    """Become that user for good: no capability and no setuid program gives anything back."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for capability in range(64):
+        if prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            break  # the kernel knows no more of them, or a container does not let us: then it has taken them itself
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser()
+    for option in ("name", "user", "run", "environment", "revision", "nofile", "memlock"):
+        parser.add_argument("--" + option, required=True)
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args(argv)
+    account = pwd.getpwnam(options.user)
+    # An engine's main process that dies on its own (killed for memory, crashed) leaves its workers, which hold the
+    # GPUs' memory and would keep the next start from it. systemd ends a unit's control group; here a start ends the
+    # process group of the start before.
+    group = note_path(options.run, options.name, "group")
+    before = read_note(group)
+    if before != own_group():
+        kill(before, account.pw_uid)
+    write_note(group, own_group())
+    write_note(note_path(options.run, options.name, "revision"), options.revision)
+    with open(options.environment, encoding="utf-8") as handle:
+        environment = dict(os.environ, USER=options.user, LOGNAME=options.user, **environment_of(handle.read()))
+    infinity = resource.RLIM_INFINITY
+    limit(resource.RLIMIT_NOFILE, int(options.nofile))
+    limit(resource.RLIMIT_MEMLOCK, infinity if options.memlock == "infinity" else int(options.memlock))
+    # A dump of its memory would hold the API key and the users' questions.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    drop_rights(account)
+    os.execvpe(options.command[0], options.command, environment)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,196 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texts that make a definition a service: unit, environment file, supervisor's configuration. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Sequence, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.quoting import (
+    environment_value,
+    supervisor_word,
+    systemd_text,
+    systemd_word,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import AUTOSTART
+
+MARK = "dsdeploy:service"  # in every file that makes a service ours
+HEAD = "Written by dsdeploy; what is changed here is written over."
+
+# How systemd confines a service, in this order. Not PrivateDevices (it hides the GPUs), not MemoryDenyWriteExecute
+# (kernels are compiled at run time), not PrivateIPC (NCCL shares memory). Values in braces are filled in.
+HARDENING: Tuple[Tuple[str, str], ...] = (
+    ("NoNewPrivileges", "yes"),
+    ("CapabilityBoundingSet", ""),
+    ("ProtectSystem", "strict"),
+    ("ReadWritePaths", "{write_paths}"),
+    ("ProtectHome", "{protect_home}"),
+    ("PrivateTmp", "{private_tmp}"),
+    ("ProtectKernelTunables", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectClock", "yes"),
+    ("ProtectHostname", "yes"),
+    ("LockPersonality", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+    ("SystemCallArchitectures", "native"),
+)
+# Hidden from a service that is confined, unless it has to read there.
+_HOMES = re.compile(r"/(home|root|run/user)(/|\Z)")
+_TEMPORARY = re.compile(r"/(var/)?tmp(/|\Z)")
+
+
+def environment_text(definition: Dict[str, Any]) -> str:
+    """The environment, the secrets among it, for EnvironmentFile= and the launcher."""
+    variables = dict(definition["environment"], **definition["secrets"])
+    lines = ["%s=%s" % (name, environment_value(value)) for name, value in sorted(variables.items())]
+    return "\n".join(["# " + HEAD, *lines]) + "\n"
+
+
+def settings(definition: Dict[str, Any], real_paths: Sequence[str]) -> List[str]:
+    """The lines of a unit that confine it; none with `hardening` off.
+
+    :param real_paths: what it has to read and to write, every link resolved: a path that looks harmless may lead into
+        a home directory.
+    """
+    if not definition["hardening"]:
+        return []
+    filled = {
+        "write_paths": " ".join(systemd_word(path) for path in [definition["state_dir"], *definition["write_paths"]]),
+        "protect_home": "read-only" if any(_HOMES.match(path) for path in real_paths) else "yes",
+        "private_tmp": "no" if any(_TEMPORARY.match(path) for path in real_paths) else "yes",
+    }
+    return ["%s=%s" % (name, value.format(**filled)) for name, value in HARDENING]
+
+
+def unit_text(
+    definition: Dict[str, Any], confined: Sequence[str], revision: str, start_check: str, systemd_version: int
+) -> str:
+    """The unit.
+
+    :param confined: from `settings`.
+    :param start_check: path of the start check's program.
+    """
+    name, run = definition["name"], places.RUN
+    # As root ("+"), whatever confines the service: what it started with is noted where it cannot write itself.
+    note = "umask 077; mkdir -p %s; echo %s > %s/%s.revision" % (run, revision, run, name)
+    lines = [
+        "# " + HEAD,
+        "# " + MARK,
+        "[Unit]",
+        "Description=" + systemd_text(definition["description"]),
+        "After=network-online.target",
+        "Wants=network-online.target",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=exec",
+        "User=" + definition["user"],
+        "WorkingDirectory=" + systemd_text(definition["state_dir"]),
+        "EnvironmentFile=" + systemd_text(definition["environment_file"]),
+        "ExecStartPre=+/bin/sh -c " + systemd_word(note),
+        "ExecStart=" + " ".join(systemd_word(word) for word in definition["exec"]),
+    ]
+    if definition.get("health_url"):
+        check = [start_check, definition["health_url"]]
+        lines += [
+            '# "Started" means "answers": until then the unit is activating, and TimeoutStartSec counts.',
+            "ExecStartPost=/usr/bin/python3 " + " ".join(systemd_word(word) for word in check),
+        ]
+    lines += [
+        "TimeoutStartSec=%d" % definition["start_timeout"],
+        "TimeoutStopSec=%d" % definition["stop_timeout"],
+        "KillMode=" + definition["kill_mode"],
+        "Restart=always",
+        "RestartSec=%d" % definition["restart_delay"],
+    ]
+    if systemd_version >= 254:
+        lines += ["RestartSteps=6", "RestartMaxDelaySec=%d" % definition["restart_max_delay"]]
+    if definition["success_exit_status"]:
+        lines.append("SuccessExitStatus=" + " ".join(definition["success_exit_status"]))
+    lines += [
+        "LimitNOFILE=%d" % definition["nofile"],
+        "LimitMEMLOCK=" + definition["memlock"],
+        # A dump of its memory would hold the API key and the users' questions.
+        "LimitCORE=0",
+        "SyslogIdentifier=" + name,
+        "UMask=0077",
+        *confined,
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def program_text(
+    definition: Dict[str, Any], revision: str, python: str, launcher: str, log: str, log_max_mib: int, log_backups: int
+) -> str:
+    """The program's file for supervisor. The launcher is started as root and becomes the service."""
+    command = [python, launcher, "--name", definition["name"], "--user", definition["user"], "--run", places.RUN]
+    command += ["--environment", definition["environment_file"], "--revision", revision]
+    command += ["--nofile", str(definition["nofile"]), "--memlock", definition["memlock"], "--", *definition["exec"]]
+    lines = [
+        "; " + HEAD,
+        "; " + MARK,
+        "[program:%s]" % definition["name"],
+        "command=" + " ".join(supervisor_word(word) for word in command),
+        "directory=" + _plain(definition["state_dir"]),
+        "umask=077",
+        AUTOSTART,
+        "autorestart=true",
+        "startsecs=5",
+        "; Each try waits a second longer than the one before.",
+        "startretries=%d" % definition["restart_max_delay"],
+        "stopsignal=TERM",
+        "stopwaitsecs=%d" % definition["stop_timeout"],
+        "stopasgroup=" + ("true" if definition["kill_mode"] == "control-group" else "false"),
+        "killasgroup=true",
+        "redirect_stderr=true",
+        "stdout_logfile=" + _plain(log),
+        "stdout_logfile_maxbytes=%dMB" % log_max_mib,
+        "stdout_logfile_backups=%d" % log_backups,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def supervisord_text(log_dir: str, log_max_mib: int, log_backups: int) -> str:
+    """The configuration of supervisord itself."""
+    lines = [
+        "; " + HEAD,
+        "; " + MARK,
+        "[unix_http_server]",
+        "file=" + places.SUPERVISOR_SOCKET,
+        "chmod=0700",
+        "",
+        "[supervisord]",
+        "logfile=" + _plain(log_dir + "/supervisord.log"),
+        "logfile_maxbytes=%dMB" % log_max_mib,
+        "logfile_backups=%d" % log_backups,
+        "pidfile=" + places.SUPERVISOR_PIDFILE,
+        "childlogdir=" + _plain(log_dir),
+        "umask=027",
+        "user=root",
+        "",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+        "",
+        "[supervisorctl]",
+        "serverurl=unix://" + places.SUPERVISOR_SOCKET,
+        "",
+        "[include]",
+        "files = %s/*.conf" % places.SUPERVISOR_PROGRAMS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(path: str) -> str:
+    """A path as a value of supervisor's configuration."""
+    supervisor_word(path)  # ValueError for what its parser would read as a comment
+    return path.replace("%", "%%")
