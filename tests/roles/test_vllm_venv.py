@@ -73,6 +73,30 @@ def preflight(tmp_path):
     return run
 
 
+def test_tensor_parallelism_fills_what_pipelines_and_copies_leave(preflight):
+    layout = {"vllm_venv_data_parallel_size": 2, "vllm_venv_pipeline_parallel_size": 2}
+    status, said, wanted = preflight(dsdeploy_model="qwen2.5-72b-instruct", vllm_venv_version="0.19.1", **layout)
+    assert status == 0, said
+    assert wanted["tensor_parallel_size"] == 2
+    layout["vllm_venv_tensor_parallel_size"] = 4
+    status, said, _wanted = preflight(dsdeploy_model="qwen2.5-72b-instruct", vllm_venv_version="0.19.1", **layout)
+    assert status != 0
+    assert "needs 16 GPUs, this host has 8" in said
+
+
+def test_a_model_by_path_is_planned_from_its_own_config(preflight, tmp_path):
+    """DeepSeek V3.2's shapes in a directory of the user's own: too large for the host, before anything is installed."""
+    config = ROOT / "tests/unit/fixtures/configs/given/deepseek-v3.2.json"
+    model = tmp_path / "mine"
+    model.mkdir()
+    (model / "config.json").write_bytes(config.read_bytes())
+    with (model / "model.safetensors").open("wb") as handle:
+        handle.truncate(689 * 10**9)  # a hole
+    status, said, _wanted = preflight(dsdeploy_model=str(model), vllm_venv_version="0.19.1")
+    assert status != 0
+    assert "mine does not fit on 8 × NVIDIA H800" in said
+
+
 def test_r1_awq_is_served_with_its_recipe(preflight):
     status, said, wanted = preflight(dsdeploy_model="deepseek-r1-awq", vllm_venv_version="0.19.1")
     assert status == 0, said

@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import yaml
 from _play import CHECKOUT
 from _python_engine import SENTENCE, Engine, dsdeploy
@@ -87,6 +88,54 @@ def test_the_upgrade(host):
     assert serves(host, NEW)
     assert host.check_output("readlink %s/previous", VLLM.root) == VLLM.release(host, OLD)
     assert abs(kv_bytes_per_token(host) / planned("tiny-deepseek-v3") - 1) < 0.01
+
+
+# What a layer keeps: of a window, of half the layers a window, every sixth layer all of it, every second a state.
+SIZES = {"vocab_size": 512, "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 65536, "torch_dtype": "bfloat16",
+         "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False, "rope_theta": 10000.0,
+         "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+MISTRAL = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 8192}
+KEPT = {
+    "windows": {**MISTRAL, "num_hidden_layers": 4},
+    "mixed": {**MISTRAL, "num_hidden_layers": 8, "layer_types": ["sliding_attention", "full_attention"] * 4},
+    "gemma3": {
+        "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "num_hidden_layers": 12,
+        "sliding_window": 8192, "sliding_window_pattern": 6, "hidden_activation": "gelu_pytorch_tanh",
+        "rope_local_base_freq": 10000.0, "query_pre_attn_scalar": 64,
+    },
+    "hybrid": {
+        "architectures": ["Qwen3NextForCausalLM"], "model_type": "qwen3_next", "num_hidden_layers": 4,
+        "full_attention_interval": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 64,
+        "linear_num_value_heads": 4, "linear_value_head_dim": 64, "linear_conv_kernel_dim": 4, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 128, "shared_expert_intermediate_size": 128,
+        "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True, "partial_rotary_factor": 0.25,
+    },
+}  # fmt: skip
+LENGTH, BATCH = 32768, 4096
+START = (
+    "from vllm import LLM\n"
+    "LLM(model='/srv/kept', load_format='dummy', skip_tokenizer_init=True, enforce_eager=True, max_num_seqs=4,"
+    f" max_model_len={LENGTH}, max_num_batched_tokens={BATCH})\n"
+)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_vllm_keeps_of_windows_and_states_is_as_planned(host, name):
+    """Weights are not needed for it: the tokens that vLLM says 1 GiB holds, of sequences of the longest length."""
+    config = {**SIZES, **KEPT[name]}
+    python = f"{VLLM.root}/{VLLM.release(host, NEW)}/bin/python"
+    with host.sudo():
+        host.check_output("mkdir -p /srv/kept")
+        host.check_output("sh -c 'printf %%s \"$1\" >/srv/kept/config.json' - %s", json.dumps(config))
+        environment = "VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 HF_HUB_OFFLINE=1"
+        done = host.run(f"env {environment} timeout 900 %s -c %s", python, START)
+    said = done.stdout + done.stderr
+    assert done.rc == 0, said[-4000:]
+    tokens = int(re.findall(r"KV cache size: ([0-9,]+) tokens", said)[-1].replace(",", ""))
+    # Two batches are under way at once (vLLM, max_in_flight_tokens).
+    planned = model_shape.kept(model_shape.from_config(name, config, 0), LENGTH, more=2 * BATCH)["value"]
+    assert abs(2**30 / tokens * LENGTH / planned - 1) < 0.01
 
 
 def test_rollback_goes_back_and_forth(host):

@@ -20,7 +20,8 @@ NAMES = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "num_query_groups"),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "num_query_groups",
+                 "num_attention_groups"),
     "head_dim": ("head_dim", "attention_head_dim", "kv_channels"),
     "intermediate_size": ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim"),
     "moe_intermediate_size": ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size"),
@@ -74,7 +75,7 @@ _SUSPECT = re.compile(
     r"window|sliding|swa|layer_types?$|layers?_block|block_types|block_configs|hybrid|mamba|ssm|recurr|rwkv|retention|"
     r"linear_|lightning|delta|conv(?!ers)|compress|sparse(?!_step)|index_|_share|share_|shared_(?:kv|layers)|\bcla_|"
     r"use_cla|yoco|kv_|_kv|key_value|multi_query|local|global|chunk|attn_type|attention_type|attn_layer|full_attn|"
-    r"full_attention|nsa|moba|latent|cross_attention_layers|k_eq_v|pattern|group_query|per_layer|state_size",
+    r"full_attention|nsa|moba|latent|indexer|attention_other|layer_group|encoder_decoder|cross_attention_layers|k_eq_v|pattern|group_query|per_layer|state_size",
 )
 # ... those that are understood below, and those that do not change it.
 _UNDERSTOOD = {name for names in NAMES.values() for name in names} | {
@@ -99,11 +100,14 @@ _HARMLESS = {
     "moe_num_shared_experts", "n_shared_experts", "moe_shared_expert_overlap", "share_expert_dim", "share_expert_dims",
     "moe_shared_expert_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size",
     "kv_lora_rank", "use_shared_expert", "has_shared_expert", "mlp_layer_types", "mlp_only_layers", "sparse_mlp_layers",
-    "moe_shared_gate", "index_topk_freq", "hidden_size_per_layer_input", "vocab_size_per_layer_input", "mlp_bias",
+    "moe_shared_gate", "activation_sparsity_pattern", "hidden_size_per_layer_input", "vocab_size_per_layer_input",
+    "mlp_bias",
     "add_swa_attention_sink_bias", "add_full_attention_sink_bias", "mamba_rms_norm", "mamba_act", "moe_latent_size",
     "attn_layernorms", "num_nextn_predict_layers", "use_kv_cache", "pretraining_tp", "mamba_dropout",
     "moe_layer_pattern", "attention_type", "swa_num_attention_heads", "local_rank", "kv_bias", "parallel_attn",
 }  # fmt: skip
+# Models that keep something else than their keys say: every head (vLLM's MiniCPM3), two caches a layer.
+_STRANGE = {"minicpm3": "kv_lora_rank", "longcat_flash": "num_layers"}
 _DBRX = {"ffn_hidden_size": "ffn_hidden_size", "moe_num_experts": "moe_num_experts", "moe_top_k": "num_experts_per_tok"}
 _TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "starcoder2", "cohere", "cohere2", "gpt2", "bloom"}
 _TWO_MATRICES = {"gpt2", "gpt_neox", "gptj", "bloom", "falcon", "opt", "mpt", "phi", "starcoder2", "gpt_bigcode",
@@ -168,7 +172,9 @@ def facts_of(config):
     if multi_query or (config.get("multi_query_attention") and not facts["kv_heads"]):
         facts["kv_heads"] = 1
     facts["name"] = str(config.get("model_type") or "unknown")
-    unknown = []
+    if config.get("use_mla") is False:
+        facts["kv_lora_rank"] = None
+    unknown = [_STRANGE[facts["name"]]] if facts["name"] in _STRANGE else []
     if facts["index_head_dim"] and not facts["kv_lora_rank"]:
         unknown.append("index_head_dim")
     if not facts["head_dim"] and not facts["kv_lora_rank"] and facts["hidden_size"] % facts["attention_heads"]:
@@ -384,11 +390,10 @@ class _Caches:
         elif kind == "full":
             group = {
                 "kind": "latent" if self.facts["kv_lora_rank"] else "full",
-                "kv_heads": _whole(config, "num_global_key_value_heads"),
+                # Gemma 4: with values that are the keys the full layers have heads of their own; both are kept.
+                "kv_heads": _whole(config, "num_global_key_value_heads") if config.get("attention_k_eq_v") else None,
                 "head_dim": _whole(config, "global_head_dim"),
             }
-            if config.get("attention_k_eq_v") and group["head_dim"]:
-                self.unknown.append("attention_k_eq_v")
         else:
             group = {"kind": kind}
         return {key: value for key, value in group.items() if value}

@@ -8,11 +8,11 @@
 """
 
 import json
-import os
 import random
 import sys
 from pathlib import Path
 
+import mutations
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request, gpus_from_facts
@@ -28,7 +28,7 @@ FIXTURES = Path(__file__).resolve().parents[3] / "fixtures"
 sys.path.insert(0, str(FIXTURES.parent / "plugins/module_utils/gguf"))
 import gguf_files as files  # noqa: E402
 
-COUNT = int(os.environ.get("DSDEPLOY_MUTATIONS", "500"))
+COUNT = mutations.COUNT
 ODD = [None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 10**40, 1.5, 1e308, float("inf"), float("nan"), "", "x", "8",
        "MEM*-", [], [0], [1, 2, 3], ["full_attention"], [None], [[]], {}, {"a": 1}, {"kv_n_heads": "x"}]  # fmt: skip
 # Keys that some model has, so that mutations reach what is understood of them.

@@ -150,6 +150,9 @@ LAYER = 2 * 2 * 128 * 2
         ({"num_key_value_heads": None, "multi_query_attention": True, "multi_query_group_num": 2}, 8),
         ({"num_key_value_heads": None, "attn_config": {"kv_n_heads": 2}}, 8),
         ({"num_key_value_heads": [2, 2, 2, 2, 2, 2, 2, 0]}, 7),
+        ({"num_key_value_heads": None, "num_attention_groups": 2}, 8),
+        ({"no_rope_layers": [1, 1, 1, 0] * 2}, 8),  # without a chunk every layer sees everything
+        ({"use_mla": False, "kv_lora_rank": 512}, 8),
         ({"text_config": {"num_hidden_layers": 4, "hidden_size": 1024}}, 4),
     ],
 )
@@ -171,6 +174,12 @@ def test_siblings(changed, layers):
         ({"sliding_window": 512, "sliding_window_pattern": [1, 2]}, "sliding_window_pattern"),
         ({"layer_types": ["sliding_attention"] * 8}, "sliding_window"),
         ({"index_head_dim": 128}, "index_head_dim"),
+        ({"attention_other_setting": {"num_attention_heads": 96}}, "attention_other_setting"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder"),
+        ({"layer_group_size": 8}, "layer_group_size"),
+        ({"layers_block_type": ["hybrid"] * 8}, "layers_block_type (hybrid)"),
+        ({"mamba_d_ssm": 1536}, "mamba_d_ssm"),
+        ({"model_type": "longcat_flash"}, "num_layers"),
         ({"head_dim": None, "hidden_size": 1030}, "head_dim"),
     ],
 )
@@ -187,6 +196,19 @@ def test_a_key_that_is_not_understood_is_named_and_no_number_given(changed, key)
 )  # fmt: skip
 def test_what_does_not_change_the_cache_does_not(key):
     assert grows({**BASE, key: 3}) == 8 * LAYER
+
+
+def test_gemma_4_has_full_layers_of_other_dimensions():
+    """The same numbers as in its GGUF keys."""
+    config = {
+        "model_type": "gemma4_text", "hidden_size": 2816, "num_hidden_layers": 30, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "head_dim": 256, "global_head_dim": 512, "num_global_key_value_heads": 2,
+        "attention_k_eq_v": True, "sliding_window": 1024, "layer_types": (["sliding_attention"] * 5
+        + ["full_attention"]) * 5,
+    }  # fmt: skip
+    assert grows(config) == 20480
+    assert model_shape.bounded(shape_of(config))["bytes"] == 204800 * 1024
+    assert grows(dict(config, attention_k_eq_v=False)) == 4 * 20480
 
 
 def test_states_are_apart_and_not_known_without_their_sizes():
