@@ -132,7 +132,7 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
     if capability and re.match(r"\d{1,2}\.\d\Z", capability):
         gpu["compute_capability"] = capability
     for kind in ("total", "used", "free", "reserved"):
-        gpu["memory_%s_mib" % kind] = int_of(_text(element, "fb_memory_usage/" + kind))  # type: ignore[literal-required]
+        gpu["memory_%s_mib" % kind] = _size(_text(element, "fb_memory_usage/" + kind))  # type: ignore[literal-required]
     gpu["utilization_percent"] = int_of(_text(element, "utilization/gpu_util"))
     gpu["temperature_c"] = int_of(_text(element, "temperature/gpu_temp"))
     new, old = "gpu_power_readings/", "power_readings/"  # the old one before driver 530
@@ -144,7 +144,7 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
         gpu["ecc"][span] = _ecc_counts(element.find("ecc_errors/" + span))
     gpu["mig"]["mode"] = _text(element, "mig_mode/current_mig")
     for one in element.iterfind("mig_devices/mig_device"):
-        instance: dict[str, Any] = {key: int_of(_text(one, tag)) for key, tag in _MIG_TAGS.items()}
+        instance: dict[str, Any] = {key: _size(_text(one, tag)) for key, tag in _MIG_TAGS.items()}
         gpu["mig"]["instances"].append(dict(instance, uuid=_text(one, "uuid")))
     gpu["fabric"] = {
         "state": _text(element, "fabric/state"),
@@ -171,7 +171,7 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
             if value_of(one.text) == "Active" and isinstance(one.tag, str):
                 gpu["throttle_reasons"].append(re.sub(r"\Aclocks_(?:event|throttle)_reasons?_", "", one.tag))
     for one in element.iterfind("processes/process_info"):
-        pid, used = int_of(_text(one, "pid")), int_of(_text(one, "used_memory"))
+        pid, used = int_of(_text(one, "pid")), _size(_text(one, "used_memory"))
         name, kind = one.findtext("process_name") or "", _text(one, "type")
         gpu["processes"].append({"pid": pid, "name": name, "type": kind, "used_memory_mib": used})
     return gpu
@@ -181,6 +181,12 @@ def _health_problems(health: ET.Element | None) -> list[str]:
     """What of a fabric's health is not well, as "bandwidth Degraded"; its summary is not among it."""
     parts = [] if health is None else [(str(one.tag), " ".join((one.text or "").split())) for one in health]
     return ["%s %s" % part for part in parts if part[0] != "summary" and part[1].strip("[]").lower() not in _SOUND]
+
+
+def _size(text: str | None) -> int | None:
+    """A number that cannot be less than nothing."""
+    number = int_of(text)
+    return None if number is None or number < 0 else number
 
 
 def _yes(text: str | None) -> bool | None:

@@ -283,7 +283,7 @@ def test_no_value_is_none(nothing):
     assert parse_xml(text)["gpus"][0]["mig"]["mode"] is None
 
 
-@pytest.mark.parametrize("number", ["9" * 5000, "81559 GiB", "nan", "-", "8e9"])
+@pytest.mark.parametrize("number", ["9" * 5000, "81559 GiB", "nan", "-", "8e9", "-1 MiB"])
 def test_what_is_no_number_of_mib_is_none(number):
     gpu = parse_xml(fixture("h100-x1-driver580").replace("<total>81559 MiB<", f"<total>{number}<"))["gpus"][0]
     assert (gpu["memory_total_mib"], gpu["memory_free_mib"]) == (None, 81079)
