@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 TESTS = Path(__file__).parents[2] / "tests"
-sys.path[:0] = [str(TESTS / "standins"), str(TESTS / "unit/plugins/module_utils")]
+sys.path[:0] = [str(TESTS / "standins"), str(TESTS / "unit/plugins/module_utils/gguf")]
 import gguf_files  # noqa: E402
 import standin_ollama  # noqa: E402
 
