@@ -8,7 +8,12 @@ from pathlib import Path
 import yaml
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import documented, problem, unknown
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
+    documented,
+    go_templates,
+    problem,
+    unknown,
+)
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # In Python alone it takes ten times as long.
@@ -27,6 +32,15 @@ def _facts(task_vars):
     return set(getattr(manager, "_nonpersistent_fact_cache", {}).get(task_vars.get("inventory_hostname"), {}))
 
 
+def _is_template(value):
+    """Whether Ansible would template a value: not what is marked with !unsafe."""
+    try:
+        from ansible.template import is_trusted_as_template
+    except ImportError:  # before ansible-core 2.19
+        return not getattr(value, "__UNSAFE__", False)
+    return is_trusted_as_template(value)
+
+
 class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
@@ -36,7 +50,17 @@ class ActionModule(ActionBase):
         _result, args = self.validate_argument_spec(argument_spec=dict(inventory=dict(type="bool", default=True)))
         specs = _specs()
         known = set().union(*specs.values())
-        typed = unknown(load_extra_vars(self._loader), specs, known)
+        given = load_extra_vars(self._loader)
+        go = go_templates({name: value for name, value in given.items() if _is_template(value)})
+        if go:
+            return dict(
+                result,
+                failed=True,
+                msg="; ".join("%s holds a template of Go's, which Ansible would read as its own" % name for name in go),
+                hint='Write it into a file, as in `%s: !unsafe "{{ .Prompt }}"`, and give that file: -e @FILE.' % go[0],
+                error_kind="usage",
+            )
+        typed = unknown(given, specs, known)
         if typed:
             return dict(
                 result,

@@ -90,6 +90,12 @@ options:
         description: What for, in words.
         type: str
         required: true
+      ollama:
+        description:
+          - Whether it is the store of an Ollama. What uploads that were cut have left there counts as free, since it is
+            removed first; the models that it holds are named.
+        type: bool
+        default: false
   probe:
     description:
       - Fetch nothing. Answers C(complete=false) unless the model is complete by its manifest.
@@ -180,6 +186,7 @@ error_kind:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_store import planned
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_problems
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
@@ -222,7 +229,7 @@ def run(module, progress):
             "files_at_once": module.params["files_at_once"],
             "limit": module.params["limit"] * 1024 * 1024,
             "merge": "" if module.params["merge"] == "no" else module.params["merge"],
-            "extra_disk": module.params["extra_disk"],
+            "extra_disk": [planned(item) for item in module.params["extra_disk"]],
             "pypi_index": module.params["pypi_index"],
             "pypi_index_default": module.params["pypi_index_default"],
             "timeout": module.params["timeout"],
@@ -297,6 +304,7 @@ def main():
                     "path": dict(type="path", required=True),
                     "bytes": dict(type="int", required=True),
                     "for": dict(type="str", required=True),
+                    "ollama": dict(type="bool", default=False),
                 },
             ),
             probe=dict(type="bool", default=False),

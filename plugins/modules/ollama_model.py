@@ -58,6 +58,9 @@ options:
       - The sha256 of O(path), where it is known. Else it is taken from the model store's manifest or O(state_file), as
         long as the file is unchanged since, and computed where neither knows it.
     type: str
+  of:
+    description: The model's name in the catalog, by which M(dsdeploy.llm.ollama_store) finds it again.
+    type: str
   pull:
     description: Model to pull from Ollama's registry, to be served as it is or to make O(name) from.
     type: str
@@ -81,8 +84,15 @@ options:
     description: File in which digests of files and models are noted. Its directory must exist.
     type: path
     default: /var/lib/dsdeploy/ollama-models.json
+  models_dir:
+    description:
+      - The server's store (OLLAMA_MODELS), where it is on this host. With it, what a cut upload has left there is
+        removed before the next one, and the other models there are told.
+    type: path
   load:
-    description: Load the model into memory.
+    description:
+      - Load the model into memory. One that was made anew, or that is loaded as it was before, is loaded again.
+      - Weights that are loaded by another name are unloaded first, since a server runs them once only.
     type: bool
     default: false
   load_timeout:
@@ -100,9 +110,37 @@ options:
     type: int
     default: 0
   context:
-    description: Tokens of context that were planned, for the reason of such a failure. V(0) is unknown.
+    description: Tokens of context of a request that were planned, for the reason of such a failure. V(0) is unknown.
     type: int
     default: 0
+  start_timeout:
+    description: Seconds to wait for the server to answer. V(0) does not wait.
+    type: int
+    default: 0
+  service:
+    description: The server's service, watched while it is waited for. One that keeps dying is a failure at once.
+    type: dict
+    suboptions:
+      name:
+        description: Name of the systemd unit (without C(.service)) or of the supervisor program.
+        type: str
+        required: true
+      manager:
+        description: The service manager.
+        type: str
+        choices: [systemd, supervisor]
+        default: systemd
+      log:
+        description: File of its log. Without it the journal is read.
+        type: path
+  supervisor_config:
+    description: Configuration file of supervisord.
+    type: path
+    default: /etc/dsdeploy/supervisor/supervisord.conf
+  supervisorctl:
+    description: Path of supervisorctl.
+    type: path
+    default: /opt/dsdeploy/supervisor/bin/supervisorctl
   probe:
     description:
       - Change nothing. Answers C(complete=false) where something is to be done.
@@ -161,6 +199,13 @@ loaded:
   description: The model's entry in C(/api/ps). Null where it was not to be loaded.
   returned: success
   type: dict
+copies:
+  description:
+    - Other models in O(models_dir), with the bytes that would get free with them, and whether this module made them.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: "old:latest", bytes: 404430188544, ours: true}]
 complete:
   description: Whether nothing was to be done.
   returned: with O(probe)
@@ -170,274 +215,40 @@ hint:
   returned: failure
   type: str
 error_kind:
-  description: V(usage), V(preflight), or V(verify) for a model that was loaded elsewhere than predicted.
+  description: >-
+    V(usage), V(preflight), or V(verify) for a server that does not start and a model that was loaded elsewhere than
+    predicted.
   returned: failure
   type: str
+log_tail:
+  description: The last lines of the service's log.
+  returned: failure, with O(service)
+  type: list
+  elements: str
 """
 
-import json
-import os
-import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api, OllamaError
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of, write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_job import Job
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
-
-UPLOAD_TRIES = 3
-UPLOAD_PAUSE_S = 2.0
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import SUPERVISORCTL
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import log_tail, wait_for
 
 
-class Notes:
-    """What is known of files and models from earlier runs: `files` by path, `models` by URL and name."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            with open(path, encoding="utf-8") as handle:
-                found = json.load(handle)
-            self.files, self.models = dict(found["files"]), dict(found["models"])
-        except (OSError, ValueError, KeyError, TypeError):
-            self.files, self.models = {}, {}
-
-    def write(self) -> None:
-        text = json.dumps({"files": self.files, "models": self.models}, indent=1, sort_keys=True)
-        write_durably(self.path, text + "\n")
-
-    def sha256(self, path: str) -> Optional[str]:
-        note = self.files.get(path)
-        return note["sha256"] if note and [note["bytes"], note["mtime_ns"], note["inode"]] == identity(path) else None
-
-    def note_file(self, path: str, sha256: str) -> None:
-        size, mtime_ns, inode = identity(path)
-        self.files[path] = {"bytes": size, "mtime_ns": mtime_ns, "inode": inode, "sha256": sha256}
-        self.write()
-
-
-def identity(path: str) -> List[int]:
-    stat = os.stat(path)
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-
-
-def store_sha256(path: str) -> Optional[str]:
-    """The sha256 of an unchanged file of the model store, from its manifest."""
-    directory, manifest = model_store.find_manifest(path)
-    for item in manifest["files"] if manifest else []:
-        if os.path.join(directory, item["path"]) == path and [item["bytes"], item["mtime_ns"]] == identity(path)[:2]:
-            return item["sha256"]
-    return None
-
-
-class Job:
-    """One run of the module."""
-
-    def __init__(self, module: AnsibleModule, api: Api, wanted: ollama.Modelfile, progress: Progress) -> None:
-        self.module, self.api, self.wanted, self.progress = module, api, wanted, progress
-        self.params = module.params
-        self.name = self.params["name"]
-        self.dry = module.check_mode or self.params["probe"]
-        self.notes = Notes(self.params["state_file"])
-        self.key = "%s %s" % (api.endpoint.url, ollama.qualified(self.name))
-        self.hashed = self.uploaded = 0
-
-    def absent(self) -> Dict[str, Any]:
-        show = self._reach(lambda: self.api.show(self.name))
-        if show and not self.dry:
-            self.api.delete(self.name)
-        if self.notes.models.pop(self.key, None) and not self.dry:
-            self.notes.write()
-        return self._result(["model"] if show else [], self._shown(show), "", None)
-
-    def present(self) -> Dict[str, Any]:
-        show = self._reach(lambda: self.api.show(self.name))
-        digest = self._digest() if show else None
-        weights = self._weights()
-        wrong = self._wrong(show, digest, weights)
-        before = self._shown(show)
-        if wrong and not self.dry:
-            self._make(weights)
-            show, digest = self.api.show(self.name), self._digest()
-            self._confirm(show, digest, weights)
-        if not wrong and not self.dry and self.notes.models.get(self.key) != self._note(digest, weights):
-            self.notes.models[self.key] = self._note(digest, weights)
-            self.notes.write()
-        loaded = None if wrong and self.dry else self._load(show)
-        after = self._shown_wanted(weights) if wrong and self.dry else self._shown(show)
-        return self._result(wrong, before, after, digest, loaded)
-
-    # --- what there is, and what there should be ---
-
-    def _reach(self, ask: Any) -> Any:
-        """What `ask` returns; None in check mode on a bare host, or one whose server is stopped."""
-        try:
-            return ask()
-        except OllamaError as error:
-            if self.module.check_mode and error.passing:
-                self.module.warn("%s; what it has is not known" % error)
-                return None
-            raise
-
-    def _digest(self) -> Optional[str]:
-        entry = ollama.find(self.api.tags(), self.name)
-        return entry["digest"] if entry else None
-
-    def _weights(self) -> Optional[str]:
-        """Digest of the wanted weights; None where it cannot be known before something is done."""
-        path = self.params["path"]
-        if not path:
-            base = self._reach(lambda: self.api.show(self.params["pull"]))
-            return ollama.weights_digest(base.get("modelfile") or "") if base else None
-        if not os.path.exists(path):
-            if self.module.check_mode:
-                self.module.warn("%s is not here yet" % path)
-                return None
-            raise OllamaError("%s does not exist on this host" % path, "Give the path of a GGUF file.")
-        wrong = model_store.wrong_weights(path)
-        if wrong:
-            raise OllamaError(wrong, "Give the path of a GGUF file.")
-        path = os.path.realpath(path)
-        sha256 = self.params["sha256"] or store_sha256(path) or self.notes.sha256(path)
-        if sha256 is None and not self.dry:
-            sha256 = self._hash(path)
-        return "sha256:" + sha256 if sha256 else None
-
-    def _hash(self, path: str) -> str:
-        self.progress.begin("hash %s" % os.path.basename(path), os.path.getsize(path))
-
-        def report(count: int) -> None:
-            self.hashed += count
-            self.progress.update(self.hashed)
-
-        sha256 = sha256_of(path, report)
-        self.notes.note_file(path, sha256)
-        return sha256
-
-    def _note(self, digest: Optional[str], weights: Optional[str]) -> Dict[str, Any]:
-        return {"digest": digest, "weights": weights, "request": self.wanted.request()}
-
-    def _wrong(self, show: Optional[Dict[str, Any]], digest: Optional[str], weights: Optional[str]) -> List[str]:
-        """What is not as wanted. A model that is the very one made by an earlier run is known by its digest."""
-        if show is None:
-            return ["model"]
-        note = self.notes.models.get(self.key)
-        if not note or note["digest"] != digest:
-            # An own file that nobody has hashed yet could be any.
-            unknown = ["weights"] if weights is None and self.params["path"] else []
-            return unknown + ollama.differences(show, weights, self.wanted)
-        if note == self._note(digest, weights):
-            return []
-        found = ollama.differences(show, None, self.wanted)
-        if note["weights"] != weights:
-            found.insert(0, "weights")
-        # What is no longer asked for cannot be seen in what is there.
-        return found or ["Modelfile"]
-
-    # --- what is done ---
-
-    def _make(self, weights: Optional[str]) -> None:
-        request = dict(self.wanted.request(), model=self.name)
-        if self.params["path"]:
-            self._upload(self.params["path"], weights or "")
-            request["files"] = {os.path.basename(self.params["path"]): weights}
-        else:
-            if weights is None:
-                self._follow("pull", self.api.pull(self.params["pull"], self.params["load_timeout"]))
-            if ollama.qualified(self.params["pull"]) == ollama.qualified(self.name) and not self.wanted.request():
-                return
-            request["from"] = self.params["pull"]
-        self._follow("create", self.api.create(request, self.params["load_timeout"]))
-
-    def _upload(self, path: str, digest: str) -> None:
-        size = os.path.getsize(path)
-        for attempt in range(1, UPLOAD_TRIES + 1):
-            try:
-                if self.api.has_blob(digest):
-                    return
-                self.progress.begin("upload %s" % os.path.basename(path), size)
-                self.api.upload(path, digest, self.progress.update, self.params["load_timeout"])
-                self.uploaded += size
-                return
-            except OllamaError as error:
-                if not error.passing or attempt == UPLOAD_TRIES:
-                    error.hint = error.hint or "Run it again: the file need not be hashed again."
-                    raise
-                self.module.warn("%s; it is sent again" % error)
-                time.sleep(UPLOAD_PAUSE_S * attempt)
-
-    def _follow(self, what: str, states: Any) -> None:
-        """Show a stream of states as progress."""
-        stage = None
-        for state in states:
-            if (state.get("status"), state.get("total")) != stage:
-                stage = (state.get("status"), state.get("total"))
-                self.progress.begin("%s: %s" % (what, state.get("status")), state.get("total"))
-            self.progress.update(state.get("completed") or 0)
-
-    def _confirm(self, show: Optional[Dict[str, Any]], digest: Optional[str], weights: Optional[str]) -> None:
-        """What the server has now is what it was told to make."""
-        left = ["model"] if show is None else ollama.differences(show, None, self.wanted)
-        if left:
-            raise OllamaError(
-                "Ollama says that %s was made, but it has another %s" % (self.name, ", ".join(left)),
-                "Compare with `ollama show %s`." % self.name,
-            )
-        if weights is None and show:
-            weights = ollama.weights_digest(show.get("modelfile") or "")
-        self.notes.models[self.key] = self._note(digest, weights)
-        self.notes.write()
-
-    def _load(self, show: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
-        if not self.params["load"]:
-            return None
-        entry = ollama.find(self.api.ps(), self.name)
-        if entry is None and self.dry:
-            return None
-        if entry is None:
-            self.progress.begin("load %s" % self.name)
-            self.api.load(self.name, self.params["load_timeout"])
-            entry = ollama.find(self.api.ps(), self.name)
-        if entry is None:
-            raise OllamaError("%s was loaded, and unloaded again at once" % self.name, "Raise OLLAMA_KEEP_ALIVE.")
-        if self.params["cpu_share"] >= 0:
-            parameters = ollama.parse_parameters((show or {}).get("parameters") or "")
-            problem = ollama.placement_problem(
-                entry, self.params["cpu_share"], parameters, self.params["layers"], self.params["context"]
-            )
-            if problem:
-                self.module.fail_json(msg=problem[0], hint=problem[1], error_kind="verify", loaded=entry)
-        return entry
-
-    # --- the result ---
-
-    def _shown(self, show: Optional[Dict[str, Any]]) -> str:
-        if show is None:
-            return ""
-        texts = {name: show.get(name) for name in ("template", "system", "license")}
-        parameters = ollama.parse_parameters(show.get("parameters") or "")
-        return ollama.shown(ollama.weights_digest(show.get("modelfile") or ""), parameters, texts)
-
-    def _shown_wanted(self, weights: Optional[str]) -> str:
-        licence = "\n".join(self.wanted.licence or [])
-        texts = {"template": self.wanted.template, "system": self.wanted.system, "license": licence}
-        return ollama.shown(weights, self.wanted.parameters, texts)
-
-    def _result(
-        self, wrong: List[str], before: str, after: str, digest: Optional[str], loaded: Optional[Dict[str, Any]] = None
-    ) -> Dict[str, Any]:
-        waits_for_load = self.params["state"] == "present" and self.params["load"] and loaded is None
-        return dict(
-            changed=bool(wrong) and not self.params["probe"],
-            complete=not wrong and not waits_for_load,
-            digest=digest,
-            differences=wrong,
-            hashed_bytes=self.hashed,
-            uploaded_bytes=self.uploaded,
-            loaded=loaded,
-            diff=dict(before=before, after=after),
-        )
+def run(module: AnsibleModule, api: Api, wanted: ollama.Modelfile) -> Dict[str, Any]:
+    params = module.params
+    with Progress("model %s" % params["name"]) as progress:
+        if params["start_timeout"] and not module.check_mode:
+            managers = {name: params[name] for name in ("supervisor_config", "supervisorctl")}
+            wait_for(api.endpoint, HEALTH_PATHS["ollama"], params["start_timeout"], params["service"], managers)
+        job = Job(params, api, wanted, progress, module.warn, module.check_mode)
+        return job.present() if params["state"] == "present" else job.absent()
 
 
 def main() -> None:
@@ -448,17 +259,30 @@ def main() -> None:
             url=dict(type="str", default="http://127.0.0.1:11434"),
             path=dict(type="path"),
             sha256=dict(type="str"),
+            of=dict(type="str"),
             pull=dict(type="str"),
             parameters=dict(type="dict", default={}),
             template=dict(type="str"),
             system=dict(type="str"),
             license=dict(type="list", elements="str"),
             state_file=dict(type="path", default="/var/lib/dsdeploy/ollama-models.json"),
+            models_dir=dict(type="path"),
             load=dict(type="bool", default=False),
             load_timeout=dict(type="int", default=3600),
             cpu_share=dict(type="float", default=-1),
             layers=dict(type="int", default=0),
             context=dict(type="int", default=0),
+            start_timeout=dict(type="int", default=0),
+            service=dict(
+                type="dict",
+                options=dict(
+                    name=dict(type="str", required=True),
+                    manager=dict(type="str", choices=["systemd", "supervisor"], default="systemd"),
+                    log=dict(type="path"),
+                ),
+            ),
+            supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
+            supervisorctl=dict(type="path", default=SUPERVISORCTL),
             probe=dict(type="bool", default=False),
         ),
         mutually_exclusive=[("path", "pull")],
@@ -474,11 +298,9 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=str(error), hint="Correct it and run this again.", error_kind="usage")
     try:
-        with Progress("model %s" % params["name"]) as progress:
-            job = Job(module, api, wanted, progress)
-            result = job.present() if params["state"] == "present" else job.absent()
-    except OllamaError as error:
-        module.fail_json(msg=str(error), hint=error.hint or "Ollama's log says more.", error_kind="preflight")
+        result = run(module, api, wanted)
+    except Failure as error:
+        module.fail_json(**dict(dict(log_tail=log_tail(params["service"])), **error.fields()))
     except OSError as error:
         module.fail_json(
             msg="ollama_model: %s" % error, hint="Check the path and its permissions.", error_kind="preflight"

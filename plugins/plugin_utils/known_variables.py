@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Collection, Dict, Iterable, List, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
@@ -23,6 +24,15 @@ def unknown(names: Iterable[str], roles: Iterable[str], known: Collection[str]) 
     """Those of `names` that begin like a variable of one of the roles, and are none, sorted."""
     prefixes = tuple(_PREFIXES.get(role, role) + "_" for role in roles)
     return sorted(name for name in set(names) if name.startswith(prefixes) and name not in known)
+
+
+# What Go's template language has and Jinja has not.
+_GO = re.compile(r"\{\{-?\s*([.$]|(range|if|with|template|block)\s+[.$]|(end|else)\s*-?\}\})")
+
+
+def go_templates(templates: Dict[str, Any]) -> List[str]:
+    """Names of those values that Ansible would read as Jinja, and that are templates of Go's, sorted."""
+    return sorted(name for name, value in templates.items() if isinstance(value, str) and _GO.search(value))
 
 
 def problem(name: str, known: Collection[str]) -> str:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import nearest
 
 
@@ -26,7 +27,33 @@ class Form(NamedTuple):
     said: str
 
 
-KINDS: Dict[str, Union[Kind, Form]] = {
+class Rule(NamedTuple):
+    """Values with a rule of their own: `problem(value)` is what is wrong, in one line, or None."""
+
+    problem: Callable[[Any], Optional[str]]
+
+
+def _ollama_parameters(value: Any) -> Optional[str]:
+    """`value`: {parameters, version}."""
+    try:
+        ollama.typed_parameters(value["parameters"])
+    except ValueError as error:
+        return str(error).partition(": ")[2]
+    return (ollama.too_new(value["parameters"], str(value["version"])) or "").partition(": ")[2] or None
+
+
+def _ollama_name(value: Any) -> Optional[str]:
+    try:
+        ollama.check_name(str(value))
+    except ValueError as error:
+        return str(error).partition(": ")[2]
+    return None
+
+
+# gin's cors, which Ollama uses, ends the server for any other: these schemes, or one `*`.
+_ORIGIN = r"((https?|(chrome|safari|moz|ms-browser)-extension)://[^\s,*]*[*]?[^\s,*]*|[^\s,*]*[*][^\s,*]*)"
+
+KINDS: Dict[str, Union[Kind, Form, Rule]] = {
     "port": Kind(1, 65535),
     "connections": Kind(1, 16),
     "count": Kind(1),
@@ -37,6 +64,17 @@ KINDS: Dict[str, Union[Kind, Form]] = {
     "rate": Kind(0, whole=False),
     "share": Kind(0.01, 1, whole=False),
     "version": Form(r"[0-9]+([.][0-9]+)+([.+~-]?[A-Za-z0-9]+)*", "a version, such as 1.2.3"),
+    # Of Go (time.ParseDuration), or seconds. Ollama takes five minutes for anything else, without a word.
+    "duration": Form(
+        r"[+-]?([0-9]+|(([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|ms|s|m|h))+)",
+        "a duration such as 10m or 24h, seconds, or -1 for ever",
+    ),
+    "origins": Form(
+        r"%s(,%s)*" % (_ORIGIN, _ORIGIN),
+        "origins such as https://chat.example.org, or with one * such as http://10.0.0.*",
+    ),
+    "ollama_name": Rule(_ollama_name),
+    "ollama_parameters": Rule(_ollama_parameters),
     "cuda_version": Form(r"[0-9]+[.][0-9]+", 'two numbers in quotes, such as "12.4"'),
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)\Z")
@@ -50,7 +88,13 @@ def value_problem(name: str, value: Any, kind: Optional[str], words: Sequence[st
     :param words: words that are good besides; an empty one is an empty value.
     """
     text = str(value).strip()
-    if text in words or (kind and _is(text, KINDS[kind])):
+    rule = KINDS[kind] if kind else None
+    if text in words:
+        return None
+    if isinstance(rule, Rule):
+        wrong = rule.problem(value)
+        return "%s: %s" % (name, wrong) if wrong else None
+    if rule and _is(text, rule):
         return None
     near = nearest(text, words)
     guess = " (did you mean %s?)" % near if near else ""
@@ -70,7 +114,7 @@ def _expected(kind: Optional[str], words: Sequence[str]) -> str:
     rule = KINDS[kind] if kind else None
     if isinstance(rule, Form):
         good.insert(0, rule.said)
-    elif rule:
+    elif isinstance(rule, Kind):
         upto = "up" if rule.most is None else "to %g" % rule.most
         good.insert(0, "a %snumber from %g %s" % ("whole " if rule.whole else "", rule.least, upto))
     if len(good) < 2:

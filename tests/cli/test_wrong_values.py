@@ -68,6 +68,15 @@ def refusal(told: list[dict[str, Any]]) -> str:
             "ollama_port is '0', expected a whole number from 1 to 65535; "
             "ollama_gpu_layers is 'al' (did you mean all?)",
         ),
+        (
+            "up --engine ollama -e ollama_keep_alive=forever -e ollama_origins=example.org",
+            "ollama_keep_alive is 'forever', expected a duration such as 10m",
+        ),
+        (
+            """up --engine ollama -e {"ollama_parameters":{"num_gpus":1}}""",
+            "ollama_parameters: Ollama knows no parameter num_gpus; did you mean num_gpu?",
+        ),
+        ("up --engine ollama -e ollama_template={{.Prompt}}", "ollama_template holds a template of Go's"),
         ("prepare -e nvidia_driver_branch=newest", "nvidia_driver_branch is 'newest', expected a whole number"),
         ("prepare -e nvidia_driver_install_method=nvdia", "(did you mean nvidia? choices: "),
         ("""prepare -e {"dsdeploy_prepare_roles":["cuda_tolkit"]}""", "Got no match for: cuda_tolkit"),

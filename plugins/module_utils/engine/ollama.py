@@ -27,6 +27,8 @@ PARAMETERS: Dict[str, type] = {
 _NAME = re.compile(
     r"(?:[A-Za-z0-9_][\w.:-]*/)?(?:[A-Za-z0-9_][\w-]*/)?[A-Za-z0-9_][\w.-]{0,79}(?::[A-Za-z0-9_][\w.-]{0,79})?\Z"
 )
+# Parameters that came with a version; an earlier server only writes to its log that it does not know them.
+SINCE = {"draft_num_predict": "0.30.0"}
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -69,7 +71,22 @@ def find(models: List[Dict[str, Any]], name: str) -> Optional[Dict[str, Any]]:
 
 def typed_parameters(given: Dict[str, Any]) -> Dict[str, Any]:
     """Parameters in the types that the server wants. Raises ValueError, one line."""
+    if not isinstance(given, dict):
+        raise ValueError("parameters: '%s' is no dictionary, such as {temperature: 0.6}" % (given,))
     return {name: _typed(name, value) for name, value in given.items()}
+
+
+def too_new(given: Dict[str, Any], version: str) -> Optional[str]:
+    """What of the parameters a server of this version would ignore, in one line; None: nothing, or it is not known."""
+    numbers = _version(version)
+    for name in sorted(given):
+        if numbers and name in SINCE and numbers < _version(SINCE[name]):
+            return "parameters: Ollama %s ignores %s, which came with %s" % (version, name, SINCE[name])
+    return None
+
+
+def _version(text: str) -> Tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", text.partition("-")[0])[:3])
 
 
 def _typed(name: str, value: Any) -> Any:
@@ -102,11 +119,23 @@ def parse_parameters(text: str) -> Dict[str, List[Any]]:
     return found
 
 
+_GO_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))")
+_GO_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
 def _go_value(text: str) -> Any:
+    """A value as `%#v` of Go prints it: strings as strconv.Quote writes them, which is not quite JSON."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return _GO_ESCAPE.sub(_go_escape, text[1:-1])
     try:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _go_escape(found: Any) -> str:
+    code = found.group(1) or found.group(2) or found.group(3)
+    return chr(int(code, 16)) if code else _GO_LETTERS.get(found.group(4), found.group(4))
 
 
 def weights_digest(modelfile: str) -> Optional[str]:
@@ -147,6 +176,16 @@ def shown(digest: Optional[str], parameters: Dict[str, Any], texts: Dict[str, Op
     return "".join(line + "\n" for line in lines)
 
 
+def expected_context(show: Dict[str, Any]) -> Optional[int]:
+    """Tokens of context that a model is loaded with, where its parameters say so: no more than it was trained with."""
+    asked = (parse_parameters(show.get("parameters") or "").get("num_ctx") or [None])[0]
+    if not isinstance(asked, (int, float)):
+        return None
+    info = show.get("model_info") or {}
+    trained = info.get("%s.context_length" % info.get("general.architecture"))
+    return min(int(asked), trained) if isinstance(trained, int) and trained > 0 else int(asked)
+
+
 # --- where it was loaded -------------------------------------------------------------------------------------------
 
 WHOLE = 0.01  # share of the model in host memory that counts as none
@@ -168,7 +207,7 @@ def placement_problem(
     :param predicted: share, 0 to 1.
     :param parameters: of the served model, as `parse_parameters` gives them.
     :param layers: the model's, the output layer included; 0: not known.
-    :param context: tokens for all requests at a time that were planned; 0: not known.
+    :param context: tokens of one request that were planned; 0: not known. /api/ps, too, tells it of one request.
     """
     share = cpu_share(entry)
     if share is None or share <= predicted + (SPLIT if predicted > 0 else WHOLE):

@@ -26,12 +26,11 @@ SLICE = 16 * 1024 * 1024  # of an upload, between two reports
 MAX_BODY = 64 * 1024 * 1024
 
 
-class OllamaError(Exception):
-    """`str()` is one line, `hint` what to do; `status`: HTTP's, None without an answer; `passing`: again may help."""
+class OllamaError(Failure):
+    """A Failure of the server. `status`: HTTP's, None without an answer; `passing`: again may help."""
 
     def __init__(self, message: str, hint: str = "", status: Optional[int] = None, passing: bool = False) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(message, hint or "Ollama's log says more.")
         self.status = status
         self.passing = passing
 
@@ -80,6 +79,10 @@ class Api:
     def load(self, name: str, timeout: float) -> None:
         """Load a model, with nothing to answer."""
         self._json("POST", "/api/generate", {"model": name, "stream": False}, timeout)
+
+    def unload(self, name: str) -> None:
+        """Unload the runner of the model's weights, whatever the name is that it was loaded by."""
+        self._json("POST", "/api/generate", {"model": name, "stream": False, "keep_alive": 0})
 
     def create(self, request: Dict[str, Any], timeout: float) -> Iterator[Dict[str, Any]]:
         return self._stream("/api/create", request, timeout)

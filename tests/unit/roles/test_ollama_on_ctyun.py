@@ -82,6 +82,27 @@ def test_its_environment_is_the_seeds_without_its_faults():
     # 404 GB from a cold disk of 100 MB/s, not five minutes.
     assert found["OLLAMA_LOAD_TIMEOUT"] == "4105s"
     assert "OLLAMA_ORIGINS" not in found
+    # Without it the server asks ollama.com at every start, and sends prompts to models named -cloud there.
+    assert found["OLLAMA_NO_CLOUD"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_on"),
+    [
+        ({}, False),
+        ({"ollama_cloud": True}, True),
+        ({"ollama_environment": {"OLLAMA_NO_CLOUD": "0"}}, True),
+        ({"ollama_environment": {"OLLAMA_NO_CLOUD": False}}, True),
+        ({"ollama_environment": {"OLLAMA_NO_CLOUD": "yes"}}, False),
+    ],
+)
+def test_the_cloud_is_on_only_where_something_says_so(variables, is_on):
+    assert on_ctyun("_ollama_cloud_on", **variables) is is_on
+
+
+def test_the_context_that_is_planned_is_the_one_that_is_loaded():
+    assert on_ctyun("_ollama_context") == 8192
+    assert on_ctyun("_ollama_context", ollama_parameters={"num_ctx": 1024}) == 1024
 
 
 @pytest.mark.parametrize(("version", "copies"), [("0.24.0", 1), ("0.32.15", 3)])

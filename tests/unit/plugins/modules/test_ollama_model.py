@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -160,10 +161,13 @@ def test_killed_in_the_middle_of_an_upload(call, ollama, tmp_path):
         time.sleep(0.05)
     os.kill(module.pid, signal.SIGKILL)
     module.communicate()
-    ollama.restart()
-    done = call()
+    ollama.restart(signal.SIGKILL)
+    assert any(len(name) < 71 for name in ollama.blobs())
+    done = call(models_dir=str(ollama.models))
     assert (done["changed"], done["hashed_bytes"]) == (True, 0)
-    assert sum(len(name) == 71 for name in ollama.blobs()) == 2
+    # The server keeps what the upload before left; it is removed before the next one, where the store is named.
+    assert "which an upload that was cut left" in str(done["warnings"])
+    assert all(len(name) == 71 for name in ollama.blobs())
 
 
 def test_a_server_that_restarts_has_the_model_still(call, ollama):
@@ -175,8 +179,9 @@ def test_a_server_that_restarts_has_the_model_still(call, ollama):
 
 
 def test_a_wrong_digest_is_the_servers_error(call, ollama):
-    wrong = call(sha256="0" * 64)
+    wrong = call(sha256="0" * 64, models_dir=str(ollama.models))
     assert "digest mismatch" in wrong["msg"]
+    assert ollama.blobs() == []  # the server itself keeps what came
 
 
 def test_all_on_the_gpus_as_predicted(call, ollama):
@@ -201,6 +206,118 @@ def test_a_share_on_the_cpu_that_was_not_predicted_fails_with_its_reason(call, o
 def test_a_model_that_is_not_kept_is_said(call, ollama):
     ollama.restart(OLLAMA_KEEP_ALIVE="0")
     assert "unloaded again at once" in call(load=True)["msg"]
+
+
+def loaded_names(ollama):
+    with urllib.request.urlopen(ollama.url + "/api/ps", timeout=20) as reply:
+        return [one["name"] for one in json.loads(reply.read())["models"]]
+
+
+def test_what_is_judged_is_what_was_loaded_after_the_change(call, ollama):
+    """A create does not unload: the server goes on with the runner of before."""
+    ollama.restart(OLLAMA_KEEP_ALIVE="-1", STANDIN_OLLAMA_GPU_LAYERS="4")
+    call(parameters={"num_ctx": 2048, "num_gpu": 1}, load=True)
+    more = call(parameters={"num_ctx": 4096, "num_gpu": 1}, load=True)
+    assert (more["loaded"]["digest"], more["loaded"]["context_length"]) == (more["digest"], 4096)
+    # All layers on the GPUs, whether asked for by a number or left to the server, which does not reload for that.
+    for parameters in ({"num_gpu": 4}, {"num_gpu": 1}, {}):
+        whole = call(parameters=parameters, load=True, cpu_share=0 if parameters != {"num_gpu": 1} else 1, layers=4)
+        assert "failed" not in whole, whole
+    assert whole["loaded"]["size_vram"] == whole["loaded"]["size"]
+    again = call(load=True, cpu_share=0, layers=4, probe=True)
+    assert (again["complete"], again["loaded"]["digest"]) == (True, whole["loaded"]["digest"])
+
+
+def test_a_changed_text_needs_no_other_runner_and_is_done_once(call, ollama):
+    ollama.restart(OLLAMA_KEEP_ALIVE="-1")
+    first = call(parameters={"num_ctx": 2048}, load=True)
+    changed = call(parameters={"num_ctx": 2048}, system="Be brief.", load=True)
+    # The server shows the digest that the runner was started for.
+    assert changed["loaded"]["digest"] == first["digest"] != changed["digest"]
+    assert call(parameters={"num_ctx": 2048}, system="Be brief.", load=True, probe=True)["complete"]
+
+
+def test_loaded_with_other_options_by_somebody_else(call, ollama):
+    ollama.restart(OLLAMA_KEEP_ALIVE="-1")
+    call(parameters={"num_ctx": 2048}, load=True)
+    body = json.dumps({"model": "r1", "options": {"num_ctx": 512}, "stream": False}).encode()
+    urllib.request.urlopen(urllib.request.Request(ollama.url + "/api/generate", body), timeout=20).close()
+    assert call(parameters={"num_ctx": 2048}, load=True, probe=True)["complete"] is False
+    result = call(parameters={"num_ctx": 2048}, load=True)
+    assert (result["changed"], result["loaded"]["context_length"]) == (False, 2048)
+
+
+def test_a_new_name_for_the_same_weights(call, ollama, tmp_path):
+    ollama.restart(OLLAMA_KEEP_ALIVE="-1")
+    call(parameters=PARAMETERS, load=True, of="deepseek")
+    renamed = call(name="r2", parameters=PARAMETERS, load=True, models_dir=str(ollama.models))
+    assert renamed["loaded"]["name"] == "r2:latest"
+    assert loaded_names(ollama) == ["r2:latest"]
+    # The old one stays, and is named. All its blobs are those of the new one.
+    assert renamed["copies"] == [{"name": "r1:latest", "bytes": 0, "ours": True}]
+    assert "still holds what dsdeploy made earlier: r1:latest" in str(renamed["warnings"])
+    # Also where the old name was deleted while it was loaded.
+    delete = urllib.request.Request(ollama.url + "/api/delete", b'{"model": "r2"}', method="DELETE")
+    urllib.request.urlopen(delete, timeout=20).close()
+    assert call(name="r3", parameters=PARAMETERS, load=True)["loaded"]["name"] == "r3:latest"
+
+
+def test_absent_unloads(call, ollama):
+    ollama.restart(OLLAMA_KEEP_ALIVE="-1")
+    call(load=True)
+    call(state="absent")
+    assert loaded_names(ollama) == []
+
+
+def test_a_stop_string_with_a_control_character(call):
+    wanted = {"stop": ["\x07", "\u200b", 'a "b"\n', "\\x41"], "seed": 1234567890, "num_ctx": 2097152}
+    assert call(parameters=wanted)["changed"]
+    assert call(parameters=wanted)["changed"] is False
+
+
+def test_a_parameter_that_came_later_is_refused(call):
+    result = call(parameters={"draft_num_predict": 4})
+    assert "Ollama 0.24.0 ignores draft_num_predict, which came with 0.30.0" in result["msg"]
+    assert result["error_kind"] == "usage"
+
+
+@pytest.mark.parametrize(
+    "broken", ["", "[]", "5", "null", '{"files": 1, "models": []}', '{"models": {"x": 1}, "f', "\x00"]
+)
+def test_a_broken_note_is_none(call, tmp_path, broken):
+    call(parameters=PARAMETERS)
+    (tmp_path / "notes.json").write_text(broken, encoding="utf-8")
+    again = call(parameters=PARAMETERS)
+    assert again["changed"] is False
+    assert json.loads((tmp_path / "notes.json").read_text(encoding="utf-8"))["models"]
+
+
+def test_a_server_that_comes_late_is_waited_for(call, ollama):
+    ollama.stop()
+    module = run_module.start("ollama_model", call.arguments(start_timeout=60))
+    time.sleep(0.5)
+    ollama.start()
+    assert run_module.finish(module)["changed"]
+
+
+def test_a_service_that_keeps_dying_is_told_at_once_with_its_log(call, ollama, tmp_path):
+    ollama.stop()
+    log = tmp_path / "service.log"
+    log.write_text("Error: listen tcp: permission denied\n", encoding="utf-8")
+    control = tmp_path / "supervisorctl"
+    control.write_text("#!/bin/sh\necho 'dsdeploy-ollama FATAL Exited too quickly'\n")
+    control.chmod(0o755)
+    (tmp_path / "supervisord.conf").write_text("")
+    started = time.monotonic()
+    result = call(
+        start_timeout=600,
+        service={"name": "dsdeploy-ollama", "manager": "supervisor", "log": str(log)},
+        supervisorctl=str(control),
+        supervisor_config=str(tmp_path / "supervisord.conf"),
+    )
+    assert time.monotonic() - started < 60
+    assert "dsdeploy-ollama: the service is failed: FATAL Exited too quickly" in result["msg"]
+    assert (result["error_kind"], result["log_tail"]) == ("verify", ["Error: listen tcp: permission denied"])
 
 
 def test_pull_as_it_is_and_made_anew(call, ollama, tmp_path):

@@ -7,7 +7,12 @@ import time
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.action.variable_check import _specs
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import documented, problem, unknown
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
+    documented,
+    go_templates,
+    problem,
+    unknown,
+)
 
 KNOWN = {"vllm_venv_max_model_len", "vllm_venv_port", "model_name"}
 
@@ -50,3 +55,15 @@ def test_the_list_is_that_of_the_roles_and_quickly_read():
     assert "vllm_venv_max_model_len" in specs["vllm_venv"]
     # What the playbooks take, which no role has a default for.
     assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= specs["_common"]
+
+
+def test_templates_of_go_are_told_from_jinja():
+    go = {
+        "a": "<｜User｜>{{ .System }} {{ .Prompt }}",
+        "b": "{{- range .Messages }}x{{ end }}",
+        "c": "{{if .System}}x{{end}}",
+        "jinja": "{{ ansible_facts.architecture }} {{ x | default('.') }} {% if a %}{{ end_of }}{% endif %}",
+        "number": 5,
+        "text": "plain . text",
+    }
+    assert go_templates(go) == ["a", "b", "c"]

@@ -62,3 +62,53 @@ def test_bad_values(value, kind, words, said):
     problem = value_problem("x", value, kind, words)
     assert problem is not None and problem.startswith(said)
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize("value", ["10m", "-1", "1h30m", "0", "24h", "1.5h", "3600", "-1s", "500ms"])
+def test_durations_that_ollama_understands(value):
+    assert value_problem("ollama_keep_alive", value, "duration") is None
+
+
+@pytest.mark.parametrize("value", ["forever", "10 m", "5min", "1d", "", "10m!"])
+def test_durations_that_it_would_take_for_five_minutes(value):
+    said = value_problem("ollama_keep_alive", value, "duration")
+    assert said == f"ollama_keep_alive is '{value}', expected a duration such as 10m or 24h, seconds, or -1 for ever"
+
+
+@pytest.mark.parametrize(
+    "value", ["http://a", "https://a:3000,http://b", "*", "http://10.0.0.*", "app://*", "chrome-extension://abc", ""]
+)
+def test_origins_that_ollama_starts_with(value):
+    assert value_problem("ollama_origins", value, "origins", [""]) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["example.org", "http://*.*", "app://x", "http://a,example.org", "http://a, http://b"]
+)
+def test_origins_that_make_it_panic(value):
+    assert "ollama_origins is" in value_problem("ollama_origins", value, "origins", [""])
+
+
+@pytest.mark.parametrize(
+    ("given", "version", "said"),
+    [
+        ({"temperature": 0.6, "stop": ["x"]}, "0.24.0", None),
+        ({"num_gpus": 1}, "0.24.0", "ollama_parameters: Ollama knows no parameter num_gpus; did you mean num_gpu?"),
+        ({"num_ctx": "many"}, "0.24.0", "ollama_parameters: num_ctx is 'many', not a whole number"),
+        (
+            {"draft_num_predict": 4},
+            "0.24.0",
+            "ollama_parameters: Ollama 0.24.0 ignores draft_num_predict, which came with 0.30.0",
+        ),
+        ({"draft_num_predict": 4}, "0.30.0", None),
+        ("temperature=1", "0.24.0", "ollama_parameters: 'temperature=1' is no dictionary, such as {temperature: 0.6}"),
+    ],
+)
+def test_parameters_of_ollama_are_checked_before_anything_is_fetched(given, version, said):
+    value = {"parameters": given, "version": version}
+    assert value_problem("ollama_parameters", value, "ollama_parameters") == said
+
+
+def test_names_of_ollama():
+    assert value_problem("ollama_served_model_name", "", "ollama_name", [""]) is None
+    assert "is no name of a model" in value_problem("ollama_served_model_name", "a b", "ollama_name", [""])
