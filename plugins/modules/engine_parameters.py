@@ -29,11 +29,12 @@ options:
   table:
     description:
       - The parameters, by name, each with its C(flag), C(type) (str, int, float, flag, json, list), C(choices),
-        C(known), C(min), C(max), C(since), C(until), C(replaced_by) and C(negative), as far as they apply.
+        C(known), C(min), C(max), C(since), C(until), C(replaced_by), C(negative) and C(default), as far as they apply.
     type: dict
     required: true
   values:
-    description: Values by the same names. V(null) leaves a parameter to the engine.
+    description: Values by the same names. V(null) and empty ones are left to the recipe, then to the
+        engine. V(false) of any parameter leaves it to the engine, whatever the recipe says.
     type: dict
     required: true
   recipes:
@@ -172,7 +173,7 @@ def main() -> None:
         recipe = parameters.recipe_of(p["recipes"], version)
         values = parameters.filled(table, p["values"], recipe)
         problems = parameters.check_values(table, values, p["prefix"], p["own_lock"])
-        problems += parameters.check_own_flags(table, p["extra_args"], p["prefix"])
+        problems += parameters.check_own_flags(table, p["extra_args"], p["prefix"], known or ())
         if not problems:
             problems += parameters.check_version(table, values, **about)
             if known is not None:
@@ -184,7 +185,8 @@ def main() -> None:
             if p["rules"]:
                 wrong, warnings = RULES[p["rules"]](values, p["facts"], p["prefix"])
                 problems += wrong
-                for warning in warnings:
+                # Told in preflight, before there is any help to compare with.
+                for warning in warnings if not p["help_file"] else []:
                     module.warn(warning)
     except ValueError as error:
         module.fail_json(msg=str(error), error_kind="usage", hint="Correct it.", problems=[str(error)], compared=False)
@@ -192,7 +194,7 @@ def main() -> None:
     if problems:
         module.fail_json(
             msg="; ".join(problems),
-            hint="Correct or unset these variables (null leaves a parameter to the engine).",
+            hint="Correct these variables (null leaves a parameter to the model's recipe, false to the engine).",
             error_kind="usage",
             **result,
         )

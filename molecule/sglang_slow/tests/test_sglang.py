@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from _python_engine import CHAT, SENTENCE, THOUGHT, Engine, deploy, playbook, refused
+from _sockets import nothing_listens_by_surprise
 
 SGLANG = Engine("sglang", 30000, model="any")
 # This release has no parser of reasoning: it stays in the answer.
@@ -14,8 +15,7 @@ LONG = {"max_new_tokens": 600, "ignore_eos": True, "temperature": 0}
 
 def test_it_answers_exactly_on_loopback_only(host):
     assert SGLANG.ask(host)[0]["content"] == ANSWER
-    assert host.socket("tcp://127.0.0.1:30000").is_listening
-    assert not host.socket("tcp://0.0.0.0:30000").is_listening
+    nothing_listens_by_surprise(host, "sglang")
 
 
 def test_it_is_the_environment_of_its_time(host):

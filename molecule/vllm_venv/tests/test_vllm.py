@@ -7,6 +7,7 @@ import threading
 import pytest
 from _play import CHECKOUT
 from _python_engine import SENTENCE, THOUGHT, Engine, deploy, dsdeploy, playbook, refused
+from _sockets import nothing_listens_by_surprise
 
 VLLM = Engine("vllm", 8000)
 # 3 layers × (kv_lora_rank 512 + qk_rope_head_dim 64) × 2 bytes, as in tests/unit/plugins/test_tiny_model.py.
@@ -32,8 +33,7 @@ def test_32_at_once_are_all_answered_while_its_status_is_asked(host):
 
 
 def test_it_listens_on_loopback_only(host):
-    assert host.socket("tcp://127.0.0.1:8000").is_listening
-    assert not host.socket("tcp://0.0.0.0:8000").is_listening
+    nothing_listens_by_surprise(host, "vllm")
 
 
 def test_it_asks_for_the_key(host):
@@ -91,8 +91,6 @@ def test_wrong_parameters_are_refused_by_name_before_anything_is_touched(host):
         (
             {
                 "vllm_venv_version": "0.17.99",
-                "vllm_venv_host": "foo_bar",
-                "vllm_venv_extra_args": "--seed 1",
                 "vllm_venv_ssl_certfile": "/no/certificate",
                 "vllm_venv_ssl_keyfile": "/no/key",
                 "vllm_venv_interpreter": "/no/python",
@@ -100,19 +98,28 @@ def test_wrong_parameters_are_refused_by_name_before_anything_is_touched(host):
             [
                 "there is no lock for vLLM 0.17.99 with profile cpu",
                 "vLLM 0.17.99 has known holes",
-                "vllm_venv_extra_args is the string",
-                "vllm_venv_host is 'foo_bar', which is neither an address nor a host name",
                 "vllm_venv_ssl_certfile: there is no file /no/certificate on this host",
                 "vllm_venv_ssl_keyfile: there is no file /no/key on this host",
                 "vllm_venv_interpreter: there is no program /no/python on this host",
             ],
         ),
         (
-            {"vllm_venv_host": "0.0.0.0", "vllm_venv_lock": "/no/such.lock"},
+            {
+                "vllm_venv_host": "0.0.0.0",
+                "vllm_venv_extra_args": ["--hos", "::", "--api-key=x"],
+                "vllm_venv_environment": {"VLLM_HOST_IP": "0.0.0.0"},
+            },
             [
-                "vllm_venv_host is 0.0.0.0, which others can reach, but TLS is not set",
-                "vllm_venv_lock: there is no file /no/such.lock on the controller",
+                "vllm_venv_host is 0.0.0.0, which others can reach, and vLLM answers /invocations",
+                "vllm_venv_extra_args: --hos: it is short for --host: set vllm_venv_host",
+                "vllm_venv_extra_args: --api-key: the API key is no word of a command line",
+                "vllm_venv_environment: VLLM_HOST_IP: the processes of one host talk over loopback",
             ],
+        ),
+        ({"vllm_venv_extra_args": "--seed 1"}, ["vllm_venv_extra_args is the string '--seed 1', not a list"]),
+        (
+            {"vllm_venv_lock": "/no/such.lock"},
+            ["vllm_venv_lock: there is no file /no/such.lock on the controller"],
         ),
     ],
 )

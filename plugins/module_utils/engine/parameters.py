@@ -5,7 +5,7 @@
 
 A table maps the name of a parameter (of the role's variable, without the role's prefix) to what it is:
 
-- ``flag``: of the command line; ``--the-name`` where it is not given.
+- ``flag``: of the command line; ``--the-name`` where it is not given. An empty one: the value stands alone.
 - ``type``: str (the default), int, float, flag, json or list. A ``flag`` is given when true; when false its
   ``negative`` is, if it has one. ``json`` takes any data and is passed as JSON; ``list`` as several words.
 - ``known``: the values that the releases of the role's own locks take, for a parameter to which another release or a
@@ -14,16 +14,20 @@ A table maps the name of a parameter (of the role's variable, without the role's
 - ``since``, ``until``: the first version that knows it, and the first that does not any more.
 - ``replaced_by``: what to use instead, in words.
 
-A parameter whose value is None or empty ("", [], {}), or a flag that is false and has no ``negative``, is left to the
-engine.
+- ``default``: what is given where neither the user nor the recipe sets it, also an empty value.
+
+A parameter whose value is None or empty ("", [], {}) is the recipe's, and where that has none the engine's own. False
+is a value: of a flag with a ``negative`` that is given; any other parameter is then not given, whatever the recipe
+says.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import GUARDS, flag_of_word, word_problems
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 Table = Dict[str, Dict[str, Any]]
@@ -53,7 +57,7 @@ def in_versions(version: str, since: Optional[str] = None, until: Optional[str] 
 
 
 def flag_of(name: str, row: Dict[str, Any]) -> str:
-    return row.get("flag") or "--" + name.replace("_", "-")
+    return row.get("flag", "--" + name.replace("_", "-"))
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ def check_version(table: Table, values: Values, prefix: str, engine: str, versio
     """Which of the values that are set this version no longer or not yet knows, by the table alone; one line each."""
     problems = []
     for name, value in values.items():
-        if value is not None and is_outside(table, name, version):
+        if render({name: table[name]}, {name: value}) and is_outside(table, name, version):
             problems.append(_gone(prefix, name, table[name], engine, version))
     return problems
 
@@ -172,6 +176,8 @@ def check_help(
         if value is None or not render({name: row}, {name: value}):
             continue
         flag = render({name: row}, {name: value})[0]
+        if not flag_of(name, row):
+            continue
         if flag not in known:
             problems.append(_gone(prefix, name, row, engine, version))
             continue
@@ -204,27 +210,21 @@ def check_extra_args(extra: List[str], prefix: str, engine: str, version: str, k
     return problems
 
 
-# What no word of the user's own may set: the key would be in argv, a file would go around every check here.
-_NEVER_EXTRA = {
-    "--api-key": "the API key is no word of a command line: set %s_api_key",
-    "--config": "a file of settings would not be checked: set the variables",
-}
+def check_own_flags(table: Table, extra: List[str], prefix: str, known: Iterable[str] = ()) -> List[str]:
+    """Flags among the user's own words that belong to a variable, which is checked, or that `guards` refuses; one line
+    each.
 
-
-def check_own_flags(table: Table, extra: List[str], prefix: str) -> List[str]:
-    """Flags among the user's own words that belong to a variable, which is checked, or to nobody; one line each."""
+    :param known: flags that the installed engine has.
+    """
+    guarded = GUARDS[prefix].flags if prefix in GUARDS else {}
     owners = {}
     for name, row in table.items():
-        for flag in (flag_of(name, row), row.get("negative")):
+        for flag in filter(None, (flag_of(name, row), row.get("negative"))):
             owners[flag] = "set %s_%s instead" % (prefix, name)
-    owners.update((flag, why % prefix if "%s" in why else why) for flag, why in _NEVER_EXTRA.items())
-    problems = []
-    for word in extra:
-        flag = "--" + word[2:].partition("=")[0].replace("_", "-") if word.startswith("--") else word
-        if flag in owners:
+    problems = word_problems(prefix, extra, list(known)) if prefix in GUARDS else []
+    for flag in (flag_of_word(word) for word in extra):
+        if flag in owners and flag not in guarded:
             problems.append("%s_extra_args: %s: %s" % (prefix, flag, owners[flag]))
-        elif re.match(r"-[A-Za-z]", word):
-            problems.append("%s_extra_args: %s: write the long form of the flag" % (prefix, word))
     return problems
 
 
@@ -236,7 +236,7 @@ def render(table: Table, values: Values) -> List[str]:
     words: List[str] = []
     for name, row in table.items():
         value = values.get(name)
-        if value is None:
+        if value is None or (value is False and not row.get("negative")):
             continue
         flag, kind = flag_of(name, row), row.get("type", "str")
         if kind == "flag":
@@ -247,7 +247,7 @@ def render(table: Table, values: Values) -> List[str]:
         elif kind == "list":
             words += [flag] + [str(item) for item in value] if value else []
         else:
-            words += [flag, str(value)]
+            words += [flag, str(value)] if flag else [str(value)]
     return words
 
 
@@ -263,7 +263,7 @@ def recipe_of(recipes: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
 
 
 def filled(table: Table, values: Values, recipe: Dict[str, Any]) -> Values:
-    """The values, and the recipe's where a value is left to the engine; None for what both leave to it.
+    """The values; the recipe's where one is left, the table's default where both leave it, else None: the engine's own.
 
     :raises ValueError: a parameter that the table does not have, in one line.
     """
@@ -271,10 +271,15 @@ def filled(table: Table, values: Values, recipe: Dict[str, Any]) -> Values:
     for name in [*values, *given]:
         if name not in table:
             raise ValueError("there is no parameter %s%s" % (name, did_you_mean(name, table)))
-    return {
-        name: given.get(name) if _is_left(table[name], values.get(name)) else _typed(table[name], values[name])
-        for name in [*values, *given]
-    }
+    found = {}
+    for name in [*values, *given]:
+        row = table[name]
+        value = next(
+            (value for value in (values.get(name), given.get(name)) if not _is_left(value)), row.get("default")
+        )
+        value = _typed(row, value)
+        found[name] = None if value is False and row.get("type") != "flag" else value
+    return found
 
 
 def _typed(row: Dict[str, Any], value: Any) -> Any:
@@ -282,6 +287,8 @@ def _typed(row: Dict[str, Any], value: Any) -> Any:
     if not isinstance(value, str):
         return value
     kind, text = row.get("type", "str"), value.strip()
+    if text.lower() == "false":
+        return False  # of any kind: not given
     if kind == "int" and re.match(r"-?\d+$", text):
         return int(text)
     if kind == "float" and re.match(r"-?\d+(\.\d+)?$", text):
@@ -291,5 +298,5 @@ def _typed(row: Dict[str, Any], value: Any) -> Any:
     return value
 
 
-def _is_left(row: Dict[str, Any], value: Any) -> bool:
-    return value in (None, "", [], {}) or (value is False and row.get("type") == "flag" and not row.get("negative"))
+def _is_left(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, dict)) and not value)

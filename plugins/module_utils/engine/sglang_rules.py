@@ -37,10 +37,10 @@ def check(values: Values, facts: Dict[str, Any], prefix: str) -> Tuple[List[str]
 
     :param values: parameter to value, None where it is SGLang's to choose; checked by themselves before.
     :param facts: ``profile`` (cpu or cuda), ``version``, ``gpus`` (of one host), ``hosts`` (of the play), ``model``
-        (the catalog's entry), ``environment`` (names of the variables that the user sets).
+        (the catalog's entry).
     """
     lines = _of_parallelism(values, facts) + _of_hosts(values, facts, prefix) + _of_attention(values, facts)
-    lines += _of_numbers(values, facts) + _of_speculation(values, facts, prefix) + _of_security(values, facts, prefix)
+    lines += _of_numbers(values, facts) + _of_speculation(values, facts, prefix) + _of_security(values, prefix)
     longest = values.get("context_length")
     context = ((facts.get("model") or {}).get("architecture") or {}).get("context")
     if longest and context and longest > context:
@@ -160,10 +160,8 @@ def _of_speculation(values: Values, facts: Dict[str, Any], prefix: str) -> List[
     return lines
 
 
-def _of_security(values: Values, facts: Dict[str, Any], prefix: str) -> List[str]:
+def _of_security(values: Values, prefix: str) -> List[str]:
     lines = []
     if bool(values.get("ssl_keyfile")) != bool(values.get("ssl_certfile")):
         lines.append("ssl_certfile and %s_ssl_keyfile must be set together" % prefix)
-    if "SGLANG_API_KEY" in (facts.get("environment") or []):
-        lines.append("environment: the API key belongs in %s_api_key" % prefix)
     return lines

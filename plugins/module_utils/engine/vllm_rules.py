@@ -42,14 +42,20 @@ def check(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> Tuple[L
 
     :param values: parameter to value, None where it is vLLM's to choose; checked by themselves before.
     :param facts: ``profile`` (cpu or cuda), ``gpus`` (their number), ``model`` (the catalog's entry),
-        ``environment`` (names of the variables that the user sets), ``omp_threads_bind``.
+        ``omp_threads_bind``, ``shared_nvswitch``, ``extra_args``.
     """
     problems = _of_parallelism(values, facts, prefix)
     problems += _of_numbers(values, facts, prefix)
     problems += _of_scheduling(values, facts, prefix)
-    problems += _of_security(values, facts, prefix)
+    problems += _of_security(values, prefix)
     if values.get("enable_auto_tool_choice") and not values.get("tool_call_parser"):
         problems.append("%s_enable_auto_tool_choice needs %s_tool_call_parser" % (prefix, prefix))
+    # A dict given as a whole replaces the keys of it that are given one by one.
+    if facts.get("shared_nvswitch") and "--compilation-config" in (facts.get("extra_args") or []):
+        problems.append(
+            "%s_extra_args: --compilation-config: with %s_shared_nvswitch give its keys one by one, such as "
+            "--compilation-config.cudagraph_mode=FULL" % (prefix, prefix)
+        )
     warnings = []
     if values.get("enforce_eager"):
         warnings.append(EAGER.format(prefix))
@@ -135,15 +141,8 @@ def _of_scheduling(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -
     return problems
 
 
-def _of_security(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> List[str]:
+def _of_security(values: Dict[str, Any], prefix: str) -> List[str]:
     problems = []
     if bool(values.get("ssl_keyfile")) != bool(values.get("ssl_certfile")):
         problems.append("%s_ssl_certfile and %s_ssl_keyfile must be set together" % (prefix, prefix))
-    names = facts.get("environment") or []
-    if "VLLM_SERVER_DEV_MODE" in names:
-        problems.append(
-            "%s_environment: VLLM_SERVER_DEV_MODE opens endpoints that run code for anyone; it is never set" % prefix
-        )
-    if "VLLM_API_KEY" in names:
-        problems.append("%s_environment: the API key belongs in %s_api_key" % (prefix, prefix))
     return problems

@@ -57,6 +57,8 @@ def test_a_recipe_is_filled_in_and_brings_its_environment():
 
 
 def test_the_engine_s_own_rules_are_asked():
-    facts = {"profile": "cpu", "gpus": 0, "environment": ["VLLM_API_KEY"]}
-    done = run("engine_parameters", {**ARGUMENTS, "rules": "vllm", "facts": facts})
-    assert done["msg"] == "vllm_venv_environment: the API key belongs in vllm_venv_api_key"
+    facts = {"profile": "cuda", "gpus": 1}
+    table = {**ARGUMENTS["table"], "data_parallel_size": {"type": "int"}}
+    arguments = {**ARGUMENTS, "table": table, "values": {"data_parallel_size": 2}, "rules": "vllm", "facts": facts}
+    done = run("engine_parameters", arguments)
+    assert done["msg"].endswith("data 2 needs 2 GPUs, this host has 1")

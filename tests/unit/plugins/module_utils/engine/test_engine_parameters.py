@@ -77,7 +77,7 @@ def test_every_parameter_is_rendered_and_known_to_vllm_or_refused_with_what_repl
     rest = {name: value for name, value in VALUES.items() if name not in GONE}
     words = parameters.render(TABLE, rest)
     flags = [word for word in words if word.startswith("--")]
-    assert len(flags) == len(rest)
+    assert len(flags) == len(rest) - 1  # the model stands alone
     assert set(flags) <= set(known(version))
 
 
@@ -164,15 +164,62 @@ def test_extra_args_are_checked_by_name():
 
 
 def test_words_of_the_user_s_own_go_around_no_check():
-    table = {"host": {}, "enable_x": {"type": "flag", "negative": "--no-enable-x"}}
-    extra = ["--seed", "1", "--host=0.0.0.0", "--no_enable_x", "--api-key", "k", "--config", "f", "-tp", "8", "-1"]
-    assert parameters.check_own_flags(table, extra, "e") == [
-        "e_extra_args: --host: set e_host instead",
-        "e_extra_args: --no-enable-x: set e_enable_x instead",
-        "e_extra_args: --api-key: the API key is no word of a command line: set e_api_key",
-        "e_extra_args: --config: a file of settings would not be checked: set the variables",
-        "e_extra_args: -tp: write the long form of the flag",
+    table = {"max_len": {}, "enable_x": {"type": "flag", "negative": "--no-enable-x"}, "host": {}}
+    extra = ["--seed", "1", "--max-len=9", "--no_enable_x", "--host=0.0.0.0", "--max-len.a", "1"]
+    assert parameters.check_own_flags(table, extra, "vllm_venv") == [
+        "vllm_venv_extra_args: --host: set vllm_venv_host",
+        "vllm_venv_extra_args: --max-len: set vllm_venv_max_len instead",
+        "vllm_venv_extra_args: --no-enable-x: set vllm_venv_enable_x instead",
+        "vllm_venv_extra_args: --max-len: set vllm_venv_max_len instead",
     ]
+
+
+RECIPE = {
+    "parameters": {
+        "enforce_eager": True,
+        "enable_prefix_caching": True,
+        "max_model_len": 9,
+        "dtype": "half",
+        "rope": {"a": 1},
+    }
+}
+SWITCHED = {
+    "enforce_eager": {"type": "flag"},
+    "enable_prefix_caching": {"type": "flag", "negative": "--no-enable-prefix-caching"},
+    "max_model_len": {"type": "int"},
+    "dtype": {},
+    "rope": {"type": "json"},
+}
+
+
+@pytest.mark.parametrize("false", [False, "false", "False"])
+def test_a_recipe_is_switched_off_by_false(false):
+    values = parameters.filled(SWITCHED, dict.fromkeys(SWITCHED, false), RECIPE)
+    assert parameters.check_values(SWITCHED, values, "e") == []
+    assert parameters.render(SWITCHED, values) == ["--no-enable-prefix-caching"]
+
+
+@pytest.mark.parametrize("left", [None, "", [], {}])
+def test_what_is_left_is_the_recipe_s(left):
+    values = parameters.filled(SWITCHED, dict.fromkeys(SWITCHED, left), RECIPE)
+    assert values == RECIPE["parameters"]
+
+
+def test_a_default_of_the_table_is_given_even_when_it_is_empty():
+    table = {"allowed_origins": {"type": "json", "default": []}}
+    assert parameters.render(table, parameters.filled(table, {"allowed_origins": []}, {})) == [
+        "--allowed-origins",
+        "[]",
+    ]
+    values = parameters.filled(table, {"allowed_origins": ["https://a"]}, {})
+    assert parameters.render(table, values) == ["--allowed-origins", '["https://a"]']
+
+
+def test_a_model_stands_alone_where_its_flag_is_empty():
+    table = {"model": {"flag": ""}, "port": {"type": "int"}}
+    assert parameters.render(table, {"model": "/srv/m", "port": 1}) == ["/srv/m", "--port", "1"]
+    known_flags = {"--port": parameters.Known(())}
+    assert parameters.check_help(table, {"model": "/srv/m", "port": 1}, "e", "E", "1.0", known_flags) == []
 
 
 def test_versions_bound_a_parameter():
@@ -193,7 +240,7 @@ def test_a_recipe_fills_in_what_is_left_to_the_engine():
     recipe = parameters.recipe_of(recipes, "0.32.0")
     assert recipe["environment"] == {"A": "1"}
     filled = parameters.filled(TABLE, {"dtype": "", "max_model_len": 8192, "enforce_eager": False}, recipe)
-    assert filled == {"dtype": "float16", "max_model_len": 8192, "enforce_eager": None}
+    assert filled == {"dtype": "float16", "max_model_len": 8192, "enforce_eager": False}
     assert parameters.recipe_of(recipes, "0.11.2")["parameters"] == {"dtype": "half"}
     assert parameters.recipe_of([], "0.32.0") == {}
 

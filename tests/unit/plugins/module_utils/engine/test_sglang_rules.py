@@ -121,7 +121,6 @@ def check(values, name="deepseek-r1-awq", **facts):
             "sglang_context_length: 200000 is more than the 163840 tokens of deepseek-r1-awq",
         ),
         ({"ssl_certfile": "/etc/ssl/crt"}, {}, "sglang_ssl_certfile and sglang_ssl_keyfile must be set together"),
-        ({}, {"environment": ["SGLANG_API_KEY"]}, "sglang_environment: the API key belongs in sglang_api_key"),
     ],
 )
 def test_what_is_refused(values, facts, line):

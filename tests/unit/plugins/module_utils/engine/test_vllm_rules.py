@@ -77,13 +77,9 @@ def check(values, name="deepseek-r1-distill-qwen-7b", **facts):
         ),
         (
             {},
-            {"environment": ["VLLM_API_KEY"]},
-            "vllm_venv_environment: the API key belongs in vllm_venv_api_key",
-        ),
-        (
-            {},
-            {"environment": ["VLLM_SERVER_DEV_MODE"]},
-            "vllm_venv_environment: VLLM_SERVER_DEV_MODE opens endpoints that run code for anyone; it is never set",
+            {"shared_nvswitch": True, "extra_args": ["--compilation-config", "{}"]},
+            "vllm_venv_extra_args: --compilation-config: with vllm_venv_shared_nvswitch give its keys one by one, such "
+            "as --compilation-config.cudagraph_mode=FULL",
         ),
     ],
 )

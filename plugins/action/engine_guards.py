@@ -1,0 +1,43 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import guards
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec={
+                "role": {"type": "str", "required": True, "choices": list(guards.GUARDS)},
+                "host": {"type": "str", "default": "127.0.0.1"},
+                "has_api_key": {"type": "bool", "default": False, "no_log": False},
+                "has_tls": {"type": "bool", "default": False},
+                "extra_args": {"type": "raw", "default": []},
+                "environment": {"type": "dict", "default": {}},
+                "several_hosts": {"type": "bool", "default": False},
+            }
+        )
+        role, extra = args["role"], args["extra_args"]
+        hint = "Leave them to the variables of role %s, which are checked." % role
+        found = []
+        if isinstance(extra, str):
+            # Ansible's own check takes a string for a list, and would make a word of every letter.
+            found.append("%s_extra_args is the string %r, not a list" % (role, extra))
+            hint = 'Write a list, one word an element, as in -e \'{"%s_extra_args": ["--seed", "1"]}\'.' % role
+        else:
+            found += guards.problems(role, dict(args, extra_args=[str(word) for word in extra]))
+        address = guards.address_problem(role, args["host"], args["has_api_key"], args["has_tls"])
+        if address:
+            found.append(address.msg)
+            hint = address.hint
+        if found:
+            return dict(result, failed=True, **Failure(found, hint=hint, error_kind="usage").fields())
+        return dict(result, changed=False)

@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The work is done on the controller, by the action plugin of the same name.
+"""Refuse what would go around the checks of an engine's address, key, TLS and model."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine_guards
+short_description: Refuse what would go around the checks of an engine's address, API key, TLS and model
+version_added: 1.0.0
+description:
+  - Engines take words and environment variables of the user's own. Those that set the address, the port, the API key,
+    TLS, the allowed origins or the model are refused, in every form that the engine understands, and those that run
+    programs for whoever asks.
+  - An address that others can reach is refused for an engine that answers without its API key; for any other it needs
+    an API key and TLS.
+  - Runs on the controller and needs no connection to the host.
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  idempotent:
+    support: full
+options:
+  role:
+    description: The engine, by its role.
+    type: str
+    choices: [vllm_venv, sglang, llama_cpp, ollama]
+    required: true
+  host:
+    description: Address or name that it listens on.
+    type: str
+    default: 127.0.0.1
+  has_api_key:
+    description: Whether it asks for an API key.
+    type: bool
+    default: false
+  has_tls:
+    description: Whether it speaks TLS.
+    type: bool
+    default: false
+  extra_args:
+    description: The user's own words for its command line, a list.
+    type: raw
+    default: []
+  environment:
+    description: The user's own environment variables.
+    type: dict
+    default: {}
+  several_hosts:
+    description: Whether one engine spans hosts, whose processes talk over the network.
+    type: bool
+    default: false
+author:
+  - The dsdeploy developers (@dsdeploy)
+"""
+
+EXAMPLES = r"""
+- name: Check what the user sets
+  dsdeploy.llm.engine_guards:
+    role: llama_cpp
+    host: "{{ llama_cpp_host }}"
+    extra_args: "{{ llama_cpp_extra_args }}"
+    environment: "{{ llama_cpp_environment }}"
+"""
+
+RETURN = r"""
+hint:
+  description: What to do next.
+  returned: failure
+  type: str
+error_kind:
+  description: V(usage).
+  returned: failure
+  type: str
+"""

