@@ -112,7 +112,7 @@ KEPT = {
         "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True, "partial_rotary_factor": 0.25,
     },
 }  # fmt: skip
-LENGTH, BATCH = 32768, 4096
+LENGTH, BATCH = 65536, 8192
 START = (
     "from vllm import LLM\n"
     "LLM(model='/srv/kept', load_format='dummy', skip_tokenizer_init=True, enforce_eager=True, max_num_seqs=4,"

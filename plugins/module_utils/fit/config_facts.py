@@ -400,10 +400,12 @@ class _Caches:
 
 
 def _state_bytes(config, hidden):
-    """Bytes of what a layer keeps of one sequence whatever its length, in 16-bit numbers; None where not known.
+    """Bytes of what a layer keeps of one sequence whatever its length; None where that is not known.
 
-    Sources: vLLM model_executor/layers/mamba/mamba_utils.py (shapes of convolution and state).
+    Numbers of 16 bits, the state itself of 32 where the config says so. An engine rounds them up to its pages.
+    Sources: vLLM model_executor/layers/mamba/mamba_utils.py (shapes and types of convolution and state).
     """
+    wide = 4 if "float32" in (config.get("mamba_ssm_cache_dtype"), config.get("mamba_ssm_dtype")) else 2
 
     def get(*names):
         return _whole(config, *names)
@@ -413,15 +415,15 @@ def _state_bytes(config, hidden):
     numbers = [get(key) for key in keys]
     if kernel and all(numbers):  # gated delta net
         key_heads, key, value_heads, value = numbers
-        return 2 * ((2 * key_heads * key + value_heads * value) * (kernel - 1) + value_heads * key * value)
+        return 2 * (2 * key_heads * key + value_heads * value) * (kernel - 1) + wide * value_heads * key * value
     heads, width = get("mamba_num_heads", "mamba_n_heads"), get("mamba_head_dim", "mamba_d_head")
     state, kernel = get("ssm_state_size", "mamba_d_state"), get("conv_kernel", "mamba_d_conv")
     groups = get("n_groups", "mamba_n_groups") or 1
     if heads and width and state and kernel:  # Mamba 2
-        return 2 * ((heads * width + 2 * groups * state) * (kernel - 1) + heads * width * state)
+        return 2 * (heads * width + 2 * groups * state) * (kernel - 1) + wide * heads * width * state
     expand = get("mamba_expand", "expand")
     if expand and state and kernel:  # Mamba 1
-        return 2 * expand * hidden * (kernel - 1 + state)
+        return 2 * expand * hidden * (kernel - 1) + wide * expand * hidden * state
     if get("conv_L_cache"):  # LFM2
         return 2 * hidden * (get("conv_L_cache") - 1)
     return None

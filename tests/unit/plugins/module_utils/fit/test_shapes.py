@@ -222,6 +222,8 @@ def test_states_are_apart_and_not_known_without_their_sizes():
     state = 36 * 2 * ((2 * 16 * 128 + 32 * 128) * 3 + 32 * 128 * 128)
     assert model_shape.bounded(shape)["state"] == state
     assert model_shape.kept(shape, 1000)["value"] == 24576 * 1000 + state
+    wide = shape_of(given("qwen3-next", **sizes, mamba_ssm_dtype="float32"))
+    assert model_shape.bounded(wide)["state"] == state + 36 * 2 * 32 * 128 * 128
     assert model_shape.kept(shape, 1000, tensor_parallel=2)["value"] == (24576 * 1000 + state) // 2
 
 
