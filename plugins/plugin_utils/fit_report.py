@@ -12,6 +12,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
     Request,
     gib,
     gpus_from_facts,
+    memory_unknown,
     ram_from_facts,
 )
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.fit_layers import plan_layers
@@ -34,7 +35,7 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, 
         return _unknown("memory not checked: %s" % error)
     gpus, notes = ([], []) if on_cpu else gpus_from_facts(nvidia_smi, users, nodes)
     ram = ram_from_facts(memory, users)
-    if notes and not gpus and any((gpu.get("mig") or {}).get("mode") != "Enabled" for gpu in nvidia_smi["gpus"]):
+    if notes and not gpus and memory_unknown(nvidia_smi):
         return _unknown("memory not checked: %s" % "; ".join(notes), notes)
     if entry.get("format") == "gguf":
         plan = plan_layers(shape, gpus, request, ram)
@@ -53,15 +54,20 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, 
             *(shape.name, plan["largest_context"]["how"], gib(shape.weight_bytes), shape.weight_label),
         )
     else:
+        tight = "fits only if the engine's overhead stays low"
+        if any(cache.window for cache in shape.caches):
+            tight += " and it drops what leaves a window"
         summary = "%s %s: %s, weights %s (%s), largest context %d tokens (%s)" % (
             shape.name,
-            {"fits": "fits", "tight": "fits only if the engine's overhead stays low"}.get(plan["verdict"], "?"),
+            {"fits": "fits", "tight": tight}.get(plan["verdict"], "?"),
             placed,
             gib(shape.weight_bytes),
             shape.weight_label,
             plan["largest_context"]["value"],
             plan["largest_context"]["label"],
         )
+        if notes:
+            summary += "; " + "; ".join(notes)
     return dict(plan, summary=summary)
 
 

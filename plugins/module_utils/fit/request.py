@@ -77,6 +77,16 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
     return found * nodes, notes
 
 
+def memory_unknown(nvidia_smi):
+    """Whether there is a GPU, or a MIG instance, of whose memory nothing is known."""
+    for gpu in nvidia_smi.get("gpus") or []:
+        mig = gpu.get("mig") or {}
+        units = mig.get("instances") or [] if str(mig.get("mode")).lower() == "enabled" else [gpu]
+        if any(unit.get("memory_total_mib") is None for unit in units):
+            return True
+    return False
+
+
 def _gpu(facts, name, index, users):
     """A `Gpu` of its facts in MiB; None where its memory is not known."""
     total, free, used = (facts.get("memory_%s_mib" % kind) for kind in ("total", "free", "used"))

@@ -122,7 +122,14 @@ def test_mig_beside_a_whole_gpu_and_without_an_instance():
     ((gpu,), notes) = gpus_from_facts(host)
     assert gpu.index == 1
     assert notes == ["2 MIG instances are left out: a process gets either one of them or whole GPUs"]
+    blind = gpus(1, mig={"mode": "Enabled", "instances": [{"index": 0, "memory_total_mib": None}]})
+    plan = fit_report.check(entry(SMALL), blind)
+    assert (plan["verdict"], plan["problems"]) == ("unknown", [])
+    assert "a process gets one, whose memory is not known" in plan["summary"]
     none = gpus(1, mig={"mode": "Enabled", "instances": []})
+    on_the_host = fit_report.check(entry("deepseek-r1-q4_k_m"), none)
+    assert on_the_host["gpu_layers"] == 0
+    assert on_the_host["summary"].endswith("GPU 0 is in MIG mode and has no instance: no process can use it")
     assert fit_report.check(entry(SMALL), none)["problems"] == [
         "GPU 0 is in MIG mode and has no instance: no process can use it"
     ]
@@ -270,4 +277,6 @@ def test_a_window_fits_surely_only_where_all_of_it_would():
     facts = dict(CATALOG["qwen2.5-72b-instruct"]["architecture"], attention=groups, context=4194304)
     model = dict(entry("qwen2.5-72b-instruct"), architecture=facts)
     assert fit_report.check(model, gpus(8), Request(context=8192))["verdict"] == "fits"
-    assert fit_report.check(model, gpus(8), Request(context=2097152))["verdict"] == "tight"
+    tight = fit_report.check(model, gpus(8), Request(context=2097152))
+    assert tight["verdict"] == "tight"
+    assert "fits only if the engine's overhead stays low and it drops what leaves a window" in tight["summary"]
