@@ -284,6 +284,17 @@ def run(module, progress):
     )
 
 
+def identity(model_files):
+    """Inode and time (ns) of the first file of the weights: one that was fetched again is another file, of which an
+    engine that runs still holds the old one. Empty where there is none yet."""
+    weights = [path for path in model_files["files"] if path.endswith((".safetensors", ".gguf"))]
+    try:
+        found = os.stat(weights[0] if weights else model_files["path"])
+    except OSError:
+        return ""
+    return "%d %d" % (found.st_ino, found.st_mtime_ns)
+
+
 def main():
     module = AnsibleModule(
         argument_spec=dict(
@@ -324,6 +335,8 @@ def main():
         module.fail_json(
             msg="model store: %s" % error, hint="check the path and its permissions", error_kind="preflight"
         )
+    if "model_files" in result:
+        result["model_files"] = dict(result["model_files"], identity=identity(result["model_files"]))
     module.exit_json(**result)
 
 

@@ -11,6 +11,7 @@ short_description: Name everything that stands in the way of a deployment, at on
 version_added: 1.0.0
 description:
   - Looks whether a port is free, whether directories have the space they will need, and which commands exist.
+  - Also tells which distribution packages are missing, so that nothing more need be asked of a host that has them all.
   - Fails with all the problems it found in one message. Nothing on the host is changed.
   - The failure is one of usage where variables are all that is wrong.
 extends_documentation_fragment:
@@ -95,6 +96,26 @@ options:
         description: Whether it is a program.
         type: bool
         default: false
+  packages:
+    description: Distribution packages to look for. A missing one is no failure.
+    type: list
+    elements: str
+    default: []
+  ask:
+    description:
+      - Command of a program that may be installed already, such as for its version.
+      - Where the program is not there, it is not asked.
+    type: list
+    elements: str
+    default: []
+  ask_environment:
+    description: Environment variables for it.
+    type: dict
+    default: {}
+  install_dir:
+    description: Directory that programs are installed into, which goes into the first line of scripts and into builds.
+    type: str
+    default: ""
   glibc:
     description: Oldest GNU C library that what is installed runs with, such as V(2.31).
     type: str
@@ -153,6 +174,20 @@ disk:
   description: The wanted space with the mount point and the free bytes found.
   type: list
   elements: dict
+  returned: always
+packages:
+  description: Version of each package of O(packages) that is installed.
+  type: dict
+  returned: always
+  sample: {python3-venv: 3.11.2-1+b1}
+missing_packages:
+  description: Those of O(packages) that are not installed, in their order.
+  type: list
+  elements: str
+  returned: always
+said:
+  description: What O(ask) wrote; empty where the program is not there.
+  type: str
   returned: always
 port_owner:
   description: Who listens on the port; null when nobody does.
@@ -249,6 +284,26 @@ def libc() -> str:
         return ""
 
 
+def installed(module: AnsibleModule, names: list) -> dict:
+    """Version by name of those packages that are installed."""
+    if not names:
+        return {}
+    # One of them is there; the other distributions are refused or have no package names of ours.
+    for query in (preflight.DPKG_QUERY, preflight.RPM_QUERY):
+        if module.get_bin_path(query[0]):
+            # It fails where one is missing, and tells of the others all the same.
+            return preflight.installed_packages(module.run_command(query + names)[1], names)
+    return {}
+
+
+def ask(module: AnsibleModule, argv: list, environment: dict) -> str:
+    """What a program says, that may not be there."""
+    if not argv or not is_there(argv[0], executable=True):
+        return ""
+    _rc, out, err = module.run_command(argv, environ_update=environment)
+    return out + err
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -281,6 +336,10 @@ def main() -> None:
                     "executable": {"type": "bool", "default": False},
                 },
             },
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "ask": {"type": "list", "elements": "str", "default": []},
+            "ask_environment": {"type": "dict", "default": {}},
+            "install_dir": {"type": "str", "default": ""},
             "glibc": {"type": "str"},
             "require": {
                 "type": "list",
@@ -308,6 +367,9 @@ def main() -> None:
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]
     problems += [preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)]
+    if p["install_dir"]:
+        problems += preflight.install_dir_problems(p["install_dir"])
+    packages = installed(module, p["packages"])
     if p["glibc"]:
         problems += preflight.glibc_problems(libc(), p["glibc"])
     problems += [
@@ -319,6 +381,9 @@ def main() -> None:
         "changed": False,
         "commands": commands,
         "disk": disk,
+        "packages": packages,
+        "missing_packages": [name for name in p["packages"] if name not in packages],
+        "said": ask(module, p["ask"], p["ask_environment"]),
         "port_owner": owner,
         "processors": len(os.sched_getaffinity(0)),
         "problems": [problem._asdict() for problem in problems],

@@ -96,9 +96,12 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import make_directory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
+    fsync_directory,
+    make_directory,
+    sha256_of,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError, shown

@@ -33,6 +33,18 @@ options:
   python:
     description: The interpreter to make it with. The default is the one that runs this module.
     type: path
+  check:
+    description:
+      - Command that shows that what is in it runs, after it was made and on every later run.
+      - A name without a slash is a program of the environment.
+      - Not run in check mode where the environment is still to be made.
+    type: list
+    elements: str
+    default: []
+  check_environment:
+    description: Environment variables for it.
+    type: dict
+    default: {}
   index_url:
     description: Package index. When empty, C(pip)'s own configuration on the target decides.
     type: str
@@ -58,6 +70,10 @@ python:
   description: The environment's interpreter.
   type: str
   returned: always
+said:
+  description: What O(check) wrote. Empty where it was not run.
+  type: str
+  returned: always
 """
 
 import hashlib
@@ -66,7 +82,13 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import read_stamp, write_stamp
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import (
+    closed_to_others,
+    open_to_all,
+    read_stamp,
+    write_stamp,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
 
 
 def wanted_stamp(requirements: list[str], version: str) -> dict:
@@ -76,6 +98,8 @@ def wanted_stamp(requirements: list[str], version: str) -> dict:
 
 
 def python_version(module: AnsibleModule, python: str) -> str:
+    if python == sys.executable:
+        return "%d.%d" % sys.version_info[:2]
     rc, out, err = module.run_command([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
     if rc:
         module.fail_json(msg="%s does not run: %s" % (python, (err or out).strip()), hint="Set a Python that is there.")
@@ -84,7 +108,7 @@ def python_version(module: AnsibleModule, python: str) -> str:
 
 def make(module: AnsibleModule, path: str, python: str, requirements: list[str], stamp: dict) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    make_directory(os.path.dirname(path))
     # An index in the environment or a PYTHONHOME of the caller must not leak into the environment that is made.
     environ = {"PYTHONHOME": "", "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     rc, out, err = module.run_command([python, "-m", "venv", path], environ_update=environ)
@@ -113,30 +137,56 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
     write_stamp(path, stamp)
 
 
+def check_it(module: AnsibleModule, path: str, command: list[str]) -> str:
+    """What the command says, its standard error first: what it warns of comes before what it answers."""
+    program = command[0] if "/" in command[0] else os.path.join(path, "bin", command[0])
+    rc, out, err = module.run_command([program] + command[1:], environ_update=module.params["check_environment"])
+    if rc:
+        said = [line for line in (err or out).splitlines() if line.strip()]
+        module.fail_json(
+            msg="%s does not run: %s" % (" ".join(command[:2]), said[-1] if said else "it ended with %d" % rc),
+            hint="log_tail says more. Remove %s and run this again to have it made anew." % path,
+            log_tail=said[-15:],
+        )
+    return err + out
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
             "requirements": {"type": "list", "elements": "str", "required": True},
             "python": {"type": "path"},
+            "check": {"type": "list", "elements": "str", "default": []},
+            "check_environment": {"type": "dict", "default": {}},
             "index_url": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     path, requirements = module.params["path"], module.params["requirements"]
     python = module.params["python"] or sys.executable
+    # Others must be able to read what a service's user is to run.
+    os.umask(0o022)
     stamp = wanted_stamp(requirements, python_version(module, python))
     before = read_stamp(path)
-    changed = before != stamp
-    if changed and not module.check_mode:
-        make(module, path, python, requirements, stamp)
+    made_anew = before != stamp
+    closed = not made_anew and closed_to_others(path)
+    if not module.check_mode:
+        if made_anew:
+            make(module, path, python, requirements, stamp)
+        elif closed:
+            open_to_all(path)
+    there = not (module.check_mode and made_anew)
+    said = check_it(module, path, module.params["check"]) if module.params["check"] and there else ""
     diff = {
         "before_header": path,
         "after_header": path,
         "before": "".join(line + "\n" for line in (before or {}).get("requirements", [])),
         "after": "".join(line + "\n" for line in requirements),
     }
-    module.exit_json(changed=changed, path=path, python=os.path.join(path, "bin", "python"), diff=diff)
+    module.exit_json(
+        changed=made_anew or closed, path=path, python=os.path.join(path, "bin", "python"), said=said, diff=diff
+    )
 
 
 if __name__ == "__main__":

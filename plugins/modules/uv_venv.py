@@ -162,9 +162,15 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import uv
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import read_stamp, write_stamp
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp import (
+    closed_to_others,
+    open_to_all,
+    read_stamp,
+    write_stamp,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
@@ -339,13 +345,11 @@ class Environment:
 @contextlib.contextmanager
 def alone(directory: str, progress: Progress):
     """Hold the environments below a directory: the job of a controller that was stopped goes on to its end."""
-    os.makedirs(directory, mode=0o755, exist_ok=True)
+    make_directory(directory)
     path = os.path.join(directory, ".making")
     descriptor = open_lock(path)
     try:
-        hold(
-            descriptor, path, LOCK_LIMIT, lambda: progress.update(message="waiting for another run that installs here")
-        )
+        hold(descriptor, path, LOCK_LIMIT, lambda: progress.begin("wait for another run that installs here"))
         yield
     finally:
         os.close(descriptor)
@@ -385,6 +389,7 @@ def main() -> None:
     environment = Environment(module)
     before, wanted = read_stamp(environment.path), environment.wanted()
     changed = before is None or before != wanted
+    closed = not changed and closed_to_others(environment.path)
     result = {}
     old = environment.installed() if before else {}
     if changed and not (module.check_mode or module.params["probe"]):
@@ -396,9 +401,11 @@ def main() -> None:
                         write_stamp(environment.path, wanted)
             except Failure as failure:
                 module.fail_json(**failure.fields())
+    if closed and not (module.check_mode or module.params["probe"]):
+        open_to_all(environment.path)
     new = environment.installed()
     module.exit_json(
-        changed=changed,
+        changed=changed or closed,
         path=environment.path,
         python=environment.python,
         version=environment.version(),

@@ -1,8 +1,8 @@
 """Compares every role's defaults with its meta/argument_specs.yml, in both directions.
 
-A variable in defaults/main.yml or defaults/main/*.yml has to be an option of the entry point `main`, and the other
-way round. Exempt are variables that begin with `_` (private to the role) and options that are required (they cannot
-have a default). Every role has a README.md, too.
+A variable in defaults/main.yml or defaults/main/*.yml has to be an option of the entry point `main` (of a role without
+that one, of `facts`), and the other way round. Exempt are variables that begin with `_` (private to the role)
+and options that are required (they cannot have a default). Every role has a README.md, too.
 
 Usage: argument_specs.py ROLES_DIRECTORY. Prints one line per problem; exit status 1 if there is any.
 """
@@ -27,7 +27,8 @@ def problems(role: Path) -> list[str]:
     specs_path = role / "meta" / "argument_specs.yml"
     if not specs_path.is_file():
         return [*found, f"{role}: has no meta/argument_specs.yml"]
-    main = load(specs_path).get("argument_specs", {}).get("main")
+    entries = load(specs_path).get("argument_specs", {})
+    main = entries.get("main", entries.get("facts"))
     if main is None:
         return [*found, f"{specs_path}: has no entry point 'main'"]
     options = main.get("options") or {}

@@ -32,6 +32,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     CHUNK,
     fsync_directory,
+    make_directory,
     sha256_of,
     write_durably,
 )
@@ -68,6 +69,20 @@ def read_stamp(prefix: str) -> Optional[Dict]:
         return None
 
 
+def open_to_all(prefix: str, check: bool = False) -> bool:
+    """Give a finished build back to every user, which an older release has made under a strict umask.
+
+    :param check: only look.
+    :returns: whether something had to be given back.
+    """
+    paths = [prefix, os.path.join(prefix, "bin")]
+    closed = [path for path in paths if os.stat(path).st_mode & 0o755 != 0o755]
+    if not check:
+        for path in closed:
+            os.chmod(path, 0o755)
+    return bool(closed)
+
+
 def is_finished(prefix: str, identity: str) -> bool:
     """Whether the build with this identity is there."""
     stamp = read_stamp(prefix)
@@ -80,14 +95,6 @@ def remove(path: str) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def make_directory(path: str) -> None:
-    """Create a directory and its parents, readable for all whatever the umask is."""
-    if not os.path.isdir(path):
-        make_directory(os.path.dirname(path))
-        os.mkdir(path)
-        os.chmod(path, 0o755)
 
 
 @contextlib.contextmanager
@@ -166,6 +173,8 @@ def publish(prefix: str, identity: str, cmake_args: List[str]) -> None:
     stamp = {"identity": identity, "cmake_args": cmake_args, "programs": programs}
     write_durably(os.path.join(new, STAMP), json.dumps(stamp, indent=1, sort_keys=True) + "\n")
     os.chmod(os.path.join(new, STAMP), 0o644)
+    for path in (new, os.path.join(new, "bin")):
+        os.chmod(path, 0o755)
     if os.path.lexists(prefix):
         os.rename(prefix, old)
     os.rename(new, prefix)

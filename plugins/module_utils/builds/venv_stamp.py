@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import stat
 from typing import Any, Dict, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
@@ -26,3 +28,25 @@ def read_stamp(path: str) -> Optional[Dict[str, Any]]:
 
 def write_stamp(path: str, stamp: Dict[str, Any]) -> None:
     write_durably(os.path.join(path, STAMP), json.dumps(stamp))
+
+
+def closed_to_others(path: str) -> bool:
+    """Whether a quick look shows that other users cannot use the environment: one made under a strict umask."""
+    looked_at = [path, os.path.join(path, "bin"), os.path.join(path, STAMP)]
+    looked_at += glob.glob(os.path.join(glob.escape(path), "lib", "python*", "site-packages"))
+    return any(_missing(os.stat(name).st_mode) for name in looked_at)
+
+
+def open_to_all(path: str) -> None:
+    """Let every user read the environment, and run what its owner can run. Links are left alone."""
+    for directory, _directories, files in os.walk(path):
+        for name in [directory] + [os.path.join(directory, name) for name in files]:
+            mode = os.lstat(name).st_mode
+            if not stat.S_ISLNK(mode) and _missing(mode):
+                os.chmod(name, stat.S_IMODE(mode) | _missing(mode))
+
+
+def _missing(mode: int) -> int:
+    """The bits that group and others lack of what the owner may."""
+    wanted = 0o055 if mode & 0o100 else 0o044
+    return wanted & ~mode

@@ -1,12 +1,17 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of a host's memory can be had, from the texts of the kernel. Pure: module `memory_facts` reads them."""
+"""What of a host's memory can be had, from the texts of the kernel. All but `look` is pure."""
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
+
+CGROUP = "/sys/fs/cgroup"
+MIB = 1024**2
 
 _LINE = re.compile(r"^(\w+)[:\s]\s*(\d+)( kB)?\s*$", re.MULTILINE)
 
@@ -40,3 +45,34 @@ def own(status: str) -> Optional[Tuple[int, int]]:
     user = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
     found = fields(status)
     return (int(user.group(1)), found["RssAnon"]) if user and "RssAnon" in found else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def look() -> Dict[str, Any]:
+    """The value of `ansible_facts.dsdeploy_memory`, in the shape that module `memory_facts` documents (MiB)."""
+    held: Dict[str, int] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        # A process that ends meanwhile holds nothing.
+        found = own(_read("/proc/%s/status" % pid))
+        if found:
+            user = _user_name(found[0])
+            held[user] = held.get(user, 0) + found[1]
+    # A container sees its own limit at the root of what it sees of the hierarchy; a host has none there.
+    group = [_read(os.path.join(CGROUP, name)) for name in ("memory.max", "memory.current", "memory.stat")]
+    total, free = available(_read("/proc/meminfo"), *group)
+    users = {name: size // MIB for name, size in sorted(held.items())}
+    return {"total_mib": total // MIB, "available_mib": free // MIB, "users": users}

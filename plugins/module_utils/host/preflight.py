@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 
@@ -123,6 +123,41 @@ def glibc_problems(found: str, oldest: str) -> List[Problem]:
         Problem(
             "glibc %s or newer is needed, this host has %s" % (oldest, found or "another C library"),
             "Use a newer release of the distribution.",
+        )
+    ]
+
+
+# The name without the architecture: `libgomp1`, not `libgomp1:amd64`.
+DPKG_QUERY = ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"]
+RPM_QUERY = ["rpm", "--query", "--queryformat", "%{NAME} %{VERSION} installed\\n"]
+
+
+def installed_packages(text: str, names: Sequence[str]) -> Dict[str, str]:
+    """Version by name of the packages that a query's output says are installed; others' lines are passed over."""
+    found = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[2] == "installed" and words[0] in names:
+            found[words[0]] = words[1]
+    return found
+
+
+INSTALL_DIR_LENGTH = 80  # the kernel before 5.1 cuts a script's first line at 127 bytes, and our paths below it take 45
+
+
+def install_dir_problems(path: str) -> List[Problem]:
+    """What is wrong with a directory for programs: it stands in scripts' first lines and in what compilers are told."""
+    if not re.match(r"/[A-Za-z0-9._/+@~=,-]*\Z", path):
+        what = "has characters that programs cannot be started from or built in"
+    elif len(path) > INSTALL_DIR_LENGTH:
+        what = "has %d characters, more than the %d that fit a script's first line" % (len(path), INSTALL_DIR_LENGTH)
+    else:
+        return []
+    return [
+        Problem(
+            "dsdeploy_install_dir is %r, which %s" % (path, what),
+            "Choose an absolute path of ASCII letters, digits and ._/+@~=,- without spaces.",
+            "usage",
         )
     ]
 

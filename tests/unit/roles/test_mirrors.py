@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from resolve import ROLES, resolve
 
 HOST = "Debian 12"
-SPECS = yaml.safe_load((ROLES / "_common/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+SPECS = yaml.safe_load((ROLES / "_common/meta/argument_specs.yml").read_text())["argument_specs"]["facts"]["options"]
 
 
 def table(**mirrors):

@@ -127,3 +127,27 @@ def test_module_finds_nothing_wrong():
     result = run(disk=[{"what": "model", "path": "/", "need_bytes": 1}], commands=["sh"])
     assert not result.get("failed")
     assert result["commands"]["sh"].endswith("/sh")
+
+
+def test_packages_are_those_that_are_installed():
+    text = "python3-venv 3.11.2-1+b1 installed\nlibgomp1 12.2.0 config-files\nother 1 installed\nno packages found x\n"
+    assert preflight.installed_packages(text, ["python3-venv", "libgomp1", "x"]) == {"python3-venv": "3.11.2-1+b1"}
+    assert preflight.installed_packages("", ["python3-venv"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/opt/dsdeploy", None),
+        ("/srv/llm-1.0/_x", None),
+        ("/opt/my engines", "characters"),
+        ("/opt/模型", "characters"),
+        ("/opt/a\n", "characters"),
+        ("opt/dsdeploy", "characters"),
+        ("/" + "x" * 100, "101 characters"),
+    ],
+)
+def test_programs_are_installed_where_they_can_be_started_from(path, said):
+    problems = preflight.install_dir_problems(path)
+    assert [problem.kind for problem in problems] == ([] if said is None else ["usage"])
+    assert said is None or said in problems[0].msg

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several small files with given contents, in one process."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: file_set
+short_description: Several small files with given contents, in one process
+version_added: 1.0.0
+description:
+  - Compares contents, owners and modes with the files on the host and writes those that differ, each by a rename.
+  - Directories that are missing are made for everybody to enter, whatever the umask is.
+  - What O(files[].content) holds is rendered on the controller, as with the lookup P(ansible.builtin.template#lookup).
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Of secrets the path alone.
+  idempotent:
+    support: full
+options:
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      content:
+        description: What it is to hold. One of O(files[].content) and O(files[].secret) is required.
+        type: str
+      secret:
+        description: As O(files[].content), for what neither output nor diffs may show.
+        type: str
+      owner:
+        description: Name of the user that it belongs to.
+        type: str
+        default: root
+      group:
+        description: Name of its group.
+        type: str
+        default: root
+      mode:
+        description: Its mode, octal digits in quotes.
+        type: str
+        default: "0644"
+author:
+  - The dsdeploy developers (@dsdeploy)
+"""
+
+EXAMPLES = r"""
+- name: What starts the engine, and its place on the PATH
+  dsdeploy.llm.file_set:
+    files:
+      - path: /opt/dsdeploy/llama_cpp/bin/llama-server
+        content: "{{ lookup('ansible.builtin.template', 'llama-server.py.j2') }}"
+        mode: "0755"
+      - path: /etc/profile.d/dsdeploy-llama-cpp.sh
+        content: "{{ lookup('ansible.builtin.template', 'profile.sh.j2') }}"
+"""
+
+RETURN = r"""
+changes:
+  description: Paths of the files that were written or given another owner or mode.
+  type: list
+  elements: str
+  returned: always
+hint:
+  description: What to do next.
+  type: str
+  returned: failure
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.file_set import File, apply
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "content": {"type": "str"},
+                    "secret": {"type": "str", "no_log": True},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "mode": {"type": "str", "default": "0644"},
+                },
+                "required_one_of": [["content", "secret"]],
+                "mutually_exclusive": [["content", "secret"]],
+            },
+        },
+        supports_check_mode=True,
+    )
+    try:
+        changes = [apply(File.of(wanted), module.check_mode) for wanted in module.params["files"]]
+    except Failure as failure:
+        module.fail_json(**failure.fields())
+    found = [change for change in changes if change]
+    module.exit_json(
+        changed=bool(found), changes=[change.path for change in found], diff=[change.diff() for change in found]
+    )
+
+
+if __name__ == "__main__":
+    main()
