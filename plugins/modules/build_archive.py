@@ -92,13 +92,13 @@ log_tail:
   returned: failure
 """
 
-import errno
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import BuildError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 
 
 def pack(module: AnsibleModule) -> dict[str, Any]:
@@ -160,9 +160,7 @@ def main() -> None:
     except BuildError as error:
         module.fail_json(msg=str(error), hint=error.hint, log_tail=error.log_tail)
     except OSError as error:
-        hint = "Check the path and its permissions."
-        if error.errno == errno.ENOSPC:
-            hint = "Free space on that file system."
+        hint = hint_for(error, "Check the path and its permissions.")
         module.fail_json(msg="build archive: %s" % error, hint=hint, log_tail=[])
     module.exit_json(**result)
 

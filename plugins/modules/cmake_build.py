@@ -146,7 +146,6 @@ log_tail:
   returned: failure
 """
 
-import errno
 import os
 import shutil
 import time
@@ -157,6 +156,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import cmake
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import BuildError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
 PROJECT = "CMakeLists.txt"
@@ -248,7 +248,7 @@ class Build:
             directory = os.path.dirname(self.prefix)
             why = output.first_error() or (output.tail() or ["no output"])[-1]
             message = "cannot %s %s (%s): %s" % (what, self.prefix, cmake.how_it_ended(code), why)
-            hint = output.hint(directory, self.jobs)
+            hint = output.hint(directory, self.jobs) or hint_for(output.tail())
             if not hint and shutil.disk_usage(directory).free < FULL:
                 hint = "The disk is almost full: free space on the file system of %s." % directory
             raise BuildError(message, hint, output.tail())
@@ -360,9 +360,7 @@ def main() -> None:
             log_tail=error.log_tail,
         )
     except OSError as error:
-        hint = "Check the path and its permissions."
-        if error.errno == errno.ENOSPC:
-            hint = "Free space on the file system of %s." % os.path.dirname(module.params["prefix"])
+        hint = hint_for(error, "Check the path and its permissions.")
         module.fail_json(msg="cannot build %s: %s" % (module.params["prefix"], error), hint=hint, log_tail=[])
     module.exit_json(**result)
 

@@ -96,6 +96,12 @@ options:
             removed first; the models that it holds are named.
         type: bool
         default: false
+  require_pinned:
+    description:
+      - Refuse a model of which the catalog does not prove every file by its sha256 (or a git commit), where only a
+        hub's own word says what it is. Without it that is fetched with a warning that names the hub.
+    type: bool
+    default: false
   probe:
     description:
       - Fetch nothing. Answers C(complete=false) unless the model is complete by its manifest.
@@ -189,6 +195,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_store import planned
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_problems
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import KINDS
@@ -230,6 +237,7 @@ def run(module, progress):
             "limit": module.params["limit"] * 1024 * 1024,
             "merge": "" if module.params["merge"] == "no" else module.params["merge"],
             "extra_disk": [planned(item) for item in module.params["extra_disk"]],
+            "require_pinned": module.params["require_pinned"],
             "pypi_index": module.params["pypi_index"],
             "pypi_index_default": module.params["pypi_index_default"],
             "timeout": module.params["timeout"],
@@ -245,6 +253,7 @@ def run(module, progress):
     if module.params["probe"] and not fetch.is_complete():
         return dict(changed=False, complete=False)
     manifest, problems, touched = fetch.state()
+    fetch.check_pinned(manifest if not problems else None)
     if manifest and not problems:
         if touched and not module.check_mode:
             # The hashes are right: note the new times, so that the next run need not read the files again.
@@ -318,6 +327,7 @@ def main():
                     "ollama": dict(type="bool", default=False),
                 },
             ),
+            require_pinned=dict(type="bool", default=False),
             probe=dict(type="bool", default=False),
             pypi_index=dict(type="str", default=""),
             pypi_index_default=dict(type="str", default=""),
@@ -333,7 +343,9 @@ def main():
         module.fail_json(msg=str(error), hint=error.hint, error_kind=error.error_kind)
     except OSError as error:
         module.fail_json(
-            msg="model store: %s" % error, hint="check the path and its permissions", error_kind="preflight"
+            msg="model store: %s" % error,
+            hint=hint_for(error, "check the path and its permissions"),
+            error_kind="preflight",
         )
     if "model_files" in result:
         result["model_files"] = dict(result["model_files"], identity=identity(result["model_files"]))

@@ -102,6 +102,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     make_directory,
     sha256_of,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError, shown
@@ -174,13 +175,15 @@ def main() -> None:
     except HttpError as error:
         module.fail_json(
             msg=str(error),
-            hint="Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index.",
+            hint=error.hint
+            or "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index.",
         )
     except Failure as error:
         module.fail_json(msg=str(error), hint=error.hint)
     except OSError as error:
         module.fail_json(
-            msg="cannot write %s: %s" % (dest, error), hint="Check the path, its permissions and the disk."
+            msg="cannot write %s: %s" % (dest, error),
+            hint=hint_for(error, "Check the path, its permissions and the disk."),
         )
     module.exit_json(**result)
 

@@ -89,6 +89,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp imp
     write_stamp,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 
 
 def wanted_stamp(requirements: list[str], version: str) -> dict:
@@ -113,7 +114,8 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
     environ = {"PYTHONHOME": "", "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     rc, out, err = module.run_command([python, "-m", "venv", path], environ_update=environ)
     if rc:
-        hint = "Install the venv module of this Python; on Debian and Ubuntu: apt-get install python3-venv."
+        install = "Install the venv module of this Python; on Debian and Ubuntu: apt-get install python3-venv."
+        hint = hint_for([out, err], install)
         shutil.rmtree(path, ignore_errors=True)
         module.fail_json(msg="cannot make the virtual environment %s: %s" % (path, (err or out).strip()), hint=hint)
     listing = os.path.join(path, "requirements.txt")
@@ -130,7 +132,9 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
         reason = next((line for line in said if line.startswith("ERROR:")), said[-1] if said else "no output")
         module.fail_json(
             msg="pip could not install %s: %s" % (", ".join(r.split(" ")[0] for r in requirements), reason),
-            hint="Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index.",
+            hint=hint_for(
+                said, "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
+            ),
             log_tail=said[-15:],
             rc=rc,
         )

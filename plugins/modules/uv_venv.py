@@ -171,6 +171,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp imp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
@@ -277,8 +278,11 @@ class Environment:
             self.fail(
                 "no Python %s on this host, and none could be had: %s"
                 % (self.params["python"], failed.output.reason()),
-                "Install Python %s, or set dsdeploy_mirrors.python_builds to a mirror of uv's Python builds."
-                % self.params["python"],
+                hint_for(
+                    failed.output.tail(),
+                    "Install Python %s, or set dsdeploy_mirrors.python_builds to a mirror of uv's Python builds."
+                    % self.params["python"],
+                ),
                 failed.output,
             )
         self.install(progress)
@@ -307,7 +311,7 @@ class Environment:
                 break
         self.fail(
             "uv could not install %s: %s" % (self.params["distribution"], wrong or output.reason()),
-            WRONG_FILE_HINT if wrong else INDEX_HINT,
+            WRONG_FILE_HINT if wrong else hint_for(output.tail(), INDEX_HINT),
             output,
         )
 

@@ -28,7 +28,8 @@ import zlib
 from typing import Callable, Dict, Iterator, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import cmake
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     CHUNK,
     fsync_directory,
@@ -58,14 +59,16 @@ def read_stamp(prefix: str) -> Optional[Dict]:
     :returns: `{identity, cmake_args: [str], programs: {name: bytes}}`.
     """
     try:
-        with open(os.path.join(prefix, STAMP), encoding="utf-8") as handle:
-            stamp = json.load(handle)
-        for name, size in stamp["programs"].items():
+        found = foreign.read(os.path.join(prefix, STAMP))
+        found.text("identity", pattern=".+")
+        found.texts("cmake_args", most=100000)
+        programs = found.mapping("programs").value
+        for name, size in programs.items():
             path = os.path.join(prefix, "bin", name)
             if os.path.getsize(path) != size or not os.access(path, os.X_OK):
                 return None
-        return stamp if stamp["programs"] and stamp["identity"] and isinstance(stamp["cmake_args"], list) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return found.value if programs else None
+    except (OSError, ValueError, Failure):
         return None
 
 

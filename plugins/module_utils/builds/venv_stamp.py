@@ -11,6 +11,8 @@ import os
 import stat
 from typing import Any, Dict, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 
 STAMP = ".dsdeploy-venv.json"
@@ -19,9 +21,10 @@ STAMP = ".dsdeploy-venv.json"
 def read_stamp(path: str) -> Optional[Dict[str, Any]]:
     """What the environment at `path` was made from; None where none stands there that is whole."""
     try:
-        with open(os.path.join(path, STAMP), encoding="utf-8") as handle:
-            found = json.load(handle)
-    except (OSError, ValueError):
+        stamp = foreign.read(os.path.join(path, STAMP))
+        stamp.texts("requirements", ())
+        found: Dict[str, Any] = stamp.mapping("").value
+    except (OSError, Failure):
         return None
     return found if os.access(os.path.join(path, "bin", "python"), os.X_OK) else None
 

@@ -15,6 +15,8 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama import qualified
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 
 
@@ -31,9 +33,8 @@ class Notes:
         self.path = path
         found: Any = None
         try:
-            with open(path, encoding="utf-8") as handle:
-                found = json.load(handle)
-        except (OSError, ValueError):
+            found = foreign.read(path).value
+        except (OSError, Failure):
             pass
         self.files: Dict[str, Dict[str, Any]] = _dicts(found, "files")
         self.models: Dict[str, Dict[str, Any]] = _dicts(found, "models")

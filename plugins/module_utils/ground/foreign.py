@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Union
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple, Union
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -127,6 +127,8 @@ class Foreign:
         raise Failure("%s: %s%s, found %s" % (self.what, self.where + ": " if self.where else "", expected, shown))
 
     def _at(self, key: str) -> Foreign:
+        if not key:
+            return self
         here = self
         for step in key.split("."):
             if not isinstance(here.value, dict):
@@ -137,7 +139,7 @@ class Foreign:
         return here
 
     def _typed(self, key: str, kinds: Any, expected: str, default: Any) -> Any:
-        found = self._at(key) if key else self
+        found = self._at(key)
         if found.value is None and default is not _REQUIRED:
             return default
         # A bool is a whole number for Python, and none here.
@@ -176,13 +178,18 @@ class Foreign:
     def mapping(self, key: str, default: Any = _REQUIRED) -> Any:
         """A mapping, as a `Foreign`."""
         found = self._typed(key, dict, "a mapping", default)
-        return found if found is default else Foreign(found, self.what, self._at(key).where if key else self.where)
+        return found if found is default else Foreign(found, self.what, self._at(key).where)
+
+    def entries(self) -> Iterator[Tuple[str, Foreign]]:
+        """Key and value of each entry of this mapping; a key may hold anything, a dot among it."""
+        for key, value in self.mapping("").value.items():
+            yield key, Foreign(value, self.what, (self.where + "." + one_line(key, 60)).lstrip("."))
 
     def values(self, key: str = "", default: Any = _REQUIRED, most: int = MOST_VALUES) -> Iterator[Foreign]:
         """The items of a list, each as a `Foreign`; key "": of this value itself."""
         found = self._typed(key, list, "a list", default)
         if len(found) > most:
-            (self._at(key) if key else self).wrong("a list of at most %d items expected" % most)
+            self._at(key).wrong("a list of at most %d items expected" % most)
         where = (self.where + "." + key).strip(".")
         return iter([Foreign(item, self.what, "%s[%d]" % (where, number)) for number, item in enumerate(found)])
 

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import threading
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.store import MANIFEST, PARTIAL
@@ -29,10 +30,9 @@ def served_paths(records_dir):
         return found
     for name in names:
         try:
-            with open(os.path.join(records_dir, name), encoding="utf-8") as handle:
-                record = json.load(handle)
-            found.append((record["engine"], record.get("model") or "", record.get("model_path") or ""))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            record = foreign.read(os.path.join(records_dir, name))
+            found.append((record.text("engine"), record.text("model", ""), record.text("model_path", "")))
+        except (OSError, Failure):
             # A record that cannot be read may be of any model.
             found.append((name, "", ""))
     return found
@@ -45,7 +45,8 @@ def _below(path, directory):
 def inventory(models_dir, records_dir=RECORDS):
     """Every revision in the store, as a list of dicts.
 
-    ``name``, ``revision``, ``directory``, ``complete`` (manifest there and every file has its size), ``format``,
+    ``name``, ``revision``, ``directory``, ``complete`` (manifest there and every file has its size), ``damaged`` (the
+    manifest is there and cannot be read, so that nothing is known of the files), ``format``,
     ``bytes`` (taken on disk), ``files`` (number), ``source``, ``problems`` (lines), ``served_by`` (engines),
     ``busy`` (a run is fetching it).
     """
@@ -55,13 +56,15 @@ def inventory(models_dir, records_dir=RECORDS):
         for revision in _directories(os.path.join(models_dir, name)):
             directory = os.path.join(models_dir, name, revision)
             manifest = model_store.read_manifest(directory)
-            problems = model_store.compare(directory, manifest)[0] if manifest else []
+            damaged = model_store.manifest_problem(directory)
+            problems = model_store.compare(directory, manifest)[0] if manifest else [damaged] if damaged else []
             found.append(
                 {
                     "name": name,
                     "revision": revision,
                     "directory": directory,
                     "complete": bool(manifest) and not problems,
+                    "damaged": bool(damaged),
                     "format": manifest["format"] if manifest else None,
                     "files": len(manifest["files"]) if manifest else 0,
                     "bytes": _disk_bytes(directory),
@@ -120,7 +123,8 @@ def verify(directory, report=None, threads=2):
     """
     manifest = model_store.read_manifest(directory)
     if manifest is None:
-        return ["%s has no manifest: the model is not complete" % directory]
+        damaged = model_store.manifest_problem(directory)
+        return [damaged or "%s has no manifest: the model is not complete" % directory]
     problems, _touched = model_store.compare(directory, manifest)
     named = " ".join(problems)
     queue = [item for item in manifest["files"] if os.path.join(directory, item["path"]) not in named]
@@ -185,7 +189,8 @@ def superfluous(found, unused=False):
     served = set(item["name"] for item in found if item["served_by"])
     going = []
     for item in found:
-        if item["served_by"] or item["busy"]:
+        # Of a model whose manifest is damaged the files may be whole: the next fetch finds out and keeps them.
+        if item["served_by"] or item["busy"] or item["damaged"]:
             continue
         if not item["complete"]:
             going.append((item, "not complete"))

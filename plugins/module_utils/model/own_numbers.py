@@ -9,16 +9,15 @@ Of a hub the listing and that one file are read, of a GGUF file no more than its
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, gguf_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import header as gguf
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import files_of
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError
 
 CONFIG = "config.json"
 MOST_CONFIG = 4 * 1024 * 1024  # bytes
@@ -28,8 +27,8 @@ FIRST_READ = 1024 * 1024  # bytes of a GGUF file; four times as many while its h
 def of_config(text):
     """What a config.json adds to a catalog entry; raises ``ValueError`` with one line."""
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError):
+        config = foreign.loads(text, MOST_CONFIG)
+    except ValueError:
         raise ValueError("config.json is not JSON") from None
     facts = config_facts.facts_of(config)
     added = {"format": "safetensors", "architecture": facts}
@@ -148,15 +147,15 @@ def look(entry, fetch):
             return of_files(fetch.directory, names, manifest["format"]) or {}, wrong
     except (ValueError, OSError) as error:
         return {}, [str(error)]
-    for label, _source, list_it in fetch.offers():
-        if list_it is None or label.startswith("git_lfs"):
+    for place in fetch.places():
+        if place.unlisted:
             continue
         try:
-            added = of_offer(fetch.client(), list_it().files, entry.get("format"))
-        except (HttpError, Failure, ValueError, OSError) as error:
-            wrong.append("%s: %s" % (label, error))
+            added = of_offer(fetch.client(), place.offer().files, entry.get("format"))
+        except (Failure, ValueError, OSError) as error:
+            wrong.append("%s: %s" % (place.label, error))
         else:
             if added:
                 return added, []
-            wrong.append("%s: neither config.json nor a GGUF file is there" % label)
+            wrong.append("%s: neither config.json nor a GGUF file is there" % place.label)
     return {}, wrong

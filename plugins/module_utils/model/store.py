@@ -15,11 +15,14 @@ import json
 import os
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     fsync_directory,
     make_directory,
     write_durably,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import FORMATS, is_safe_path
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.impostor import impostor
 
 MANIFEST = ".dsdeploy-manifest.json"
@@ -33,16 +36,45 @@ MERGING = ".dsdeploy-merging"  # there while shards are merged and removed: the 
 def read_manifest(directory):
     """The manifest of a model directory, or ``None`` when there is none that can be trusted."""
     try:
-        with open(os.path.join(directory, MANIFEST), encoding="utf-8") as handle:
-            manifest = json.load(handle)
-        files = manifest["files"]
-        for item in files:
-            item["path"], item["bytes"], item["sha256"], item["mtime_ns"]
-        if not files or manifest["version"] != 1:
-            return None
-        return manifest
-    except (OSError, ValueError, KeyError, TypeError):
+        return _manifest(directory)
+    except (OSError, Failure):
         return None
+
+
+def manifest_problem(directory):
+    """One line when there is a manifest, and it cannot be read or trusted; else ``None``."""
+    path = os.path.join(directory, MANIFEST)
+    try:
+        _manifest(directory)
+    except FileNotFoundError:
+        return "%s is a broken link" % path if os.path.islink(path) else None
+    except OSError as error:
+        return "%s cannot be read: %s" % (path, error.strerror)
+    except Failure as error:
+        return str(error)
+    return None
+
+
+def _manifest(directory):
+    """The manifest; raises OSError where there is none, `Failure` for one that is none."""
+    found = foreign.read(os.path.join(directory, MANIFEST))
+    if found.count("version") != 1:
+        found.wrong("version 1 expected", found.value["version"])
+    found.text("format", pattern="|".join(FORMATS))
+    found.text("name")
+    found.mapping("source")
+    found.texts("include", ())
+    found.texts("exclude", ())
+    items = list(found.items("files"))
+    if not items:
+        found.wrong("files expected", [])
+    for item in items + list(found.items("merged", ())):
+        if not is_safe_path(item.text("path")):
+            item.wrong("a path below the directory expected", item.value["path"])
+        item.count("bytes")
+        item.text("sha256", pattern="[0-9a-f]{64}")
+        item.number("mtime_ns")
+    return found.value
 
 
 def make_manifest(directory, about, files):
@@ -88,12 +120,11 @@ def noted_sha256(directory, name):
     """sha256 noted for a file that has not changed since, or ``None``."""
     try:
         stat = os.stat(os.path.join(directory, name))
-        with open(os.path.join(directory, PARTIAL, name + ".done"), encoding="ascii") as handle:
-            note = json.load(handle)
-        same = note["bytes"] == stat.st_size and note["mtime_ns"] == stat.st_mtime_ns
-        return note["sha256"] if same else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        note = foreign.read(os.path.join(directory, PARTIAL, name + ".done"))
+        same = note.count("bytes") == stat.st_size and note.number("mtime_ns") == stat.st_mtime_ns
+        return note.text("sha256", None, pattern="[0-9a-f]{64}") if same else None
+    except (OSError, Failure):
+        return None  # the file is hashed, or fetched, again
 
 
 def noted_files(directory):

@@ -15,6 +15,9 @@ import json
 import os
 import threading
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
 CHUNK = 1024 * 1024
 HEADER = 4096
 MISSING, WRITTEN, DURABLE = 0, 1, 2
@@ -41,13 +44,15 @@ class PartFile:
         self.count = -(-size // CHUNK)
         self._header = {"size": size, "identity": identity, "chunk": CHUNK, "boot": boot or boot_id()}
         self._lock = threading.Lock()
+        for name in (path, path + ".journal"):
+            _only_a_file(name)
         self._states = self._load()
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         if os.fstat(self.fd).st_size != size or self._states is None:
             os.ftruncate(self.fd, 0)
             self._states = bytearray(self.count)
         _reserve(self.fd, size)
-        self._journal = os.open(path + ".journal", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._journal = os.open(path + ".journal", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         os.pwrite(self._journal, json.dumps(self._header).encode().ljust(HEADER), 0)
         os.pwrite(self._journal, bytes(self._states), HEADER)
         os.ftruncate(self._journal, HEADER + self.count)
@@ -55,11 +60,13 @@ class PartFile:
     def _load(self):
         try:
             with open(self.path + ".journal", "rb") as handle:
-                header = json.loads(handle.read(HEADER).decode("ascii"))
-                states = bytearray(handle.read())
+                header = foreign.loads(handle.read(HEADER))
+                states = bytearray(handle.read(self.count + 1))
         except (OSError, ValueError):
             return None
-        if len(states) != self.count or any(header.get(k) != self._header[k] for k in ("size", "identity", "chunk")):
+        if not isinstance(header, dict) or len(states) != self.count:
+            return None
+        if any(header.get(key) != self._header[key] for key in ("size", "identity", "chunk")):
             return None
         trusted = (WRITTEN, DURABLE) if header.get("boot") == self._header["boot"] else (DURABLE,)
         return bytearray(state if state in trusted else MISSING for state in states)
@@ -125,6 +132,14 @@ class PartFile:
                 os.unlink(path)
             except FileNotFoundError:
                 pass
+
+
+def _only_a_file(path):
+    """Make way for a file of ours: a link is removed, never followed; a directory is refused."""
+    if os.path.islink(path):
+        os.unlink(path)
+    elif os.path.lexists(path) and not os.path.isfile(path):
+        raise Failure("%s is no file; a half-downloaded one belongs there" % path, "remove it, and run again")
 
 
 def _reserve(fd, size):

