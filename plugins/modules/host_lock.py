@@ -12,8 +12,8 @@ short_description: One run at a time on a host
 version_added: 1.0.0
 description:
   - Takes a lock on the host for the run of C(ansible-playbook) that the task belongs to, or gives it back.
-  - Fails when another run holds it. A lock that a run left behind when it was killed is taken over where that can be
-    known, which is on the machine that the run was started from; elsewhere O(force) takes it.
+  - Fails when another run holds it. The lock goes with its run, also when that is killed. Only where the machine that
+    it was started from is gone as well does O(force) have to take it.
   - The lock is gone when the host starts anew.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,33 @@ def test_the_lock_of_a_killed_run_is_taken_over(runs: Runs) -> None:
     assert (runs.directory / "lock").read_text() != ""
     runs.go_on()
     assert runs.start().wait(60) == 0
+
+
+# Stand-in for ssh: runs on this machine what it is to run on the host.
+SSH = """#!/bin/sh
+for last; do :; done
+case "$*" in *-O*check*|*-O*exit*) exit 0;; esac
+exec sh -c "$last"
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_lock_of_a_killed_run_goes_from_a_host_elsewhere(runs: Runs, number: signal.Signals) -> None:
+    """Whoever comes next may come from another machine, where it cannot be known that the run is dead."""
+    ssh = runs.directory / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    (runs.directory / "play.yml").write_text(PLAYBOOK.replace("connection: local", "connection: ssh"))
+    first = runs.start("-e", f"ansible_ssh_executable='{ssh}'")
+    runs.wait_until_it_holds_the_lock()
+    assert (runs.directory / "lock").read_text()
+    first.send_signal(number)
+    # Nothing keeps its output open.
+    first.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while (runs.directory / "lock").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_check_mode_needs_no_lock(runs: Runs) -> None:

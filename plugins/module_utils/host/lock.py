@@ -55,6 +55,12 @@ def same(one: Optional[Dict[str, Any]], other: Optional[Dict[str, Any]]) -> bool
     return one is not None and other is not None and all(one.get(key) == other.get(key) for key in _IDENTITY)
 
 
+def runs(holder: Dict[str, Any]) -> bool:
+    """Whether the run, which is of this machine, still lives. A zombie does not."""
+    stat = _read("/proc/%d/stat" % holder["pid"]).rpartition(")")[2].split()
+    return len(stat) > 19 and stat[0] not in "ZX" and stat[19] == holder["started"]
+
+
 def is_dead(holder: Dict[str, Any]) -> bool:
     """Whether the run is known to have ended; one of another machine never is."""
     if holder.get("machine") != machine() or not isinstance(holder.get("pid"), int):
