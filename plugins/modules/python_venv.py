@@ -107,12 +107,29 @@ def python_version(module: AnsibleModule, python: str) -> str:
     return out.strip()
 
 
+# Prints the wheel of the pip that comes with a Python, where its distribution or it itself keeps it.
+FIND_PIP = """
+import ensurepip, glob, os, sysconfig
+bundled = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+for place in (sysconfig.get_config_var("WHEEL_PKG_DIR"), bundled, "/usr/share/python-wheels"):
+    found = sorted(glob.glob(os.path.join(glob.escape(place), "pip-*.whl"))) if place else []
+    if found:
+        print(found[-1])
+        break
+"""
+
+
 def make(module: AnsibleModule, path: str, python: str, requirements: list[str], stamp: dict) -> None:
     shutil.rmtree(path, ignore_errors=True)
     make_directory(os.path.dirname(path))
     # An index in the environment or a PYTHONHOME of the caller must not leak into the environment that is made.
     environ = {"PYTHONHOME": "", "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    rc, out, err = module.run_command([python, "-m", "venv", path], environ_update=environ)
+    # To install pip first takes longer than most of what it is needed for, and nothing is installed there later: it is
+    # run from its wheel. Where that is not found the environment gets one.
+    rc, out, err = module.run_command([python, "-c", FIND_PIP], environ_update=environ)
+    wheel = out.strip() if rc == 0 else ""
+    command = [python, "-m", "venv"] + (["--without-pip"] if wheel else []) + [path]
+    rc, out, err = module.run_command(command, environ_update=environ)
     if rc:
         install = "Install the venv module of this Python; on Debian and Ubuntu: apt-get install python3-venv."
         hint = hint_for([out, err], install)
@@ -126,7 +143,7 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
     # Not as an argument, which others on the host can see: it may hold a password.
     if module.params["index_url"]:
         environ["PIP_INDEX_URL"] = module.params["index_url"]
-    rc, out, err = module.run_command(command, environ_update=environ)
+    rc, out, err = module.run_command(command, environ_update=dict(environ, PYTHONPATH=wheel))
     if rc:
         said = [line for line in (err or out).splitlines() if line.strip()]
         reason = next((line for line in said if line.startswith("ERROR:")), said[-1] if said else "no output")
