@@ -6,12 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
     documented,
     go_templates,
     problem,
+    secrets_typed,
     unknown,
 )
 
@@ -52,11 +54,12 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(argument_spec=dict(inventory=dict(type="bool", default=True)))
-        # Nearly all of its time is reading the specs: not where no name can be one of theirs.
-        if not args["inventory"] and not unknown(load_extra_vars(self._loader), _roles(), ()):
-            return dict(result, changed=False, unknown=[])
-        specs = _specs()
-        known = set().union(*specs.values())
+        shown = secrets_typed(context.CLIARGS.get("extra_vars") or ())
+        if shown:
+            result["warnings"] = [
+                "%s: a secret on the command line can be read by every user of this machine (ps); give -e @file"
+                % ", ".join(shown)
+            ]
         given = load_extra_vars(self._loader)
         go = go_templates({name: value for name, value in given.items() if _is_template(value)})
         if go:
@@ -67,6 +70,11 @@ class ActionModule(ActionBase):
                 hint='Write it into a file, as in `%s: !unsafe "{{ .Prompt }}"`, and give that file: -e @FILE.' % go[0],
                 error_kind="usage",
             )
+        # Nearly all of its time is reading the specs: not where no name can be one of theirs.
+        if not args["inventory"] and not unknown(given, _roles(), ()):
+            return dict(result, changed=False, unknown=[])
+        specs = _specs()
+        known = set().union(*specs.values())
         typed = unknown(given, specs, known)
         if typed:
             return dict(
@@ -78,5 +86,5 @@ class ActionModule(ActionBase):
             )
         written = unknown(set(task_vars) - _facts(task_vars), specs, known) if args["inventory"] else []
         if written:
-            result["warnings"] = ["; ".join(problem(name, known) for name in written)]
+            result.setdefault("warnings", []).append("; ".join(problem(name, known) for name in written))
         return dict(result, changed=False, unknown=written)

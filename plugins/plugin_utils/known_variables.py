@@ -11,7 +11,19 @@ from typing import Any, Collection, Dict, Iterable, List, Set
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 # The variables of the role that all others depend on are those of the product.
+# Names of variables whose values are secrets; a file that holds one is none itself. The command `dsdeploy` refuses the
+# same names.
+SECRET = re.compile(r"(^|_)(api_key|password|passwd|pass|passphrase|secret|token|private_key)$|^model_tokens$")
 _PREFIXES = {"_common": "dsdeploy"}
+
+
+def secrets_typed(arguments: Iterable[str]) -> List[str]:
+    """Names of secrets whose values stand in the command line: `arguments` are what `-e` was given."""
+    found = set()
+    for given in arguments:
+        if not given.lstrip().startswith("@"):
+            found.update(name for name in re.findall(r"""([A-Za-z_]\w*)["']?\s*[=:]""", given) if SECRET.search(name))
+    return sorted(found)
 
 
 def documented(specs: Dict[str, Any]) -> Set[str]:

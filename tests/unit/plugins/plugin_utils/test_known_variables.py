@@ -8,11 +8,15 @@ import time
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.action.variable_check import _specs
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
+    SECRET,
     documented,
     go_templates,
     problem,
+    secrets_typed,
     unknown,
 )
+
+from dsdeploy import invocation
 
 KNOWN = {"vllm_venv_max_model_len", "vllm_venv_port", "model_name"}
 
@@ -67,3 +71,19 @@ def test_templates_of_go_are_told_from_jinja():
         "text": "plain . text",
     }
     assert go_templates(go) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["dsdeploy_api_key=sesame"], ["dsdeploy_api_key"]),
+        (["a=1 ansible_become_password='x y'", '{"hf_token": "x"}'], ["ansible_become_password", "hf_token"]),
+        (["@secrets.yml", "dsdeploy_api_key_file=/x", "dsdeploy_answer_max_tokens=64"], []),
+    ],
+)
+def test_secrets_in_the_command_line_are_named_without_their_values(given, names):
+    assert secrets_typed(given) == names
+
+
+def test_the_command_refuses_the_same_names():
+    assert invocation._SECRET.pattern == SECRET.pattern
