@@ -23,6 +23,7 @@ author:
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
   - dsdeploy.llm.attributes.progress
+  - dsdeploy.llm.supervisor
 attributes:
   check_mode:
     support: full
@@ -133,14 +134,6 @@ options:
       log:
         description: File of its log. Without it the journal is read.
         type: path
-  supervisor_config:
-    description: Configuration file of supervisord.
-    type: path
-    default: /etc/dsdeploy/supervisor/supervisord.conf
-  supervisorctl:
-    description: Path of supervisorctl.
-    type: path
-    default: /opt/dsdeploy/supervisor/bin/supervisorctl
   probe:
     description:
       - Change nothing. Answers C(complete=false) where something is to be done.
@@ -237,7 +230,6 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api imp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_job import Job
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import SUPERVISORCTL
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import log_tail, wait_for
 
 
@@ -245,8 +237,8 @@ def run(module: AnsibleModule, api: Api, wanted: ollama.Modelfile) -> Dict[str, 
     params = module.params
     with Progress("model %s" % params["name"]) as progress:
         if params["start_timeout"] and not module.check_mode:
-            managers = {name: params[name] for name in ("supervisor_config", "supervisorctl")}
-            wait_for(api.endpoint, HEALTH_PATHS["ollama"], params["start_timeout"], params["service"], managers)
+            path, config = HEALTH_PATHS["ollama"], params["supervisor_config"]
+            wait_for(api.endpoint, path, params["start_timeout"], params["service"], config)
         job = Job(params, api, wanted, progress, module.warn, module.check_mode)
         return job.present() if params["state"] == "present" else job.absent()
 
@@ -282,7 +274,6 @@ def main() -> None:
                 ),
             ),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
-            supervisorctl=dict(type="path", default=SUPERVISORCTL),
             probe=dict(type="bool", default=False),
         ),
         mutually_exclusive=[("path", "pull")],

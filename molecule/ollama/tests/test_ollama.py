@@ -31,7 +31,7 @@ def test_it_answers_on_loopback_only(host):
     assert "stand-in for Ollama" in call(host, "POST", "/api/chat", question)["message"]["content"]
     # The runner of the loaded model, its child, takes a free port of loopback: the one socket beside the record's.
     record = json.loads(host.file("/etc/dsdeploy/deployments/ollama.json").content_string)
-    runner = int(host.check_output("sudo cat /proc/%s/task/%s/children", str(pid_of(host)), str(pid_of(host))))
+    runner = int(host.check_output("sudo sh -c 'cat /proc/%s/task/*/children'", str(pid_of(host))))
     port = re.search(r"--port (\d+)", host.check_output("sudo tr '\\0' ' ' < /proc/%s/cmdline", str(runner)))[1]
     assert sockets(host, [pid_of(host), runner]) == {record["endpoint"].split("/")[2], f"127.0.0.1:{port}"}
 

@@ -11,7 +11,6 @@ from typing import Any, Callable, Dict, List, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, wait_healthy
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    ServiceError,
     Watch,
     has_process,
     service_log,
@@ -26,14 +25,14 @@ def wait_for(
     path: str,
     timeout: float,
     service: Optional[Dict[str, Any]],
-    managers: Dict[str, str],
+    supervisor_config: str,
     on_wait: Optional[Callable[[float, float, str], None]] = None,
 ) -> None:
     """Wait until `path` answers.
 
     :param timeout: s.
     :param service: `{name, manager, log}`; None: not watched.
-    :param managers: `{supervisor_config, supervisorctl}`.
+    :param supervisor_config: of the supervisord that is asked.
     Raises Failure with the cause and the end of the log.
     """
     watch = Watch()
@@ -41,8 +40,8 @@ def wait_for(
     def check() -> None:
         assert service is not None
         try:
-            state = service_state(service["name"], service["manager"], **managers)
-        except ServiceError:
+            state = service_state(service["name"], service["manager"], supervisor_config)
+        except Failure:
             return  # what is not known of the manager is told by the server itself
         hopeless = watch.see(state, time.monotonic())
         if hopeless:
@@ -62,5 +61,5 @@ def log_tail(service: Optional[Dict[str, Any]]) -> List[str]:
         return []
     try:
         return service_log(service["name"], service["manager"], service.get("log"), LOG_LINES)
-    except ServiceError as error:
+    except Failure as error:
         return ["(no log: %s)" % error]

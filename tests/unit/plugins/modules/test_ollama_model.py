@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[3] / "standins"))
 import gguf_files
 import run_module
 from ollama_process import Ollama
+from standin_supervisor import StandinSupervisor
 
 TEMPLATE = "<｜User｜>{{ .System }} {{ .Prompt }}<｜Assistant｜>"
 PARAMETERS = {"num_gpu": 4, "num_ctx": 8192, "temperature": 0.6, "stop": ["<｜User｜>"]}
@@ -304,17 +305,14 @@ def test_a_service_that_keeps_dying_is_told_at_once_with_its_log(call, ollama, t
     ollama.stop()
     log = tmp_path / "service.log"
     log.write_text("Error: listen tcp: permission denied\n", encoding="utf-8")
-    control = tmp_path / "supervisorctl"
-    control.write_text("#!/bin/sh\necho 'dsdeploy-ollama FATAL Exited too quickly'\n")
-    control.chmod(0o755)
-    (tmp_path / "supervisord.conf").write_text("")
-    started = time.monotonic()
-    result = call(
-        start_timeout=600,
-        service={"name": "dsdeploy-ollama", "manager": "supervisor", "log": str(log)},
-        supervisorctl=str(control),
-        supervisor_config=str(tmp_path / "supervisord.conf"),
-    )
+    with StandinSupervisor(tmp_path) as supervisord:
+        supervisord.says("dsdeploy-ollama", "FATAL", "Exited too quickly")
+        started = time.monotonic()
+        result = call(
+            start_timeout=600,
+            service={"name": "dsdeploy-ollama", "manager": "supervisor", "log": str(log)},
+            supervisor_config=str(supervisord.config),
+        )
     assert time.monotonic() - started < 60
     assert "dsdeploy-ollama: the service is failed: FATAL Exited too quickly" in result["msg"]
     assert (result["error_kind"], result["log_tail"]) == ("verify", ["Error: listen tcp: permission denied"])
