@@ -43,11 +43,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.range_copy impor
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.survey import (
     MergeError,
     Survey,
-    human,
     survey,
     write_record,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 
 class Stopped(MergeError):
@@ -180,9 +180,9 @@ class _Merge:
         return MergeError(
             "no space left for %s (%s) after %d of %d bytes"
             % (self.dest, os.strerror(error.errno or 0), self.durable, self.plan.total),
-            "free %s and run it again: it goes on from there" % human(self.plan.total - self.durable)
+            "free %s and run it again: it goes on from there" % mib(self.plan.total - self.durable)
             if self.durable
-            else "free %s; nothing was kept" % human(self.plan.total),
+            else "free %s; nothing was kept" % mib(self.plan.total),
         )
 
     def _start(self) -> int:

@@ -36,6 +36,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import (
     space_needed,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 RECORD = "user.dsdeploy.merge"
 SLACK = 1024 * 1024  # bytes left free for the journal and the file system's own needs
@@ -65,17 +66,6 @@ class Survey(NamedTuple):
     @property
     def changed(self) -> bool:
         return self.state != "unchanged" or bool(self.removes)
-
-
-def human(count: float) -> str:
-    """`count` bytes for a person, in powers of 1000: '404.0 GB'."""
-    if count < 1000:
-        return "%d B" % count
-    for unit in ("kB", "MB"):
-        count /= 1000.0
-        if count < 999.95:
-            return "%.1f %s" % (count, unit)
-    return "%.1f GB" % (count / 1000.0)
 
 
 def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entry], progress: Progress) -> Survey:
@@ -118,7 +108,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
     if need > free:
         raise MergeError(
             "not enough space for %s: needs %d bytes free (%s), its file system has %d (%s), %d too few"
-            % (dest, need, human(need), free, human(free), need - free),
+            % (dest, need, mib(need), free, mib(free), need - free),
             "free space" + ("" if consume else ", or use consume, which removes each shard once it is merged"),
         )
     return Survey("resume" if durable else "new", plan, durable, None, plan.total, removes, need, free)

@@ -12,9 +12,9 @@ import ipaddress
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 
-GIB = 1 << 30
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)%s(\.%s)*\Z" % (_LABEL, _LABEL), re.IGNORECASE)
 
@@ -49,11 +49,6 @@ def port_problem(port: int, owner: Optional[dict], user: str, variable: str) -> 
     )
 
 
-def gib(size: int) -> str:
-    """Bytes as GiB with one decimal, or MiB below one tenth of a GiB."""
-    return "%.1f GiB" % (size / GIB) if size >= GIB // 10 else "%.1f MiB" % (size / (1 << 20))
-
-
 def disk_problems(wants: List[dict]) -> List[Problem]:
     """What does not fit, summed by mount point: two directories on one disk share its space.
 
@@ -64,12 +59,12 @@ def disk_problems(wants: List[dict]) -> List[Problem]:
         here = [want for want in wants if want["mount"] == mount]
         need, free = sum(want["need_bytes"] for want in here), min(want["free_bytes"] for want in here)
         if need > free:
-            parts = ", ".join("%s %s" % (want["what"], gib(want["need_bytes"])) for want in here if want["need_bytes"])
+            parts = ", ".join("%s %s" % (want["what"], mib(want["need_bytes"])) for want in here if want["need_bytes"])
             problems.append(
                 Problem(
-                    "not enough disk space on %s: %s needed (%s), %s free" % (mount, gib(need), parts, gib(free)),
+                    "not enough disk space on %s: %s needed (%s), %s free" % (mount, mib(need), parts, mib(free)),
                     "Free %s there, or move %s to a larger disk (dsdeploy_data_dir, dsdeploy_install_dir)."
-                    % (gib(need - free), " and ".join(sorted({want["path"] for want in here}))),
+                    % (mib(need - free), " and ".join(sorted({want["path"] for want in here}))),
                 )
             )
     return problems

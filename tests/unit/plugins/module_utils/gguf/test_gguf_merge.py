@@ -16,7 +16,6 @@ import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import merge as gguf_merge
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import plan as gguf_plan
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import range_copy
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import survey as gguf_survey
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError, read_header
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.journal import journal_path, part_path
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import MergeError
@@ -584,11 +583,6 @@ def test_space_needed():
     assert gguf_plan.space_needed(plan, 1, True, 0) == 106  # one shard and the header
     assert gguf_plan.space_needed(plan, 2, True, 0) == 394  # the shards are on another disk
     assert gguf_plan.space_needed(plan, 1, True, 106) == 0
-
-
-def test_human():
-    found = [gguf_survey.human(n) for n in (999, 1000, 999_949, 999_951, 404e9)]
-    assert found == ["999 B", "1.0 kB", "999.9 kB", "1.0 MB", "404.0 GB"]
 
 
 def test_nothing_of_another_user_is_taken_up(tmp_path, monkeypatch):
