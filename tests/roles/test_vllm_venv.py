@@ -95,6 +95,16 @@ def test_a_model_by_path_is_planned_from_its_own_config(preflight, tmp_path):
     status, said, _wanted = preflight(dsdeploy_model=str(model), vllm_venv_version="0.19.1")
     assert status != 0
     assert "mine does not fit on 8 × NVIDIA H800" in said
+    # What its layers keep is not known, the weights fit: it goes on, with a layout and without a number.
+    config = ROOT / "tests/unit/fixtures/configs/given/deepseek-v4-flash.json"
+    (model / "config.json").write_bytes(config.read_bytes())
+    with (model / "model.safetensors").open("wb") as handle:
+        handle.truncate(160 * 10**9)
+    more = {"vllm_venv_max_num_seqs": 64, "vllm_venv_max_model_len": 32768}
+    status, said, wanted = preflight(dsdeploy_model=str(model), vllm_venv_version="0.19.1", **more)
+    assert status == 0, said
+    assert wanted["tensor_parallel_size"] == 8
+    assert "sequences of" not in said
 
 
 def test_r1_awq_is_served_with_its_recipe(preflight):
