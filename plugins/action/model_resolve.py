@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, resolve
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 
 class ActionModule(ActionBase):
@@ -20,10 +21,14 @@ class ActionModule(ActionBase):
                 engine=dict(type="str", default=""),
                 catalog=dict(type="dict", required=True),
                 extra=dict(type="dict", default={}),
+                values=VALUES,
             )
         )
         try:
             model = resolve(args["catalog"], args["extra"], args["name"], args["engine"] or None)
         except CatalogError as error:
             return dict(result, failed=True, msg="\n".join(error.problems), hint=error.hint, error_kind="usage")
+        problems = value_problems(args["values"])
+        if problems:
+            return dict(result, failed=True, msg="; ".join(problems), error_kind="usage")
         return dict(result, changed=False, model=model)

@@ -12,6 +12,6 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action impor
 class ActionModule(ProgressAction):
     def _run_job(self, task_vars):
         known = self._execute_module(module_args=dict(self._task.args, probe=True), task_vars=task_vars)
-        if known.get("failed") or not known["changed"]:
+        if known.get("failed") or known["complete"] or self._task.args.get("probe"):
             return known
         return super()._run_job(task_vars)

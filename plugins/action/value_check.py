@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import KINDS, value_problem
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 
 class ActionModule(ActionBase):
@@ -13,17 +13,10 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        options = dict(
-            name=dict(type="str", required=True),
-            value=dict(type="raw", required=True),
-            kind=dict(type="str", choices=list(KINDS)),
-            words=dict(type="list", elements="str", default=[]),
-        )
         _result, args = self.validate_argument_spec(
-            argument_spec=dict(values=dict(type="list", elements="dict", required=True, options=options))
+            argument_spec=dict(values=dict(VALUES, required=True, default=None))
         )
-        found = [value_problem(each["name"], each["value"], each["kind"], each["words"]) for each in args["values"]]
-        problems = [problem for problem in found if problem]
+        problems = value_problems(args["values"])
         if problems:
             result.update(failed=True, msg="; ".join(problems), error_kind="usage")
         return dict(result, changed=False)

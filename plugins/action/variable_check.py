@@ -9,13 +9,17 @@ import yaml
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import resolve_engine
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
+    NOTED,
     documented,
     go_templates,
     problem,
     secrets_typed,
     unknown,
 )
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # In Python alone it takes ten times as long.
@@ -30,12 +34,6 @@ def _specs():
     """By role of the collection, the variables that it documents."""
     files = sorted(ROLES.glob("*/meta/argument_specs.yml"))
     return {path.parts[-3]: documented(yaml.load(path.read_bytes(), Loader=LOADER)) for path in files}
-
-
-def _facts(task_vars):
-    """Names of what the run itself has noted of the host (set_fact, register): nobody has written those."""
-    manager = getattr(task_vars.get("hostvars"), "_variable_manager", None)
-    return set(getattr(manager, "_nonpersistent_fact_cache", {}).get(task_vars.get("inventory_hostname"), {}))
 
 
 def _is_template(value):
@@ -53,7 +51,14 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _result, args = self.validate_argument_spec(argument_spec=dict(inventory=dict(type="bool", default=True)))
+        _result, args = self.validate_argument_spec(
+            argument_spec=dict(
+                inventory=dict(type="bool", default=True),
+                values=VALUES,
+                engine=dict(type="str"),
+                engines=dict(type="dict", default={}),
+            )
+        )
         shown = secrets_typed(context.CLIARGS.get("extra_vars") or ())
         if shown:
             result["warnings"] = [
@@ -70,9 +75,18 @@ class ActionModule(ActionBase):
                 hint='Write it into a file, as in `%s: !unsafe "{{ .Prompt }}"`, and give that file: -e @FILE.' % go[0],
                 error_kind="usage",
             )
+        problems = value_problems(args["values"])
+        if problems:
+            return dict(result, failed=True, msg="; ".join(problems), error_kind="usage")
+        engine = {}
+        if args["engine"] is not None:
+            try:
+                engine = resolve_engine(args["engines"], args["engine"])
+            except Failure as failure:
+                return dict(result, failed=True, **failure.fields())
         # Nearly all of its time is reading the specs: not where no name can be one of theirs.
         if not args["inventory"] and not unknown(given, _roles(), ()):
-            return dict(result, changed=False, unknown=[])
+            return dict(result, changed=False, unknown=[], engine=engine)
         specs = _specs()
         known = set().union(*specs.values())
         typed = unknown(given, specs, known)
@@ -84,7 +98,7 @@ class ActionModule(ActionBase):
                 hint="Correct the name (-e). A variable of your own needs another beginning than those of the roles.",
                 error_kind="usage",
             )
-        written = unknown(set(task_vars) - _facts(task_vars), specs, known) if args["inventory"] else []
+        written = unknown(set(task_vars) - NOTED, specs, known) if args["inventory"] else []
         if written:
             result.setdefault("warnings", []).append("; ".join(problem(name, known) for name in written))
-        return dict(result, changed=False, unknown=written)
+        return dict(result, changed=False, unknown=written, engine=engine)

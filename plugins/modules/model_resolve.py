@@ -41,6 +41,28 @@ options:
     description: The user's own entries in the same form; they win over entries of the same name.
     type: dict
     default: {}
+  values:
+    description: Values of variables to check besides, as by M(dsdeploy.llm.value_check).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the variable, for the message.
+        type: str
+        required: true
+      value:
+        description: Its value.
+        type: raw
+        required: true
+      kind:
+        description: What it is, as of M(dsdeploy.llm.value_check).
+        type: str
+      words:
+        description: Words that are good, too.
+        type: list
+        elements: str
+        default: []
 """
 
 EXAMPLES = r"""

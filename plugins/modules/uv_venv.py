@@ -40,10 +40,13 @@ options:
       - File on the host with the packages that others are built with, pinned and with their hashes too, for a lock with
         packages that the index has as source only. Without it nothing is built.
     type: path
+  lock_sha256:
+    description: Its sha256, for O(probe=true), which then needs no lock on the host.
+    type: str
   uv:
     description: The C(uv) to use.
     type: path
-    required: true
+    default: uv
   python:
     description: Version of Python, such as V(3.12).
     type: str
@@ -130,6 +133,10 @@ python:
   description: The environment's interpreter.
   type: str
   returned: always
+complete:
+  description: Whether it was there as it is to be, before anything was done.
+  type: bool
+  returned: success
 version:
   description: Version of O(distribution) that is installed; V(null) where there is none yet.
   type: str
@@ -207,6 +214,8 @@ class Environment:
 
     def wanted(self) -> dict | None:
         """The stamp that it is to have; None in check mode where the lock is not there yet."""
+        if self.params["probe"] and self.params["lock_sha256"]:
+            return {"lock_sha256": self.params["lock_sha256"], "python": self.params["python"]}
         try:
             with open(self.params["lock"], "rb") as handle:
                 lock = handle.read()
@@ -370,8 +379,9 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "lock": {"type": "path", "required": True},
+            "lock_sha256": {"type": "str"},
             "build_lock": {"type": "path"},
-            "uv": {"type": "path", "required": True},
+            "uv": {"type": "path", "default": "uv"},
             "python": {"type": "str", "required": True},
             "interpreter": {"type": "path"},
             "distribution": {"type": "str", "required": True},
@@ -409,7 +419,8 @@ def main() -> None:
         open_to_all(environment.path)
     new = environment.installed()
     module.exit_json(
-        changed=changed or closed,
+        changed=(changed or closed) and not module.params["lock_sha256"],
+        complete=not (changed or closed),
         path=environment.path,
         python=environment.python,
         version=environment.version(),

@@ -30,6 +30,35 @@ options:
     description: Whether to look at the variables of the inventory and the play, too.
     type: bool
     default: true
+  values:
+    description: Values to check besides, as by M(dsdeploy.llm.value_check).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the variable, for the message.
+        type: str
+        required: true
+      value:
+        description: Its value.
+        type: raw
+        required: true
+      kind:
+        description: What it is, as of M(dsdeploy.llm.value_check).
+        type: str
+      words:
+        description: Words that are good, too.
+        type: list
+        elements: str
+        default: []
+  engine:
+    description: Name of an engine that must be one of O(engines).
+    type: str
+  engines:
+    description: The table of engines, C(dsdeploy_engines).
+    type: dict
+    default: {}
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -40,6 +69,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+engine:
+  description: The entry of O(engine), with its C(name); empty where none is named.
+  returned: success
+  type: dict
 unknown:
   description: Variables of the inventory or the play that nothing reads.
   returned: success

@@ -16,6 +16,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import d
 SECRET = re.compile(r"(^|_)(api_key|password|passwd|pass|passphrase|secret|token|private_key)$|^model_tokens$")
 _PREFIXES = {"_common": "dsdeploy"}
 
+# What roles and playbooks themselves note of a host (set_fact, register) under a role's name: nobody has written those.
+NOTED = frozenset(("dsdeploy_found", "dsdeploy_nvcc", "dsdeploy_release", "nvidia_driver_reboot_reasons"))
+
 
 def secrets_typed(arguments: Iterable[str]) -> List[str]:
     """Names of secrets whose values stand in the command line: `arguments` are what `-e` was given."""

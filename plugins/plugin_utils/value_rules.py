@@ -101,6 +101,26 @@ def value_problem(name: str, value: Any, kind: Optional[str], words: Sequence[st
     return "%s is %r%s, expected %s" % (name, value, guess, _expected(kind, words))
 
 
+# The option `values` of the modules that check them.
+VALUES: Dict[str, Any] = dict(
+    type="list",
+    elements="dict",
+    default=[],
+    options=dict(
+        name=dict(type="str", required=True),
+        value=dict(type="raw", required=True),
+        kind=dict(type="str", choices=list(KINDS)),
+        words=dict(type="list", elements="str", default=[]),
+    ),
+)
+
+
+def value_problems(values: Sequence[Dict[str, Any]]) -> List[str]:
+    """What is wrong with values in the form of the option `values`, a line each."""
+    found = [value_problem(each["name"], each["value"], each["kind"], each["words"]) for each in values]
+    return [problem for problem in found if problem]
+
+
 def _is(text: str, kind: Union[Kind, Form]) -> bool:
     if isinstance(kind, Form):
         return bool(re.fullmatch(kind.pattern, text))

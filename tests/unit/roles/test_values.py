@@ -20,7 +20,7 @@ PREFLIGHT = {
     "cuda_toolkit": "preflight",
     "gpu_monitor": "preflight",
 }
-CHECK = "dsdeploy.llm.value_check"
+CHECKS = ("dsdeploy.llm.value_check", "dsdeploy.llm.variable_check", "dsdeploy.llm.model_resolve")
 
 
 def load(path: Path) -> Any:
@@ -29,7 +29,8 @@ def load(path: Path) -> Any:
 
 def checked(role: str) -> set[str]:
     tasks = load(ROLES / role / "tasks" / f"{PREFLIGHT[role]}.yml")
-    return {str(value["name"]) for task in tasks if CHECK in task for value in task[CHECK]["values"]}
+    found = [task[name]["values"] for task in tasks for name in CHECKS if name in task]
+    return {str(value["name"]) for values in found for value in values}
 
 
 @pytest.mark.parametrize("role", PREFLIGHT)

@@ -83,6 +83,21 @@ def test_it_is_made_once_and_known_again(arguments):
     assert (again["changed"], again["version"]) == (False, "1.0")
 
 
+def test_a_look_needs_neither_uv_nor_the_lock_on_the_host(arguments):
+    digest = hashlib.sha256(Path(arguments["lock"]).read_bytes()).hexdigest()
+    look = {"probe": True, "lock_sha256": digest, "lock": "/not/there", "uv": "/not/there"}
+    assert not made(arguments, **look)["complete"] and not made(arguments, **look)["changed"]
+    made(arguments)
+    told = made(arguments, **look)
+    assert (told["complete"], told["version"]) == (True, "1.0")
+    assert not made(arguments, **dict(look, lock_sha256="0" * 64))["complete"]
+    # Closed to other users by a strict umask: it is to be made right.
+    Path(arguments["path"]).chmod(0o700)
+    assert not made(arguments, **look)["complete"]
+    assert made(arguments)["changed"] and Path(arguments["path"]).stat().st_mode & 0o777 == 0o755
+    assert made(arguments, **look)["complete"]
+
+
 def test_check_mode_says_that_it_would_be_made(arguments, tmp_path):
     for absent in ({}, {"lock": str(tmp_path / "not-there-yet.lock")}):
         done = run("uv_venv", {**arguments, **absent}, check=True)

@@ -3,11 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Variables that nothing reads."""
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.action.variable_check import _specs
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
+    NOTED,
     SECRET,
     documented,
     go_templates,
@@ -87,3 +90,18 @@ def test_secrets_in_the_command_line_are_named_without_their_values(given, names
 
 def test_the_command_refuses_the_same_names():
     assert invocation._SECRET.pattern == SECRET.pattern
+
+
+def test_what_the_roles_note_themselves_is_no_mistake():
+    """Names that begin like a role's variables, set or registered by a task: documented, or on the list."""
+    root = Path(__file__).resolve().parents[4]
+    specs = _specs()
+    known = set().union(*specs.values())
+    named = set()
+    for path in [*root.glob("roles/*/tasks/*.yml"), *root.glob("playbooks/**/*.yml")]:
+        text = path.read_text(encoding="utf-8")
+        named |= set(re.findall(r"^ *register: (\w+)$", text, re.MULTILINE))
+        for block in re.findall(r"set_fact:\n((?: {4,}.*\n)+)", text):
+            named |= set(re.findall(r"^ +(\w+): ", block, re.MULTILINE))
+    noted = set(unknown(named, specs, known))
+    assert noted == set(NOTED)
