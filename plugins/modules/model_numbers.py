@@ -109,6 +109,10 @@ def main():
         added, problems = own_numbers.look(entry, Fetch(entry, p["models_dir"], options, module.warn))
     except Failure as error:
         module.fail_json(**error.fields())
+    if problems and not added:
+        module.warn(
+            "model %s: its memory is not checked before it is fetched: %s" % (entry["name"], "; ".join(problems))
+        )
     # What the entry itself says wins.
     module.exit_json(changed=False, model=dict(added, **entry), problems=problems)
 
