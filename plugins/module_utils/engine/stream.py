@@ -121,16 +121,17 @@ def _number(value: Any) -> Optional[float]:
     return value if known else None
 
 
+def _count(value: Any) -> Optional[int]:
+    """A whole number from 0 to 10^18, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**18 else None
+
+
 def _counts(usage: Any) -> Optional[Dict[str, Any]]:
     """The token counts of an answer, what is no count left out; None where there is none."""
     if not isinstance(usage, dict):
         return None
     nested = {key: value for key, value in usage.items() if isinstance(value, dict)}
-    counts = {
-        key: value
-        for key, value in usage.items()
-        if value is None or isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    }
+    counts = {key: value for key, value in usage.items() if value is None or _count(value) is not None}
     return dict(counts, **nested) or None
 
 
@@ -237,14 +238,13 @@ class Answer:
             return
         self.done = True
         self._finish(chunk.get("done_reason"))
-        counts = _counts({key: chunk.get(key) for key in ("prompt_eval_count", "eval_count")}) or {}
-        prompt, completion = counts.get("prompt_eval_count"), counts.get("eval_count")
+        prompt, completion = (_count(chunk.get(key)) for key in ("prompt_eval_count", "eval_count"))
         if completion is not None:
             # Ollama leaves prompt_eval_count out when the whole prompt was in its cache.
             total = (prompt or 0) + completion
             self.usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
             duration = _number(chunk.get("eval_duration"))
-            if _number(completion) and completion > 1 and duration:
+            if completion > 1 and duration:
                 self.engine_speed = (completion * 1e9 / duration, "eval_duration")
 
     def check_complete(self) -> None:

@@ -61,8 +61,13 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         "the server wants other credentials: check the token or password, and what it may read",
     ),
     (
-        r"\b404\b|not found for url|http error 404|no matching distribution|could not find a version",
+        r"\b404\b|not found for url|http error 404",
         "it is not there: check the name and version, and that the mirror in dsdeploy_mirrors has it",
+    ),
+    (
+        # pip says so, too, of an index that does not answer, when it is not to try again.
+        r"no matching distribution|could not find a version",
+        "the index does not have it, or does not answer: check the name and version, and dsdeploy_mirrors.pypi_index",
     ),
     (r"permission denied|errno 13\b|eacces|operation not permitted", "no permission: " + _WRITE),
 )

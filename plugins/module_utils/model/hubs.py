@@ -327,7 +327,11 @@ def _batch(client, url, pointers, token):
         if item.has("error"):
             raise HttpError("%s: object %s: %s" % (item.what, oid[:12], foreign.error_text(item.value["error"])), 0)
         action = item.mapping("actions.download")
-        href = urllib.parse.urljoin(where, action.text("href", most=16384, pattern="[\\x21-\\x7e]+"))
+        href = action.text("href", most=16384, pattern="[\\x21-\\x7e]+")
+        try:
+            href = urllib.parse.urljoin(where, href)
+        except ValueError:
+            href = ""
         if origin(href)[0] not in ("http", "https") or (origin(href)[0] == "http" and origin(where)[0] == "https"):
             raise HttpError("%s: object %s has no address that may be used" % (item.what, oid[:12]), 0)
         more = action.mapping("header", None)

@@ -27,9 +27,9 @@ def requirement(tmp_path):
     return "tiny==1.0 --hash=sha256:" + hashlib.sha256((tmp_path / WHEEL).read_bytes()).hexdigest()
 
 
-def run(tmp_path, requirement):
+def run(tmp_path, requirement, **more):
     arguments = {"path": str(tmp_path / "venv"), "requirements": [requirement], "python": sys.executable}
-    environ = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    environ = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), **more}
     done = subprocess.run(
         [sys.executable, python_venv.__file__],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
@@ -52,3 +52,17 @@ def test_what_is_asked_for_is_there_and_pip_is_not(tmp_path, requirement):
 def test_a_wrong_hash_is_refused(tmp_path, requirement):
     failed = run(tmp_path, requirement[:-1] + ("0" if requirement[-1] != "0" else "1"))
     assert failed["failed"] and failed["hint"]
+    assert "not the file that is pinned" in failed["hint"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PIP_PROXY": "http://127.0.0.1:9", "PIP_INDEX_URL": "https://pypi.invalid/simple"}, "the proxy refuses"),
+        ({"PIP_INDEX_URL": "http://127.0.0.1:9/simple"}, "cannot be reached"),
+    ],
+)
+def test_the_hint_is_of_the_cause(tmp_path, requirement, variables, words):
+    variables = {"PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_RETRIES": "1", **variables}
+    failed = run(tmp_path, requirement, **variables)
+    assert failed["failed"] and words in failed["hint"], failed

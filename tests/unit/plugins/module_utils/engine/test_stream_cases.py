@@ -143,7 +143,14 @@ def test_reasons_that_end_an_answer(reason):
 def test_ollama_says_null_and_odd_counts():
     lines = [
         {"model": "m", "message": {"content": "42", "thinking": None}, "done": False},
-        {"model": "m", "message": None, "done": True, "done_reason": "stop", "eval_count": "x", "eval_duration": None},
+        {
+            "model": "m",
+            "message": None,
+            "done": True,
+            "done_reason": "stop",
+            "eval_count": {"x": 1},
+            "eval_duration": None,
+        },
     ]
     result = read("\n".join(map(json.dumps, lines)).encode() + b"\n", api="ollama")
     assert (result["answer"], result["usage"], result["tokens_per_s"]) == ("42", None, None)

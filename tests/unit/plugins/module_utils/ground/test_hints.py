@@ -39,7 +39,7 @@ SAID = [
     ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the file that is pinned"),
     ("error: Hash mismatch for `numpy==2.0`", "not the file that is pinned"),
     ("error: HTTP status client error (404 Not Found) for url (https://x/simple/y/)", "it is not there"),
-    ("ERROR: No matching distribution found for x==9", "it is not there"),
+    ("ERROR: No matching distribution found for x==9", "does not have it, or does not answer"),
     ("error: HTTP status client error (401 Unauthorized) for url (https://x/simple/y/)", "credentials"),
     ("NewConnectionError: [Errno 111] Connection refused')': /simple/x/\nERROR: No matching distribution", "reached"),
     ("ReadTimeoutError(\"HTTPSConnectionPool(host='x', port=443): Read timed out. (read timeout=15)\")", "reached"),

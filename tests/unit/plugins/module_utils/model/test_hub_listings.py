@@ -242,6 +242,7 @@ def test_files_that_cannot_lie_in_one_directory(paths, words):
         (batch, (lfs(),), "actions.download: a mapping expected, found nothing"),
         (batch, (lfs(actions={"download": {"href": "file:///etc/passwd"}}),), "no address"),
         (batch, (lfs(actions={"download": {"href": "http://x/1"}}),), "no address"),
+        (batch, (lfs(actions={"download": {"href": "https://[::1"}}),), "no address"),
         (batch, (lfs(actions={"download": {"href": "https://x/1", "header": {"A": "b\r\nC: d"}}}),), "header.A"),
     ],
 )  # fmt: skip
