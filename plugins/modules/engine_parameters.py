@@ -39,8 +39,9 @@ options:
     required: true
   recipes:
     description:
-      - What the model's entry in the catalog says for this engine, a list of C(since), C(until), C(parameters) and
-        C(environment). The first that is for O(version) fills in the values that are V(null).
+      - What the model's entry in the catalog says for this engine, a list of C(since), C(until), C(parameters),
+        C(environment) and C(started). The first that is for O(version) fills in the values that are V(null).
+      - Of one that was not started on GPUs with this version, by its C(started), a warning tells (O(rules), GPUs).
     type: list
     elements: dict
     default: []
@@ -185,8 +186,11 @@ def main() -> None:
             if p["rules"]:
                 wrong, warnings = RULES[p["rules"]](values, p["facts"], p["prefix"])
                 problems += wrong
+                if p["facts"].get("profile") == "cuda":
+                    model = str((p["facts"].get("model") or {}).get("name") or "the model")
+                    warnings.append(parameters.unproven(recipe, engine, version, model))
                 # Told in preflight, before there is any help to compare with.
-                for warning in warnings if not p["help_file"] else []:
+                for warning in [line for line in warnings if line and not p["help_file"]]:
                     module.warn(warning)
     except ValueError as error:
         module.fail_json(msg=str(error), error_kind="usage", hint="Correct it.", problems=[str(error)], compared=False)

@@ -254,12 +254,30 @@ def render(table: Table, values: Values) -> List[str]:
 def recipe_of(recipes: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
     """The first of a model's recipes that is for this version of the engine, else an empty one.
 
-    A recipe is ``{since, until, parameters, environment}``, see the README of role model.
+    A recipe is ``{since, until, parameters, environment, started}``, see the README of role model.
     """
     for recipe in recipes:
         if in_versions(version, recipe.get("since"), recipe.get("until")):
             return recipe
     return {}
+
+
+def unproven(recipe: Dict[str, Any], engine: str, version: str, model: str) -> str:
+    """What to say of a recipe that was not started on GPUs with this version of the engine; "" of one that was.
+
+    :param recipe: one of the catalog, with ``started``, a list of ``{gpus, engine, ready_s, ...}``, where it was.
+    """
+    seen = recipe.get("started") or []
+    if not recipe or version in [run["engine"] for run in seen]:
+        return ""
+    if not seen:
+        return "the recipe of %s for %s has not been started on GPUs yet" % (model, engine)
+    return "the recipe of %s was started with %s, not with %s %s yet" % (
+        model,
+        ", ".join("%s %s on %s" % (engine, run["engine"], run["gpus"]) for run in seen),
+        engine,
+        version,
+    )
 
 
 def filled(table: Table, values: Values, recipe: Dict[str, Any]) -> Values:

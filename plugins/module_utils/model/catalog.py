@@ -254,9 +254,20 @@ _GUIDANCE = {
 
 _version = _leaf("a version", lambda value: isinstance(value, str) and re.match(r"^\d+(\.\d+)*$", value) is not None)
 _any_mapping = _leaf("a mapping", lambda value: isinstance(value, dict))
+_seconds_or_rate = _leaf(
+    "a number above 0", lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+)
+_STARTED = {
+    "gpus": Field(_text, True),
+    "engine": Field(_version, True),
+    "ready_s": Field(_seconds_or_rate, True),
+    "tok_s_1": Field(_seconds_or_rate),
+    "tok_s_32": Field(_seconds_or_rate),
+}
 _RECIPE = {
     "since": Field(_version),
     "until": Field(_version),
+    "started": Field(_list(_mapping(_STARTED))),
     "parameters": Field(_any_mapping),
     "environment": Field(_any_mapping),
 }

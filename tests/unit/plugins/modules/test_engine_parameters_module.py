@@ -62,3 +62,20 @@ def test_the_engine_s_own_rules_are_asked():
     arguments = {**ARGUMENTS, "table": table, "values": {"data_parallel_size": 2}, "rules": "vllm", "facts": facts}
     done = run("engine_parameters", arguments)
     assert done["msg"].endswith("data 2 needs 2 GPUs, this host has 1")
+
+
+def test_a_recipe_that_was_not_started_on_gpus_is_told_of_once():
+    facts = {"profile": "cuda", "gpus": 1, "model": {"name": "deepseek-r1-awq"}}
+    recipes = [{"parameters": {"port": 9000}}]
+    arguments = {**ARGUMENTS, "values": {"port": None}, "recipes": recipes, "rules": "vllm", "facts": facts}
+
+    def warnings(**changes):
+        return str(run("engine_parameters", {**arguments, **changes}).get("warnings", []))
+
+    assert "the recipe of deepseek-r1-awq for vLLM has not been started on GPUs yet" in warnings()
+    # In configure, which compares with the help, it is not said again; nor where there is no recipe, or no GPU.
+    assert warnings(help_file="/nowhere") == "[]"
+    assert warnings(recipes=[]) == "[]"
+    assert warnings(facts={**facts, "profile": "cpu"}) == "[]"
+    ran = {"gpus": "2 x NVIDIA H200", "engine": "0.32.0", "ready_s": 90}
+    assert warnings(recipes=[{**recipes[0], "started": [ran]}]) == "[]"

@@ -262,6 +262,28 @@ def test_values_from_the_command_line_come_as_text():
     }
 
 
+def test_a_recipe_is_proven_by_a_start_of_the_same_version():
+    ran = {"gpus": "2 x NVIDIA H200", "engine": "0.31.0", "ready_s": 90}
+    recipe = {"parameters": {"dtype": "half"}, "started": [ran]}
+    assert parameters.unproven(recipe, "vLLM", "0.31.0", "m") == ""
+    assert parameters.unproven(recipe, "vLLM", "0.32.0", "m") == (
+        "the recipe of m was started with vLLM 0.31.0 on 2 x NVIDIA H200, not with vLLM 0.32.0 yet"
+    )
+    recipe = {"parameters": {"dtype": "half"}}
+    assert parameters.unproven(recipe, "vLLM", "0.31.0", "m") == (
+        "the recipe of m for vLLM has not been started on GPUs yet"
+    )
+    assert parameters.unproven({}, "vLLM", "0.31.0", "m") == ""
+
+
+def test_r1_on_vllm_has_no_expert_parallelism_on_one_host():
+    """With it vLLM takes FlashInfer's FP8 experts on Hopper, which nvcc compiles for about 39 minutes."""
+    catalog = yaml.safe_load((ROOT / "roles/model/defaults/main/catalog.yml").read_text())["model_catalog"]
+    for version in ("0.19.1", "0.32.0"):
+        recipe = parameters.recipe_of(catalog["deepseek-r1"]["recipes"]["vllm"], version)
+        assert not (recipe.get("parameters") or {}).get("enable_expert_parallel")
+
+
 def test_a_recipe_with_an_unknown_parameter_is_refused():
     with pytest.raises(ValueError, match="there is no parameter max_model_length; did you mean max_model_len"):
         parameters.filled(TABLE, {}, {"parameters": {"max_model_length": 1}})

@@ -46,6 +46,8 @@ def test_seed_sizes():
         (["files", 0, "path"], "/etc/x", "model m: files[0].path: expected a path below the model's directory (relative, no '..'), found '/etc/x'"),
         (["unverified"], ["architecture.layer"], "model m: unverified: expected the path of a fact of this entry, found 'architecture.layer'"),
         (["serve"], "other.gguf", "model m: serve: expected one of its files, found 'other.gguf'"),
+        (["recipes"], {"vllm": [{"started": [{"gpus": "1 x L40", "engine": "0.32.0"}]}]}, "model m: recipes.vllm[0].started[0].ready_s: expected this key to be set, found nothing"),
+        (["recipes"], {"vllm": [{"started": [{"gpus": "1 x L40", "engine": "0.32.0", "ready_s": 0}]}]}, "model m: recipes.vllm[0].started[0].ready_s: expected a number above 0, found 0"),
     ],
 )  # fmt: skip
 def test_wrong_field_gives_one_line(path, value, line):

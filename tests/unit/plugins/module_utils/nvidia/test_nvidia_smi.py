@@ -138,6 +138,20 @@ def test_real_h200():
         assert (gpu["compute_capability"], gpu["compute_capability_source"]) == ("9.0", "product")
 
 
+def test_two_real_h200_on_an_nvswitch():
+    facts = facts_of(fixture("h200-x2"), query=fixture("h200-x2", "query-uuid.csv"))
+    check_types(facts)
+    assert facts["summary"] == "2 x NVIDIA H200, 143771 MiB each, driver 580.159.04, CUDA 13.0"
+    assert [gpu["uuid"][-1] for gpu in facts["gpus"]] == ["0", "1"]
+    assert [gpu["compute_capability"] for gpu in facts["gpus"]] == ["9.0", "9.0"]
+    # nvidia-smi's own words (--query-gpu=memory.total,reserved,used,free): 143771, 616, 0, 143156 MiB.
+    kinds = ("total", "reserved", "used", "free")
+    assert [[gpu[f"memory_{kind}_mib"] for kind in kinds] for gpu in facts["gpus"]] == [[143771, 616, 0, 143156]] * 2
+    fabric = facts["fabric"]
+    assert (fabric["ready"], fabric["state"], fabric["status"]) == (True, "Completed", "Success")
+    assert facts["warnings"] == []
+
+
 def test_real_h800_table():
     facts = facts_of(fixture("h800-x8-driver550", TABLE), parse=parse_table)
     check_types(facts)
