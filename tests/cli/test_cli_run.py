@@ -320,3 +320,21 @@ def test_live_view_on_a_terminal(environ: dict[str, str], tmp_path: Path) -> Non
     assert "  Write the configuration; Keep a secret\r\n" in out
     assert out.rstrip().endswith("verify     Restart the engine")
     assert "\x1b[?25h" in out  # gives the cursor back
+
+
+def test_a_password_that_ansible_cfg_asks_for_is_asked_for(environ: dict[str, str], tmp_path: Path) -> None:
+    """With `become_ask_pass` Ansible waited for ever at a prompt that nobody saw."""
+    (tmp_path / "ansible.cfg").write_text(
+        "[privilege_escalation]\nbecome_ask_pass = True\nagnostic_become_prompt = no\n"
+    )
+    child = pexpect.spawn(
+        sys.executable, ["-m", "dsdeploy", "status"], env={**environ, "TERM": "dumb"}, cwd=str(tmp_path),
+        encoding="utf-8", timeout=120,
+    )  # fmt: skip
+    child.expect("Password to become root")
+    child.sendline("sesame-4711")
+    child.expect(pexpect.EOF)
+    shown = child.before
+    child.close()
+    assert child.exitstatus == 0, shown
+    assert "sesame" not in shown

@@ -44,6 +44,15 @@ def test_every_command_in_the_documents_is_one(document: str, line: str) -> None
         command.make_context(line, list(rest))
 
 
+def test_every_model_in_the_documents_is_in_the_catalog() -> None:
+    catalog = (ROOT / "roles" / "model" / "defaults" / "main" / "catalog.yml").read_text(encoding="utf-8")
+    for document, line in commands():
+        words = shlex.split(line, comments=True)
+        for name in [words[n + 1] for n, word in enumerate(words) if word == "--model"]:
+            if not name.startswith("/") and not name.isupper():
+                assert f"\n  {name}:\n" in catalog, f"{document}: {line}"
+
+
 def runnable() -> list[object]:
     found = []
     for path in DOCUMENTS:
