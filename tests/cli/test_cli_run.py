@@ -38,7 +38,8 @@ def test_up_tells_stages_changes_and_the_summary(dsdeploy: Any) -> None:
     told = [" ".join(line.split()) for line in done.stderr.splitlines()]
     # A line a stage, with what it did.
     assert told[0].startswith("dsdeploy up: inventory ")
-    stages = [re.sub(r" \d+ s ", ": ", line) for line in told[1:]]
+    # On a busy machine one that takes its time is told meanwhile, too.
+    stages = [re.sub(r" \d+ s ", ": ", line) for line in told[1:] if not line.endswith(" ...")]
     assert stages == [
         "preflight: nothing to change",
         "install: Write the configuration; Keep a secret",
