@@ -20,6 +20,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
+    # That of the command is strict, for what it writes itself; what tasks make on this machine has the user's.
+    os.umask(int(os.environ.pop("DSDEPLOY_UMASK", "22"), 8))
     signal.signal(signal.SIGHUP, _interrupt)
     sys.argv[1:1] = ["playbook"]
     runpy.run_module("ansible", run_name="__main__", alter_sys=True)

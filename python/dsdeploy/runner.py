@@ -39,10 +39,13 @@ class Run:
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kill = threading.Event()
         self._error: BaseException | None = None
+        self._umask = 0o022
         self.rc: int | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any] | None]:
         remove_stale()
+        # What ansible-runner writes is for nobody else; Ansible itself gets the user's own back (dsdeploy.playbook).
+        self._umask = os.umask(0o077)
         directory = tempfile.mkdtemp(prefix=_PREFIX)
         lock = _locked(directory)
         thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner")
@@ -62,6 +65,7 @@ class Run:
             thread.join()
             shutil.rmtree(directory, ignore_errors=True)
             os.close(lock)
+            os.umask(self._umask)
         if self._error:
             raise self._error
 
@@ -102,7 +106,7 @@ class Run:
             # Not `ansible-playbook` from the PATH: the one installed beside this package.
             binary=sys.executable,
             cmdline=shlex.join(["-m", "dsdeploy.playbook", *first, *invocation.argv, str(invocation.playbook)]),
-            envvars={**invocation.environment, **_locale()},
+            envvars={**invocation.environment, **_locale(), "DSDEPLOY_UMASK": f"{self._umask:o}"},
             passwords={**self._passwords, **dict(SSH_PROMPTS)},
             settings={"pexpect_timeout": _CANCEL_LOOK, "suppress_output_file": True},
             suppress_env_files=True,
