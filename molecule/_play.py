@@ -35,6 +35,18 @@ def recap(said):
     return re.findall(r"^\S+ +: ok=.*$", said, re.M)[-1]
 
 
+def cost(host, *arguments):
+    """(processes on the host, results) of another run of the main playbook, which must change nothing.
+
+    Ansible names every module that it sends when it is asked to say much.
+    """
+    said = play(host, "deepseek_r1", "-vvv", *arguments)
+    line = recap(said)
+    count = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", line)}
+    assert count["changed"] == 0, line
+    return said.count("Using module file "), count["ok"] + count["skipped"]
+
+
 def deploy(host, fails=False, **variables):
     """Run the main playbook again; returns what it wrote, as one line."""
     return " ".join(play(host, "deepseek_r1", "-e", json.dumps(variables), fails=fails).split())

@@ -6,8 +6,14 @@
 
 from __future__ import annotations
 
+from ansible.utils.display import Display
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action import ProbedAction
 
 
 class ActionModule(ProbedAction):
-    pass
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        # Check mode: what would be fetched, for whoever reads along.
+        for line in result.get("plan") or []:
+            Display().display("%s: %s" % ((task_vars or {}).get("inventory_hostname", ""), line))
+        return result

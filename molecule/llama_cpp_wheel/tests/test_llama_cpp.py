@@ -3,13 +3,20 @@
 import json
 
 from _llama_cpp import KEY, SERVICE, answers_within, ask, pid_of
-from _play import deploy, play
+from _play import cost, deploy, play
 from _sockets import nothing_listens_by_surprise
 
 
 def test_it_answers_on_loopback_only(host):
     assert ask(host)
     nothing_listens_by_surprise(host, "llama_cpp", alone=True)
+
+
+def test_a_run_that_changes_nothing_is_cheap(host):
+    """Counted, not timed: a process on the host costs a hundred times what a result does."""
+    processes, results = cost(host)
+    assert processes <= 12
+    assert results <= 30
 
 
 def test_a_web_page_of_another_origin_may_not_ask_it(host):

@@ -5,7 +5,7 @@ import re
 import threading
 
 import pytest
-from _play import CHECKOUT
+from _play import CHECKOUT, cost
 from _python_engine import SENTENCE, THOUGHT, Engine, deploy, dsdeploy, playbook, refused
 from _sockets import nothing_listens_by_surprise
 
@@ -19,6 +19,12 @@ def test_it_answers_exactly_and_keeps_the_reasoning_apart(host):
     (message,) = VLLM.ask(host)
     assert message["content"].strip() == SENTENCE
     assert (message.get("reasoning") or message.get("reasoning_content")).strip() == THOUGHT
+
+
+def test_a_run_that_changes_nothing_is_cheap(host):
+    """Counted, not timed: a process on the host costs a hundred times what a result does."""
+    processes, _results = cost(host)
+    assert processes <= 14
 
 
 def test_32_at_once_are_all_answered_while_its_status_is_asked(host):
