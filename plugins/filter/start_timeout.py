@@ -11,7 +11,7 @@ author: The dsdeploy developers
 version_added: 1.0.0
 short_description: How long an engine may take to start
 description:
-  - Seconds after which the start of an engine counts as hung, from the size of its model.
+  - Seconds of doing nothing after which the start of an engine counts as hung, from the size of its model.
   - The base plus the time to read the model at 100 MB/s, as from a cold network disk.
 positional: base_s
 options:
@@ -38,6 +38,7 @@ _value:
 """
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.waiting import limit
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.start_timeout import start_timeout
 
 
@@ -50,4 +51,4 @@ def _filter(model_bytes, base_s):
 
 class FilterModule:
     def filters(self):
-        return {"start_timeout": _filter}
+        return {"start_timeout": _filter, "start_limit": lambda idle_s: limit(int(idle_s))}

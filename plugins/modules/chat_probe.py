@@ -66,7 +66,10 @@ options:
     description: Path that answers 2xx once the model is served. By default V(/health), for Ollama V(/api/version).
     type: str
   health_timeout:
-    description: How long to wait for O(health_path), in seconds.
+    description:
+      - How long to wait for O(health_path), in seconds.
+      - With O(service) the time in which it does nothing. As long as it works (its processes take CPU time or read, its
+        log grows) it is waited for, at most four times as long or two hours, whichever is longer.
     type: int
     default: 600
   wait:
@@ -231,7 +234,6 @@ log_tail:
 """
 
 import re
-import time
 from typing import Any, Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -249,57 +251,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     wait_healthy,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking import TAGS
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    Watch,
-    has_process,
-    service_log,
-    service_state,
-)
-
-LOG_LINES = 40
-
-
-class Service:
-    """The watched service of one probe."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.watch = Watch()
-        self.answers = True  # False once the manager could not be asked; the probe then goes on without it
-
-    @property
-    def state(self) -> Optional[Dict[str, Any]]:
-        return self.watch.last
-
-    def check(self) -> None:
-        """ProbeError when the service is down; `retry` is set while it may come back by itself."""
-        params, service = self.module.params, self.module.params["service"]
-        if not self.answers:
-            return
-        try:
-            state = service_state(service["name"], service["manager"], params["supervisor_config"])
-        except Failure as exc:
-            self.answers = False
-            self.module.warn(f"The state of service {service['name']} is not known: {exc}")
-            return
-        hopeless = self.watch.see(state, time.monotonic())
-        if hopeless:
-            hint = "The engine's log says why. If the port answers all the same, another program has taken it."
-            if state["active"] == "absent":
-                hint = "Deploy it first, or correct service.name and service.manager."
-            raise ProbeError(f"{service['name']}: {hopeless}", hint)
-        if not has_process(state):
-            raise ProbeError(f"{service['name']}: the service is {state['detail']}", retry=True)
-
-    def log_tail(self) -> list:
-        service = self.module.params["service"]
-        try:
-            return service_log(service["name"], service["manager"], service["log"], LOG_LINES)
-        except Failure as exc:
-            return [f"(no log: {exc})"]
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
 
 def read_key(params: Dict[str, Any]) -> Optional[str]:
@@ -350,13 +304,17 @@ def metrics(endpoint: Endpoint, path: Optional[str]) -> Dict[str, float]:
     return engine_metrics.parse(text) if status == 200 else {}
 
 
-def teller(progress: Progress, wait: bool) -> Callable[[float, float, str], None]:
+def teller(
+    progress: Progress, wait: bool, service: Optional[WatchedService] = None
+) -> Callable[[float, float, str], None]:
     """What `wait_healthy` reports, as progress in seconds. Raises NotYet instead where waiting is not wanted."""
 
     def on_wait(elapsed: float, _deadline: float, state: str) -> None:
         if not wait:
             raise NotYet()
-        progress.what = "waiting for the engine (%s)" % state.rpartition(": ")[2]
+        progress.what = "waiting for the engine (%s)" % (
+            (service.doing if service else "") or state.rpartition(": ")[2]
+        )
         progress.update(int(elapsed))
 
     return on_wait
@@ -365,13 +323,15 @@ def teller(progress: Progress, wait: bool) -> Callable[[float, float, str], None
 def probe(
     params: Dict[str, Any],
     endpoint: Endpoint,
-    check_service: Optional[Callable[[], None]],
+    service: Optional[WatchedService],
     result: Dict[str, Any],
     on_wait: Optional[Callable[[float, float, str], None]] = None,
 ) -> None:
     """Wait, ask and judge; fills `result`. Raises ProbeError."""
-    path = params["health_path"] or HEALTH_PATHS[params["api"]]
-    result["health_wait_s"] = round(wait_healthy(endpoint, path, params["health_timeout"], check_service, on_wait), 3)
+    path, timeout = params["health_path"] or HEALTH_PATHS[params["api"]], params["health_timeout"]
+    check_service = service.check if service else None
+    give_up = (lambda: service.give_up(timeout)) if service else None
+    result["health_wait_s"] = round(wait_healthy(endpoint, path, timeout, check_service, on_wait, give_up), 3)
     before = metrics(endpoint, params["metrics_path"])
     wanted = ("model", "system", "max_tokens", "temperature")
     try:
@@ -450,12 +410,14 @@ def main() -> None:
     except ValueError as exc:
         module.fail_json(msg=str(exc), error_kind="usage", **result)
 
-    service = Service(module) if params["service"] else None
+    service = None
+    if params["service"]:
+        service = WatchedService(params["service"], params["supervisor_config"], module.warn)
+        endpoint.trust = service.trust
     failure = None
     try:
         with Progress("waiting for the engine", unit="s") as progress:
-            on_wait = teller(progress, params["wait"])
-            probe(params, endpoint, service.check if service else None, result, on_wait)
+            probe(params, endpoint, service, result, teller(progress, params["wait"], service))
     except NotYet:
         module.exit_json(msg="the server is not healthy yet", waiting=True, **result)
     except ProbeError as exc:

@@ -86,10 +86,12 @@ class Endpoint:
         self.url = f"{parts.scheme}://{parts.netloc}{self.prefix}"
         self.headers = {"Authorization": "Bearer " + api_key} if api_key else {}
         self.tls = _tls(ca_path, validate_certs) if parts.scheme == "https" else None
+        # Asked with the address and port of a connection before the key is sent over it; raises ProbeError.
+        self.trust: Optional[Callable[[str, int], None]] = None
 
-    def get(self, path: str, timeout: float) -> Tuple[int, str, bytes]:
+    def get(self, path: str, timeout: float, with_key: bool = True) -> Tuple[int, str, bytes]:
         """(status, content type, body) of a GET. `timeout` in s for the whole. Raises ProbeError."""
-        exchange = _Exchange(self, "GET", path, None, time.monotonic() + timeout)
+        exchange = _Exchange(self, "GET", path, None, time.monotonic() + timeout, with_key)
         try:
             body = b"".join(exchange.chunks())[:MAX_BODY]
         finally:
@@ -101,13 +103,21 @@ class _Exchange:
     """One request and its response, read piece by piece before a deadline (time.monotonic)."""
 
     def __init__(
-        self, endpoint: Endpoint, method: str, path: str, payload: Optional[Dict[str, Any]], deadline: float
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        payload: Optional[Dict[str, Any]],
+        deadline: float,
+        with_key: bool = True,
     ) -> None:
         self.what = f"{method} {endpoint.url}{path}"
         self.started = time.monotonic()
         self.deadline = deadline
         self.scheme = endpoint.url.partition(":")[0]
-        headers = dict(endpoint.headers, Accept="application/json, text/event-stream")
+        headers = {"Accept": "application/json, text/event-stream"}
+        if with_key:
+            headers.update(endpoint.headers)
         body = None
         if payload is not None:
             body = json.dumps(payload).encode()
@@ -124,9 +134,14 @@ class _Exchange:
             # http.client forgets the socket when the server closes after the response; its time-out is needed longer.
             self.socket = self.connection.sock
             self.socket.settimeout(self._left())
+            if with_key and endpoint.headers and endpoint.trust:
+                endpoint.trust(*self.socket.getpeername()[:2])
             self.connection.request(method, endpoint.prefix + path, body, headers)
             self.socket.settimeout(self._left())
             self.response = self.connection.getresponse()
+        except ProbeError:
+            self.connection.close()
+            raise
         except (OSError, http.client.HTTPException) as exc:
             self.connection.close()
             raise self._error(exc) from exc
@@ -236,9 +251,13 @@ def explain_status(status: int, content_type: str, body: bytes, has_key: bool) -
 
 def health(endpoint: Endpoint, path: str, timeout: float = HTTP_TIMEOUT) -> None:
     """Return when `path` says healthy (2xx and not a web page); else raise ProbeError, with `retry` set where the
-    engine may still be loading (llama.cpp answers 503 `Loading model`)."""
-    status, content_type, body = endpoint.get(path, timeout)
+    engine may still be loading (llama.cpp answers 503 `Loading model`).
+
+    Asked without the key: one that wants it answers, and whoever listens there does not get it for that."""
+    status, content_type, body = endpoint.get(path, timeout, with_key=False)
     what = f"GET {endpoint.url}{path}: "
+    if status in (401, 403) and endpoint.headers:
+        return
     if not 200 <= status < 300:
         text, hint, retry = explain_status(status, content_type, body, bool(endpoint.headers))
         if status == 404:
@@ -254,6 +273,7 @@ def wait_healthy(
     timeout: float,
     check_service: Optional[Callable[[], None]] = None,
     on_wait: Optional[Callable[[float, float, str], None]] = None,
+    give_up: Optional[Callable[[], Optional[str]]] = None,
 ) -> float:
     """Wait until the engine is healthy and return the seconds waited. ProbeError when that is hopeless or too late.
 
@@ -261,12 +281,14 @@ def wait_healthy(
     answered. It raises ProbeError, with `retry` unset where waiting is pointless.
     `on_wait(elapsed, deadline, state)` is the one hook for progress: seconds since the start, the time-out in
     seconds, and what the last attempt saw, as one line.
+    `give_up`, where given, decides in place of the time-out: it returns why waiting is pointless, or None to go on.
     """
     started = time.monotonic()
     while True:
         last: Optional[ProbeError] = None
         try:
-            health(endpoint, path, max(1.0, min(HTTP_TIMEOUT, timeout - (time.monotonic() - started))))
+            left = HTTP_TIMEOUT if give_up else timeout - (time.monotonic() - started)
+            health(endpoint, path, max(1.0, min(HTTP_TIMEOUT, left)))
         except ProbeError as exc:
             if not exc.retry:
                 raise
@@ -283,11 +305,17 @@ def wait_healthy(
             return elapsed
         if on_wait:
             on_wait(elapsed, timeout, str(last))
-        if elapsed >= timeout:
+        why = give_up() if give_up else None
+        if why:
+            raise ProbeError(
+                f"not healthy after {elapsed:.0f} s: {why}: {last}", "The engine's log says what it did last."
+            )
+        if elapsed >= timeout and not give_up:
             hint = last.hint or "Raise health_timeout if the engine still loads the model; its log says."
             raise ProbeError(f"not healthy within {timeout:.0f} s: {last}", hint)
         # Fast for a small model, gentle while 400 GB are being loaded.
-        time.sleep(max(0.0, min(timeout - elapsed, 5.0, max(0.25, elapsed / 20))))
+        pause = min(5.0, max(0.25, elapsed / 20))
+        time.sleep(pause if give_up else max(0.0, min(timeout - elapsed, pause)))
 
 
 def list_models(endpoint: Endpoint, api: str, timeout: float = HTTP_TIMEOUT) -> List[str]:

@@ -9,6 +9,7 @@ import re
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import waiting
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.quoting import (
     environment_value,
     supervisor_word,
@@ -104,7 +105,9 @@ def unit_text(
             "ExecStartPost=/usr/bin/python3 " + " ".join(systemd_word(word) for word in check),
         ]
     lines += [
-        "TimeoutStartSec=%d" % definition["start_timeout"],
+        # An engine that works is waited for beyond its time; the limit is the last resort.
+        "TimeoutStartSec=%d"
+        % (waiting.limit(definition["start_timeout"]) if definition["record"] else definition["start_timeout"]),
         "TimeoutStopSec=%d" % definition["stop_timeout"],
         "KillMode=" + definition["kill_mode"],
         "Restart=always",

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import os
 import re
 import socket
 import sys
@@ -154,7 +155,7 @@ def test_a_thought_is_not_an_answer(run_module):
 def test_the_key_is_sent_and_never_shown(run_module, tmp_path, service, given):
     (tmp_path / "key").write_text(KEY + "\n")
     option = {given: KEY if given == "api_key" else str(tmp_path / "key")}
-    log = service("RUNNING   pid 1, uptime 0:00:09", log=f"args: --api-key {KEY}\n")
+    log = service(f"RUNNING   pid {os.getpid()}, uptime 0:00:09", log=f"args: --api-key {KEY}\n")
     with StandinChatServer(api_key=KEY, deltas=[("content", f"I know {KEY}")]) as server:
         good = run_module("chat_probe", url=server.url, **option, **log)
         server.api_key = "another"
@@ -198,7 +199,7 @@ def test_another_program_on_the_port_is_not_the_service(run_module, service):
 
 
 def test_an_engine_that_dies_of_its_first_question_is_not_verified(run_module, service):
-    options = service("RUNNING   pid 1, uptime 0:00:09", "BACKOFF   Exited too quickly")
+    options = service(f"RUNNING   pid {os.getpid()}, uptime 0:00:09", "BACKOFF   Exited too quickly")
     with StandinChatServer() as server:
         result = run_module("chat_probe", url=server.url, **options)
     assert result["failed"] and result["verified"] is False

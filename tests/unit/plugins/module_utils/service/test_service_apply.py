@@ -223,7 +223,7 @@ def test_what_it_runs_with_restarts_it_once(host, changed):
     assert host.changes(**{**given, **changed}) == []
 
 
-@pytest.mark.parametrize("changed", [{"description": "new"}, {"start_timeout": 900}, {"stop_timeout": 31}])
+@pytest.mark.parametrize("changed", [{"description": "new"}, {"start_timeout": 9000}, {"stop_timeout": 31}])
 def test_what_people_read_or_the_manager_counts_restarts_nothing(host, changed):
     host.run()
     host.started_as_configured()
@@ -560,3 +560,8 @@ def test_supervisor_starts_restarts_and_stops(supervised):
     assert supervised.run("stopped").actions == ["stop", "disable"]
     assert supervised.daemon.programs["dsdeploy-vllm"]["statename"] == "STOPPED"
     assert supervised.changes("stopped") == []
+
+
+def test_systemd_waits_for_an_engine_that_works_beyond_its_time(host):
+    host.run(start_timeout=60)
+    assert "\nTimeoutStartSec=7200\n" in (host.root / "units/dsdeploy-vllm.service").read_text()
