@@ -32,9 +32,16 @@ options:
     description: Port that the service will listen on.
     type: int
   user:
-    description: System user of the service that wants the port. A port that this user holds is fine.
+    description:
+      - System user of the service that wants the port. A port that this user holds is fine.
+      - Root, an account that people log in with and the user that the run came by are refused.
     type: str
     default: ""
+  reach:
+    description: Paths that the user must be able to get to, with every link resolved, as far as they are there.
+    type: list
+    elements: str
+    default: []
   prefix:
     description: Prefix of the role's variables, for messages that name one.
     type: str
@@ -222,7 +229,9 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight, sockets
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, preflight, sockets, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
 
@@ -263,6 +272,33 @@ def port_owner(port: int) -> dict | None:
             command = read("/proc/%s/comm" % pid).decode(errors="replace").strip()
             return dict(owner, pid=int(pid), command=command)
     return owner
+
+
+def user_problems(name: str, prefix: str, reach: list) -> list:
+    """What is wrong with the user that a service is to run as, and with its way to what it needs."""
+    found = users.account(name)
+    try:
+        ours = found is not None and users.is_ours(found, owned.load())
+    except Failure as failure:
+        return [preflight.Problem(str(failure), failure.hint)]
+    connection = [os.environ[variable] for variable in ("SUDO_USER", "DOAS_USER") if os.environ.get(variable)]
+    problem = users.user_problem(found, ours, connection)
+    if problem:
+        hint = "Name another in %s_user; one that does not exist is made, and goes with the service." % prefix
+        return [preflight.Problem("%s: no engine runs as such" % problem, hint, "usage")]
+    uid = found.uid if found else None
+    gids = os.getgrouplist(found.name, found.gid) if found else []
+    problems = []
+    for path in dict.fromkeys(path for path in reach if path.startswith("/")):
+        stops = barrier(path, uid, gids)
+        if stops:
+            problems.append(
+                preflight.Problem(
+                    "%s: the engine's user %s %s" % (path, name, stops),
+                    "Let others pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+                )
+            )
+    return problems
 
 
 def space(path: str) -> dict:
@@ -340,6 +376,7 @@ def main() -> None:
             "ask": {"type": "list", "elements": "str", "default": []},
             "ask_environment": {"type": "dict", "default": {}},
             "install_dir": {"type": "str", "default": ""},
+            "reach": {"type": "list", "elements": "str", "default": []},
             "glibc": {"type": "str"},
             "require": {
                 "type": "list",
@@ -369,6 +406,8 @@ def main() -> None:
     problems += [preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)]
     if p["install_dir"]:
         problems += preflight.install_dir_problems(p["install_dir"])
+    if p["user"]:
+        problems += user_problems(p["user"], p["prefix"], p["reach"])
     packages = installed(module, p["packages"])
     if p["glibc"]:
         problems += preflight.glibc_problems(libc(), p["glibc"])

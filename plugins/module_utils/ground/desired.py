@@ -20,8 +20,10 @@ class Desired:
     :ivar diffs: as Ansible's `--diff` shows them; of a secret file the path only.
     """
 
-    def __init__(self, check_mode: bool = False) -> None:
+    def __init__(self, check_mode: bool = False, made: Callable[[str], None] = lambda path: None) -> None:
+        """:param made: told the path of each directory that is made, the parents first."""
         self.check_mode = check_mode
+        self._tell = made
         self.changes: List[str] = []
         self.diffs: List[Dict[str, Any]] = []
         self._made: Set[str] = set()  # in check mode they are not there when they are asked for again
@@ -99,7 +101,9 @@ class Desired:
             return False
         if state is None:
             self._made.add(path)
-            self.change("make directory " + path, lambda: _make(path, mode, uid, gid), prepared="%s: made\n" % path)
+            self.change(
+                "make directory " + path, lambda: _make(path, mode, uid, gid, self._tell), prepared="%s: made\n" % path
+            )
             return True
         found, wanted = (stat.S_IMODE(state.st_mode), state.st_uid, state.st_gid), (mode, uid, gid)
         if found != wanted and not keep_mode:
@@ -148,10 +152,11 @@ def _rights(mode: int, uid: int, gid: int) -> str:
     return "mode %04o, uid %d, gid %d\n" % (stat.S_IMODE(mode), uid, gid)
 
 
-def _make(path: str, mode: int, uid: int, gid: int) -> None:
+def _make(path: str, mode: int, uid: int, gid: int, tell: Callable[[str], None]) -> None:
     parent = os.path.dirname(path.rstrip("/"))
     if not os.path.isdir(parent):
-        _make(parent, 0o755, 0, 0)
+        _make(parent, 0o755, 0, 0, tell)
     os.mkdir(path, 0o700)
     os.chown(path, uid, gid)
     os.chmod(path, mode)  # whatever the umask is
+    tell(path)

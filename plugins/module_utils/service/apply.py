@@ -65,7 +65,7 @@ class Service:
     def __init__(self, options: Dict[str, Any], check_mode: bool, connection: List[str]) -> None:
         """:param options: of the module. `connection`: names of the users that the run came by."""
         self.options, self.connection = options, connection
-        self.desired = Desired(check_mode)
+        self.desired = Desired(check_mode, self.note_directory)
         self.check_mode = check_mode
         self.warnings: List[str] = []
         self.left: List[str] = []
@@ -85,6 +85,12 @@ class Service:
             Systemd(self.name) if manager == "systemd" else Supervisor(self.name, self.host["supervisor"], user)
         )
         self.programs_before = programs_of(self.manager.file)
+
+    def note_directory(self, path: str) -> None:
+        """A directory was made, and is ours: it goes when nothing is in it any more."""
+        fixed = (places.CONFIG, places.RUN)
+        if not any(path == own or path.startswith(own + "/") or own.startswith(path + "/") for own in fixed):
+            owned.note("directories", path)
 
     # --- what is known
 
@@ -268,7 +274,8 @@ class Service:
         desired = self.desired
         salt = self.salt()
         real = [os.path.realpath(path) for path in definition["read_only_paths"] + definition["write_paths"]]
-        real.append(os.path.realpath(definition["state_dir"]))
+        real += [os.path.realpath(definition["state_dir"]), os.path.realpath(definition["exec"][0])]
+        real.append(definition["exec"][0])
         try:
             confined = texts.settings(definition, real)
             self.revision = revision(definition, "\n".join(confined), salt)
@@ -450,13 +457,27 @@ class Service:
         self.desired.change("remove user " + self.user, lambda: remove_user(self.user))
 
     def remove_what_all_share(self) -> None:
-        """With the last service goes what is kept for all of them."""
+        """Directories of ours go with what was in them, and with the last service what is kept for all of them."""
         others_left = [path for path in services() if path != self.manager.file]
         records, problems = deployments.read_records()
-        if others_left or problems or [record for record in records if record["service"]["name"] != self.name]:
+        last = not (others_left or problems or [rec for rec in records if rec["service"]["name"] != self.name])
+        if last:
+            for path in (places.SALT, places.RUN):
+                self.desired.absent(path)
+        if self.check_mode:
             return
-        for path in (places.SALT, places.RUN):
-            self.desired.absent(path)
+        notes = owned.load()
+        for path in sorted(notes["directories"], key=len, reverse=True):
+            if os.path.isdir(path) and not os.path.islink(path):
+                if os.listdir(path):
+                    if last:
+                        self.left.append("%s: there is something in it" % path)
+                        del notes["directories"][path]
+                    continue
+                os.rmdir(path)
+                self.desired.change("remove " + path)
+            del notes["directories"][path]
+        owned.save(notes)
 
 
 def services() -> List[str]:

@@ -151,3 +151,20 @@ def test_programs_are_installed_where_they_can_be_started_from(path, said):
     problems = preflight.install_dir_problems(path)
     assert [problem.kind for problem in problems] == ([] if said is None else ["usage"])
     assert said is None or said in problems[0].msg
+
+
+def test_module_refuses_a_user_that_is_somebody():
+    """Before anything is fetched: no login account becomes a service's user."""
+    result = run(user="root")
+    assert result["msg"] == "the user root is root: no engine runs as such"
+    assert result["error_kind"] == "usage" and "x_user" in result["hint"]
+    assert not run(user="dsdeploy-of-the-tests").get("failed")
+
+
+def test_module_names_what_the_users_way_is_blocked_by(tmp_path):
+    (tmp_path / "disk").mkdir(mode=0o700)
+    result = run(user="dsdeploy-of-the-tests", reach=[str(tmp_path / "disk/models"), "", "/usr/bin"])
+    assert result["failed"] and len(result["problems"]) == 1
+    assert "the engine's user dsdeploy-of-the-tests cannot pass through /" in result["msg"]
+    assert "(mode 0700)" in result["msg"]
+    assert not run(user="dsdeploy-of-the-tests", reach=["/usr/bin", "/opt/not/there"]).get("failed")
