@@ -396,7 +396,8 @@ class Service:
         gone += glob.glob(glob.escape(launcher.note_path(places.RUN, self.name, "")) + "*")
         if log:
             gone += glob.glob(glob.escape(log) + "*")
-        for path in [*record.get("dirs", []), *record.get("left", []), *gone]:
+        gone = [*record.get("dirs", []), *record.get("left", []), *gone]
+        for path in gone:
             desired.absent(path)
         settled = firewall.settle(self.name, [], self.check_mode)
         self.warnings += settled.warnings
@@ -413,7 +414,7 @@ class Service:
             for problem in self.unreadable:
                 if os.path.basename(problem.file) == "%s.json" % definition.get("record", {}).get("engine"):
                     desired.absent(problem.file)
-        self.remove_what_all_share()
+        self.remove_what_all_share([*gone, *self.programs_before])
         return state
 
     def remove_supervisor(self, manager: Supervisor) -> None:
@@ -456,7 +457,7 @@ class Service:
                 )
         self.desired.change("remove user " + self.user, lambda: remove_user(self.user))
 
-    def remove_what_all_share(self) -> None:
+    def remove_what_all_share(self, gone: List[str]) -> None:
         """Directories of ours go with what was in them, and with the last service what is kept for all of them."""
         others_left = [path for path in services() if path != self.manager.file]
         records, problems = deployments.read_records()
@@ -468,6 +469,9 @@ class Service:
             return
         notes = owned.load()
         for path in sorted(notes["directories"], key=len, reverse=True):
+            # One that is empty may be what another service runs in.
+            if not last and not any((own + "/").startswith(path + "/") for own in gone):
+                continue
             if os.path.isdir(path) and not os.path.islink(path):
                 if os.listdir(path):
                     if last:

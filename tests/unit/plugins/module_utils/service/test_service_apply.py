@@ -534,6 +534,14 @@ def test_the_record_goes_last(host):
     assert f"remove {host.root}/engine" in changes
 
 
+def test_the_empty_directory_of_another_service_stays(host):
+    host.run()
+    host.run(engine="sglang", device="cpu")
+    host.run("absent", engine="sglang")
+    assert (host.root / "data/dsdeploy-vllm").is_dir()
+    assert not (host.root / "data/dsdeploy-sglang").exists()
+
+
 def test_a_directory_that_was_there_before_stays(host):
     (host.root / "data").mkdir()
     host.run()
