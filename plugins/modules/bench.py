@@ -288,10 +288,8 @@ def main() -> None:
     try:
         plan = plan_of(params)
         key = key_of(record)
-        with (
-            Progress("bench", unit="requests") as progress,
-            watch.Watch(nvidia_smi, reader_of(record, key)) as watching,
-        ):
+        watcher = watch.Watch(nvidia_smi, reader_of(record, key))
+        with Progress("bench", unit="requests") as progress, watcher as watching:
             result = run.benchmark(target_of(record, key), plan, progress, watching, Stop())
     except Failure as failure:
         module.fail_json(**failure.fields())
