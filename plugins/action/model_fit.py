@@ -37,6 +37,8 @@ class ActionModule(ActionBase):
                 memory=dict(type="dict", default={}),
                 user=dict(type="str", default=""),
                 deployments=dict(type="list", elements="dict", default=[]),
+                mirrors=dict(type="dict"),
+                source_order=dict(type="list", elements="str", default=[]),
                 refuse=dict(type="bool", default=True),
             )
         )
@@ -50,7 +52,12 @@ class ActionModule(ActionBase):
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])
             others = fit_report.alternatives(
-                args["catalog"], args["model"], args["engine"], args["nvidia_smi"], request, *where
+                fit_report.offered(args["catalog"], args["mirrors"], args["source_order"]),
+                args["model"],
+                args["engine"],
+                args["nvidia_smi"],
+                request,
+                *where,
             )
             if others:
                 hint.append("models that fit here: %s" % ", ".join(others))

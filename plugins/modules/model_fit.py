@@ -112,6 +112,14 @@ options:
     type: list
     elements: dict
     default: []
+  mirrors:
+    description: The table of mirrors. A model that none of them offers is not suggested.
+    type: dict
+  source_order:
+    description: Kinds of sources that models come from, as for M(dsdeploy.llm.model_fetch). Empty means all.
+    type: list
+    elements: str
+    default: []
   refuse:
     description: Fail when the model does not fit.
     type: bool

