@@ -13,7 +13,7 @@ author:
   - The dsdeploy developers (@dsdeploy)
 description:
   - Reads the deployment records of a host and adds the live state of each service, and whether its endpoint answers.
-  - A file that is not a record fails it (O(strict)): the engine that it was of may run.
+  - A file that is not a record fails it (O(strict)), as the engine that it was of may run.
   - No API key is read or sent.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
