@@ -36,13 +36,10 @@ all:
           hidden_size: 7168, attention_heads: 128, kv_heads: 128, q_lora_rank: 1536, kv_lora_rank: 512, qk_rope_head_dim: 64,
           qk_nope_head_dim: 128, v_head_dim: 128, vocabulary: 129280, context: 163840, experts_used: 8, shared_experts: 1,
           intermediate_size: 18432, moe_intermediate_size: 2048}
-    # The host's NVSwitch is shared: no NVLink multicast.
-    vllm_venv_environment: {NCCL_NVLS_ENABLE: "0", TORCH_SYMM_MEM_DISABLE_MULTICAST: "1", NVSHMEM_DISABLE_NVLS: "1",
-      VLLM_ALLREDUCE_USE_FLASHINFER: "0", VLLM_ALLREDUCE_USE_SYMM_MEM: "0"}
-    vllm_venv_extra_args: [--compilation-config, '{"pass_config": {"fuse_allreduce_rms": false}}']
-    sglang_environment: {NCCL_NVLS_ENABLE: "0", TORCH_SYMM_MEM_DISABLE_MULTICAST: "1", NVSHMEM_DISABLE_NVLS: "1"}
+    # Others may use the same NVSwitch: no NVLink multicast.
+    vllm_venv_shared_nvswitch: true
+    sglang_shared_nvswitch: true
     sglang_disable_custom_all_reduce: true
-    sglang_extra_args: [--enforce-disable-flashinfer-allreduce-fusion]
 $(printf '%s\n' "${@:9}" | sed 's/^/    /')
 EOF
 }

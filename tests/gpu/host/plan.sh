@@ -1,5 +1,6 @@
 #!/bin/bash
-# plan.sh STEP...: the steps of host/steps one after the other; each begins when the wheels that it needs are there.
+# plan.sh STEP...: one step after the other; each begins when the wheels that it needs are there. With four GPUs two
+# plans run side by side: `command vllm_up compare vllm_again` and `models hand seed awq_vllm mtp`.
 . "$(dirname "$0")/jobs.sh"
 COUNT=$(nvidia-smi -L | wc -l)
 A=0,1 B=2,3
@@ -39,7 +40,7 @@ step_models() {
     say "models: $(grep -c GiB $LAB/out/models.log) made"
 }
 
-# Row 1: the product at TP 2, cold.
+# The product at TP 2, cold.
 step_vllm_up() {
     complete vllm032
     inventory vllm vllm r1-fp8 FP8 8 8 1 256 "vllm_venv_tensor_parallel_size: 2" "vllm_venv_max_model_len: 8192"
@@ -83,7 +84,7 @@ step_vllm_again() {
     product down vllm
 }
 
-# Row 2 and 6, one GPU each.
+# AWQ and speculative decoding, one GPU each.
 step_awq_vllm() {
     free_gpus ${B#*,}
     vllm_hand ${B#*,} awq 8200 r1-awq-3 --tensor-parallel-size 1 "${SMALL[@]}" && {
@@ -103,7 +104,7 @@ step_mtp() {
     vllm_hand ${B%,*} nomtp 8300 r1-fp8-mtp "${SMALL[@]}" && drop nomtp
 }
 
-# Row 4: R1 in AWQ, as many layers as there are.
+# R1 in AWQ, as many layers as there are.
 step_whole() {
     local layers=${AWQ_LAYERS:-61}
     inventory whole vllm r1-awq AWQ 4.35 $layers 3 256 "vllm_venv_tensor_parallel_size: $COUNT" "vllm_venv_max_model_len: 8192"
@@ -115,7 +116,7 @@ step_whole() {
     free_gpus 0
 }
 
-# Row 3.
+# SGLang through the product.
 step_sglang_up() {
     complete sglang
     inventory sglang sglang r1-fp8 FP8 8 8 1 256 "sglang_tensor_parallel_size: 2" "sglang_context_length: 8192"
@@ -148,7 +149,7 @@ step_sglang_quantised() {
     sglang_hand ${B#*,} awqmoe 30200 r1-awq-3 "${small[@]}" --quantization moe_wna16 && { question awqmoe 30200; drop awqmoe; }
 }
 
-# Row 2 with the lock of CUDA 12.
+# AWQ with the lock of CUDA 12.
 step_vllm_0191() {
     complete vllm0191
     inventory old vllm r1-awq-3 AWQ 4.35 3 1 16 "vllm_venv_tensor_parallel_size: 1" "vllm_venv_max_model_len: 8192" "vllm_venv_version: 0.19.1"
@@ -158,7 +159,7 @@ step_vllm_0191() {
     product down old
 }
 
-# Row 8: two "hosts" of one GPU each.
+# Two "hosts" of one GPU each.
 step_nnodes() {
     local both=(--tensor-parallel-size 2 --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
     free_gpus $A

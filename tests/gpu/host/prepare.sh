@@ -4,9 +4,12 @@
 . "$(dirname "$0")/env.sh"
 here=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p $LAB/repo && tar -xf "$1" -C $LAB/repo
-[ -e /etc/ld.so.conf.d/lab.conf ] || { ls -d /usr/local/nvidia/lib64 >/etc/ld.so.conf.d/lab.conf 2>/dev/null && ldconfig; }
+# Where a container gets its driver by a variable alone, a service would not find it.
+if ! ldconfig -p | grep -q libcuda.so.1 && [ -d /usr/local/nvidia/lib64 ]; then
+    echo /usr/local/nvidia/lib64 >/etc/ld.so.conf.d/gpu-lab.conf
+    ldconfig
+fi
 setsid python3 -m http.server 8099 --bind 127.0.0.1 --directory $LAB/index >$LAB/out/index.log 2>&1 </dev/null &
-printf '[global]\nindex-url = http://127.0.0.1:8099/\n' >/etc/pip.conf
 nvidia-smi -q -x >$LAB/out/nvidia-smi-q.xml
 nvidia-smi topo -m >$LAB/out/nvidia-smi-topo.txt
 nvidia-smi -q >$LAB/out/nvidia-smi-q.txt
