@@ -101,5 +101,7 @@ def test_on_gpus_it_compiles_with_what_was_found():
     environment = of("_sglang_profile_environment", gpus(1, "13.0"), dsdeploy_nvcc=found)["cuda"]
     assert environment["CUDA_HOME"] == "/usr/local/cuda-13.0"
     # What is compiled is kept for the next start, below the service's own directory.
-    caches = {value for name, value in environment.items() if name != "CUDA_HOME"}
+    caches = {value for name, value in environment.items() if name.endswith(("DIR", "PATH", "BASE"))}
     assert caches and all(path.startswith("/var/lib/dsdeploy/dsdeploy-sglang/compiled/") for path in caches)
+    # Not 16,384 sizes of each of DeepGEMM's products before it answers.
+    assert environment["SGLANG_JIT_DEEPGEMM_FAST_WARMUP"] == "1"
