@@ -52,7 +52,7 @@ def inventory(names: list[str], directory: Path) -> Path:
 
 def on_hosts(names: list[str]) -> float:
     """CPU seconds that the hosts have used so far, without the engines."""
-    return sum(int(testhost("run", name, "python3", "-c", f'"{HOST_CPU}"')) for name in names) / 1e6
+    return sum(int(testhost("run", name, "python3", "-c", HOST_CPU)) for name in names) / 1e6
 
 
 def deploy(tree: Path, hosts: Path, engine: str) -> tuple[float, float, dict[str, object]]:
