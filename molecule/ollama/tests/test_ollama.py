@@ -4,26 +4,7 @@ import json
 import re
 
 from _ollama import MODEL, SERVICE, call, loaded, pid_of, show
-
-# proc(5): the sockets of processes, and where they are bound. Listening TCP is state 0A, UDP that waits is 07.
-SOCKETS = """
-import glob, ipaddress, os, sys
-own = set()
-for pid in sys.argv[1].split():
-    for fd in glob.glob("/proc/%s/fd/*" % pid):
-        try:
-            own.add(os.readlink(fd))
-        except OSError:
-            pass
-for kind, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
-    for line in open("/proc/%s/net/%s" % (sys.argv[1].split()[0], kind)).readlines()[1:]:
-        columns = line.split()
-        if columns[3] == state and "socket:[%s]" % columns[9] in own:
-            address, port = columns[1].split(":")
-            raw = bytes.fromhex(address)
-            raw = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
-            print("%s:%d" % (ipaddress.ip_address(raw), int(port, 16)))
-"""
+from _sockets import listening
 
 
 def test_it_answers_on_loopback_only(host):
@@ -33,13 +14,8 @@ def test_it_answers_on_loopback_only(host):
     record = json.loads(host.file("/etc/dsdeploy/deployments/ollama.json").content_string)
     runner = int(host.check_output("sudo sh -c 'cat /proc/%s/task/*/children'", str(pid_of(host))))
     port = re.search(r"--port (\d+)", host.check_output("sudo tr '\\0' ' ' < /proc/%s/cmdline", str(runner)))[1]
-    assert sockets(host, [pid_of(host), runner]) == {record["endpoint"].split("/")[2], f"127.0.0.1:{port}"}
-
-
-def sockets(host, pids):
-    """Every address on which these processes listen, TCP and UDP, IPv4 and IPv6."""
-    said = host.check_output("sudo python3 -c %s %s", SOCKETS, " ".join(map(str, pids)))
-    return set(said.split())
+    found = {f"{address}:{number}" for _protocol, address, number in listening(host, record["user"])}
+    assert found == {record["endpoint"].split("/")[2], f"127.0.0.1:{port}"}
 
 
 def test_it_asks_no_cloud(host):
