@@ -159,7 +159,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, ru
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import ENVIRONMENT, Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress, progress_file
 
 ALONE_S = 360.0  # without a sign of the controller, which tries a lost connection again for 300 s
 
@@ -241,8 +241,7 @@ class Stop:
     """Whether to break off: a signal came, the action plugin says so beside the progress file, or it is gone."""
 
     def __init__(self) -> None:
-        progress = os.environ.get(ENVIRONMENT)
-        self._progress = os.path.expanduser(progress) if progress else None
+        self._progress = progress_file()
         self._signalled = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signal)
@@ -267,14 +266,14 @@ def main() -> None:
             "record": {"type": "dict", "required": True},
             "profile": {"type": "str", "choices": ["quick", "chat", "long", "rag"], "default": "quick"},
             "concurrency": {"type": "list", "elements": "int"},
-            "prompt_tokens": {"type": "int"},
-            "output_tokens": {"type": "int"},
+            "prompt_tokens": {"type": "int", "no_log": False},
+            "output_tokens": {"type": "int", "no_log": False},
             "budget_s": {"type": "int"},
             "context": {"type": "int"},
             "slo_ttft_ms": {"type": "float", "default": 500},
             "slo_tpot_ms": {"type": "float", "default": 50},
             "stall_s": {"type": "float", "default": 600},
-            "min_tokens_s": {"type": "float"},
+            "min_tokens_s": {"type": "float", "no_log": False},
             "max_ttft_p99_ms": {"type": "float"},
             "results_dir": {"type": "path"},
         },

@@ -117,7 +117,8 @@ def run(params: Dict[str, Any], dry: bool) -> Dict[str, Any]:
     if not dry:
         freed += sum(ollama_store.remove(directory, one) for one in going)
         freed += sum(ollama_store.remove_file(path) for path in doomed)
-        if any([notes.forget(one.name) for one in going]):
+        # All of them, also after the first that was noted.
+        if sum(bool(notes.forget(one.name)) for one in going):
             notes.write()
         stored = ollama_store.models(directory)
     gone = {one.name for one in going}

@@ -269,7 +269,7 @@ def arguments() -> dict:
         "supervisor_version": {"type": "str", "default": "*"},
         "log_max_mib": {"type": "int", "default": 50},
         "log_backups": {"type": "int", "default": 3},
-        "answer_max_tokens": {"type": "int", "default": 2048},
+        "answer_max_tokens": {"type": "int", "default": 2048, "no_log": False},
     }
 
 

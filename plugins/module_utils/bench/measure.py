@@ -35,13 +35,13 @@ class Request(NamedTuple):
 
     @property
     def ttft(self) -> float:
-        assert self.first is not None
-        return self.first - self.sent
+        """s; of an answer with a token."""
+        return (self.sent if self.first is None else self.first) - self.sent
 
     @property
     def e2el(self) -> float:
-        assert self.last is not None
-        return self.last - self.sent
+        """s; of an answer with a token."""
+        return (self.sent if self.last is None else self.last) - self.sent
 
     @property
     def tpot(self) -> Optional[float]:

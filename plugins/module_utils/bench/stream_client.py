@@ -102,7 +102,8 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, job: Job) -> Request:
         """Send `job` and wait for the whole answer. Raises Cut; any other trouble is in the request's `error`."""
-        assert self._transport is not None
+        if self._transport is None:
+            raise Cut()
         self._used_before, self._used = self._used, True
         self._job = job
         self._heard_any = False

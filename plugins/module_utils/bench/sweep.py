@@ -44,9 +44,8 @@ PROFILES: Dict[str, Profile] = {
 
 def cut_to(profile: Profile, context: Optional[int]) -> Profile:
     """The profile with its prompt, and then its answer, cut so that both fit `context`, with room for a template."""
-    if profile.fits(context):
+    if context is None or profile.fits(context):
         return profile
-    assert context is not None
     output = min(profile.output_tokens, max(1, context // 4))
     return profile._replace(prompt_tokens=max(1, context - output - 16), output_tokens=output)
 

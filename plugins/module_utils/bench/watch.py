@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import threading
 import time
@@ -149,9 +150,8 @@ class Watch:
             except OSError:
                 return
             self._process = process
-            assert process.stdout is not None
-            with process.stdout:
-                for line in process.stdout:
+            with process.stdout or io.StringIO() as lines:
+                for line in lines:
                     sample = parse_gpu_line(line)
                     if sample:
                         self.gpus.append(dict(sample, at=time.monotonic()))
@@ -163,8 +163,7 @@ class Watch:
                 return
 
     def _queue(self) -> None:
-        assert self._read_metrics is not None
-        while not self._ended.wait(INTERVAL_S):
+        while self._read_metrics and not self._ended.wait(INTERVAL_S):
             found = self._read_metrics()
             if found is None:
                 continue

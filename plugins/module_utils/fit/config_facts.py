@@ -75,7 +75,8 @@ _SUSPECT = re.compile(
     r"window|sliding|swa|layer_types?$|layers?_block|block_types|block_configs|hybrid|mamba|ssm|recurr|rwkv|retention|"
     r"linear_|lightning|delta|conv(?!ers)|compress|sparse(?!_step)|index_|_share|share_|shared_(?:kv|layers)|\bcla_|"
     r"use_cla|yoco|kv_|_kv|key_value|multi_query|local|global|chunk|attn_type|attention_type|attn_layer|full_attn|"
-    r"full_attention|nsa|moba|latent|indexer|attention_other|layer_group|encoder_decoder|cross_attention_layers|k_eq_v|pattern|group_query|per_layer|state_size",
+    r"full_attention|nsa|moba|latent|indexer|attention_other|layer_group|encoder_decoder|cross_attention_layers|k_eq_v|"
+    r"pattern|group_query|per_layer|state_size",
 )
 # ... those that are understood below, and those that do not change it.
 _UNDERSTOOD = {name for names in NAMES.values() for name in names} | {
@@ -191,7 +192,7 @@ def facts_of(config):
         if (
             ours == "kv_heads"
             and len(values) == facts["layers"]
-            and all(type(one) is int and one >= 0 for one in values)
+            and all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in values)
         ):
             facts["attention"] = caches.groups(kinds, values)
         elif ours not in ("intermediate_size", "experts_used"):

@@ -35,6 +35,12 @@ WINDOW_S = 10.0
 Report = Dict[str, object]
 
 
+def progress_file() -> Optional[str]:
+    """The file that the controller reads the progress from; None where nobody does."""
+    path = os.environ.get(ENVIRONMENT)
+    return os.path.expanduser(path) if path else None
+
+
 class Progress:
     """One job's progress: ``with Progress("merge", total) as progress: progress.update(done)``.
 
@@ -48,8 +54,7 @@ class Progress:
         unit: str = "B",
         report: Optional[Callable[[Report], None]] = None,
     ) -> None:
-        path = os.environ.get(ENVIRONMENT)
-        self._path = os.path.expanduser(path) if path else None
+        self._path = progress_file()
         self._report = report
         self._wanted = bool(self._path or report)
         self.unit = unit

@@ -105,6 +105,10 @@ class Settled(NamedTuple):
 TIMEOUT = 60.0  # s; ufw waits for xtables' lock
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def parse_notes(text: str) -> List[Rule]:
     """The rules in the text of a note. ValueError, one line, for what is none."""
     try:
@@ -114,7 +118,7 @@ def parse_notes(text: str) -> List[Rule]:
     if not isinstance(rules, list):
         raise ValueError("not a list of rules")
     for rule in rules:
-        if not isinstance(rule, dict) or rule.get("manager") not in MANAGERS or type(rule.get("port")) is not int:
+        if not isinstance(rule, dict) or rule.get("manager") not in MANAGERS or not _is_number(rule.get("port")):
             raise ValueError("not a list of rules")
         if not isinstance(rule.get("network"), str):
             raise ValueError("not a list of rules")

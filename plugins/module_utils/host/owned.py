@@ -36,7 +36,9 @@ def parse(text: str) -> Notes:
         if not isinstance(found[kind], dict) or not all(isinstance(entry, dict) for entry in found[kind].values()):
             raise ValueError("'%s' is not an object of objects" % kind)
     for name, entry in found.get("users", {}).items():
-        if not (entry.get("uid") is None or type(entry["uid"]) is int) or not isinstance(entry.get("home", ""), str):
+        uid = entry.get("uid")
+        numeric = uid is None or (isinstance(uid, int) and not isinstance(uid, bool))
+        if not numeric or not isinstance(entry.get("home", ""), str):
             raise ValueError("user '%s' has no numeric uid" % name[:40])
     return {kind: found.get(kind, {}) for kind in KINDS}
 

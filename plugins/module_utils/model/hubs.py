@@ -246,7 +246,7 @@ def git_lfs(client, source, include, exclude, scratch, token=None, run=subproces
     """
     clone = os.path.join(scratch, CLONE)
     _clone(source, clone, token, run)
-    done = run(["git", "-C", clone, "rev-parse", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = run(["git", "-C", clone, "rev-parse", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     commit = done.stdout.decode("ascii", "replace").strip()
     _same_commit(shown(source["url"]), source.get("revision"), commit)
     pointers, plain = {}, []

@@ -38,7 +38,7 @@ def main(url):
         except OSError:
             pass
         time.sleep(0.5)
-    sys.exit("the engine died before it answered at " + url)
+    raise SystemExit("the engine died before it answered at " + url)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,19 @@ def test_the_stage_of_a_task(path: str, role: str, task: str, stage: str) -> Non
 def test_every_task_of_the_collection_has_a_stage_or_goes_with_one() -> None:
     """A task file that no rule knows would be told as part of whatever ran before it."""
     leading = {"main", "deploy"}  # only to others
-    any_stage = {"unlock", "leave", "packages", "where", "nvcc", "uv", "releases", "remove", "restore", "firewall"}
+    any_stage = {
+        "unlock",
+        "leave",
+        "packages",
+        "where",
+        "nvcc",
+        "uv",
+        "releases",
+        "remove",
+        "restore",
+        "firewall",
+        "make",
+    }
     verbs = {"rollback", "list", "prune"}
     known_to_have_none = leading | any_stage | verbs
     for path in sorted(ROLES.glob("*/tasks/*.yml")):

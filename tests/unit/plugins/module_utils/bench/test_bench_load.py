@@ -39,7 +39,7 @@ def test_an_answer_is_never_faster_than_its_server(port, api):
     assert found["completed"] == 4 and found["total_output_tokens"] == 40 and found["tokens_per_event"] == 1.0
     for request in point.requests:
         # Sooner would be a wrong measurement; later is what a busy machine does.
-        assert request.ttft >= 0.0995 and request.e2el - request.ttft >= 9 * 0.02 - 0.001
+        assert request.ttft >= 0.0995 and request.e2el >= 0.1 + 9 * 0.02 - 0.001
         assert request.ended >= request.last and len(request.gaps) == 9
     assert found["natural_stops"] == 0
 
