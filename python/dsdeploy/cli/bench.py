@@ -98,8 +98,8 @@ def _row(row: dict[str, Any]) -> str:
 
 
 @bench.command()
-@click.argument("one", type=click.Path(exists=True, dir_okay=False), metavar="A")
-@click.argument("two", type=click.Path(exists=True, dir_okay=False), metavar="B")
+@click.argument("one", type=click.Path(dir_okay=False), metavar="A")
+@click.argument("two", type=click.Path(dir_okay=False), metavar="B")
 @click.option("--force", is_flag=True, help="Also where model, requests or GPUs differ.")
 @click.option("--fail-if-worse", is_flag=True, help="Exit with 3 where a figure of B is worse by more than 3 %.")
 def compare(one: str, two: str, force: bool, fail_if_worse: bool) -> int:
@@ -127,7 +127,7 @@ def compare(one: str, two: str, force: bool, fail_if_worse: bool) -> int:
 
 
 @bench.command()
-@click.argument("result", type=click.Path(exists=True, dir_okay=False), metavar="RESULT")
+@click.argument("result", type=click.Path(dir_okay=False), metavar="RESULT")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="[default: RESULT, as .html]")
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
 def report(result: str, output: str | None, lang: str) -> int:
@@ -152,7 +152,9 @@ def _collection() -> Iterator[None]:
 
     try:
         yield
-    except (NotAResult, OSError) as error:
+    except NotAResult as error:
         raise DsdeployError(" ".join(str(error).split())) from None
+    except OSError as error:
+        raise DsdeployError(f"{error.filename}: {error.strerror}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # a file that somebody changed
         raise DsdeployError(f"not a measurement of dsdeploy bench: {type(error).__name__} {error}") from None
