@@ -19,8 +19,10 @@ import re
 from typing import Dict, Optional
 
 _SAMPLE = re.compile(
-    r"^([A-Za-z_:][\w:]*)(?:\{.*\})?[ \t]+([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:[ \t]+-?[0-9.]+)?"
-    r"(?:[ \t]+#.*)?[ \t]*$"
+    r"^[ \t]*([A-Za-z_:][\w:]*)(?:[ \t]*\{(?:[^\"{}]|\"(?:[^\"\\]|\\.)*\")*\})?[ \t]+"
+    r"([-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|NaN|Inf(?:inity)?))(?:[ \t]+-?[0-9.]+)?"
+    r"(?:[ \t]+#.*)?[ \t\r]*$",
+    re.I,
 )
 _PER_REQUEST = "request_time_per_output_token_seconds"
 _BETWEEN_EVENTS = ("inter_token_latency_seconds", "time_per_output_token_seconds")
@@ -29,15 +31,15 @@ _STARTED = "time_to_first_token_seconds_count"
 
 
 def parse(text: str) -> Dict[str, float]:
-    """Value of each metric, summed over its labels, without the engine's prefix (`vllm:`). NaN and Inf are left out."""
+    """Value of each metric, summed over its labels, without the engine's prefix (`vllm:`). One with NaN or Inf
+    among its values is left out: its sum is not known."""
     found: Dict[str, float] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         sample = _SAMPLE.match(line)
         if sample:
             name, value = sample.group(1).rpartition(":")[2], float(sample.group(2))
-            if math.isfinite(value):
-                found[name] = found.get(name, 0.0) + value
-    return found
+            found[name] = found.get(name, 0.0) + value
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def tokens_per_s(before: Dict[str, float], after: Dict[str, float]) -> Optional[float]:

@@ -135,6 +135,12 @@ def _counts(usage: Any) -> Optional[Dict[str, Any]]:
     return dict(counts, **nested) or None
 
 
+def _text_of(parts: List[str]) -> str:
+    """The parts as one text that can be printed: halves of a character that came in two parts are put together, half
+    a character alone is replaced."""
+    return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class Answer:
     """Collects a streamed answer. Feed it with `openai` or `ollama`; read the text and `result` afterwards."""
 
@@ -158,11 +164,11 @@ class Answer:
 
     @property
     def content(self) -> str:
-        return "".join(self._content)
+        return _text_of(self._content)
 
     @property
     def reasoning(self) -> str:
-        return "".join(self._reasoning)
+        return _text_of(self._reasoning)
 
     def _text(self, content: Any, reasoning: Any, now: float) -> None:
         content, reasoning = ("" if text is None else text for text in (content, reasoning))
@@ -185,6 +191,8 @@ class Answer:
             said, reason = error_text(reason) if reason.get("message") else "", reason.get("type")
         if reason is None or reason == "":
             return
+        if not isinstance(reason, str):
+            raise StreamError(f"malformed stream: why it ended is no text: {one_line(reason, 120)}")
         self.finish_reason = one_line(reason, 40)
         if self.finish_reason.lower() in BROKEN_OFF:
             raise StreamError(

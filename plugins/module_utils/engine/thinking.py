@@ -28,7 +28,9 @@ TAGS = ("auto", "none", "harmony", *PAIRS)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>(?:\w*(?=<\|channel\|>))?")
 # The same when the server leaves special tokens out of the text.
-_BARE = re.compile(r"analysis(?P<thought>.*?)(?:assistant)?(?:final)(?P<answer>.*)\Z", re.S)
+_BARE = re.compile(r"analysis(?P<thought>.*?)(?:assistantfinal(?P<answer>.*))?\Z", re.S)
+# An answer may begin with that word; the channel's name stands before the thought without anything between them.
+_BARE_CUT = re.compile(r"analysis(?![a-z])\w")
 
 
 def split_thinking(content: str, reasoning: str = "", tags: str = "auto") -> Tuple[str, str]:
@@ -43,7 +45,7 @@ def split_thinking(content: str, reasoning: str = "", tags: str = "auto") -> Tup
     separated = reasoning.strip()
     thoughts: List[str] = [separated] if separated else []
     if tags == "harmony" or tags == "auto" and ("<|channel|>" in content or content.startswith("analysis")):
-        content = _harmony(content, thoughts)
+        content = _harmony(content, thoughts, tags == "harmony")
     for name, (opening, closing) in PAIRS.items():
         if tags in ("auto", name):
             content = _pair(content, opening, closing, bool(separated), thoughts)
@@ -59,15 +61,15 @@ def _pair(content: str, opening: str, closing: str, closed_only: bool, thoughts:
     return pattern.sub("", content)
 
 
-def _harmony(content: str, thoughts: List[str]) -> str:
+def _harmony(content: str, thoughts: List[str], sure: bool) -> str:
     """The final channel's text; that of the others is added to `thoughts`."""
     parts = list(_CHANNEL.finditer(content))
     if not parts:
-        bare = _BARE.match(content) if "assistantfinal" in content else None
+        bare = _BARE.match(content) if sure or "assistantfinal" in content or _BARE_CUT.match(content) else None
         if bare is None:
             return content
         thoughts.append(bare.group("thought").strip())
-        return bare.group("answer")
+        return bare.group("answer") or ""
     # What stands before the first channel belongs to one that the chat template opened.
     before = _CHANNEL_END.split(content[: parts[0].start()])[0]
     thoughts.append(before.strip())

@@ -140,6 +140,18 @@ def test_reasons_that_end_an_answer(reason):
     assert result["finish_reason"] == (reason["type"] if isinstance(reason, dict) else reason)
 
 
+@pytest.mark.parametrize("reason", [True, 5, ["abort"], {"type": ["abort"]}])
+def test_a_reason_that_is_no_text_is_no_good_end(reason):
+    with pytest.raises(StreamError, match="malformed stream: why it ended is no text"):
+        read(said("42", reason))
+
+
+def test_half_a_character_can_be_printed():
+    halves = sse({"choices": [{"delta": {"content": "\ud83d"}}]}, {"choices": [{"delta": {"content": "\ude00"}}]})
+    assert read(halves + said(""))["answer"] == "\U0001f600"
+    assert read(said("4\ud83d2"))["answer"] == "4\ufffd2"
+
+
 def test_ollama_says_null_and_odd_counts():
     lines = [
         {"model": "m", "message": {"content": "42", "thinking": None}, "done": False},
@@ -191,10 +203,19 @@ def test_an_expectation_never_matches_the_thinking(name):
 
 @pytest.mark.parametrize(
     "content",
-    ["<|channel|>analysis<|message|>maybe 杚", "[THINK]maybe 杚", "<think>maybe 杚", "<seed:think>maybe 杚"],
+    [
+        "<|channel|>analysis<|message|>maybe 杚",
+        "[THINK]maybe 杚",
+        "<think>maybe 杚",
+        "<seed:think>maybe 杚",
+        "analysisWe 杚",
+        "analysis我们 杚",
+    ],
 )
 def test_an_answer_that_was_cut_while_thinking_is_none(content):
-    assert split_thinking(content) == ("", "maybe 杚")
+    answer, reasoning = split_thinking(content)
+    assert answer == "" and reasoning.endswith("杚")
+    assert split_thinking("analysismaybe 杚", tags="harmony") == ("", "maybe 杚")
 
 
 def test_the_models_own_tags_are_no_others():
@@ -257,6 +278,9 @@ def test_names_of_all_engines_and_versions(text, speed):
         ('vllm:a{x="}\\" 9",y="{"}\t1e3 1700000000', 1000.0),
         ("a 2 # {trace_id=\"x\"} 0.5 1700000000.5", 2.0),
         ("a -.5", -0.5),
+        ('a{x="1"} 2 # {trace_id="x"} 0.5 1700000000.5', 2.0),
+        ('  a {x="\u2028"} 2\r', 2.0),
+        ('a{x="1"} 2\na{x="2"} NaN\na{x="3"} 1', None),
         ("a +Inf", None),
         ("a NaN", None),
         ("a 1e", None),
