@@ -106,6 +106,7 @@ _HARMLESS = {
     "add_swa_attention_sink_bias", "add_full_attention_sink_bias", "mamba_rms_norm", "mamba_act", "moe_latent_size",
     "attn_layernorms", "num_nextn_predict_layers", "use_kv_cache", "pretraining_tp", "mamba_dropout",
     "moe_layer_pattern", "attention_type", "swa_num_attention_heads", "local_rank", "kv_bias", "parallel_attn",
+    "add_qkv_bias", "qkv_bias", "use_qkv_bias", "indexer_rope_interleave",
 }  # fmt: skip
 # Models that keep something else than their keys say: every head (vLLM's MiniCPM3), two caches a layer.
 _STRANGE = {"minicpm3": "kv_lora_rank", "longcat_flash": "num_layers"}
@@ -152,6 +153,7 @@ def facts_of(config):
         alike, ``unknown`` only where a key is not understood.
     """
     config = text_config(config)
+    how = config.get("attn_config")
     for key, names in (("attn_config", {"kv_n_heads": "num_kv_heads"}), ("ffn_config", _DBRX)):  # DBRX, MPT
         inner = config.get(key)
         if isinstance(inner, dict):
@@ -169,6 +171,8 @@ def facts_of(config):
         raise ValueError("config.json has no %s" % ", ".join(missing))
     if facts["layers"] > MOST_LAYERS:
         raise ValueError("config.json: %d layers are no model" % facts["layers"])
+    if isinstance(how, dict) and how.get("attn_type") == "multiquery_attention":  # MPT
+        config["multi_query"] = True
     multi_query = config.get("multi_query") and not config.get("new_decoder_architecture")
     if multi_query or (config.get("multi_query_attention") and not facts["kv_heads"]):
         facts["kv_heads"] = 1
@@ -291,9 +295,11 @@ class _Caches:
         period = _whole(config, "attn_layer_period")
         if period:
             offset = _whole(config, "attn_layer_offset") or 0
+            if offset >= period:
+                self.unknown.append("attn_layer_offset")
             return ["full" if layer % period == offset else "state" for layer in range(layers)]
         if isinstance(config.get("attn_layer_indices"), list):
-            return ["full" if layer in config["attn_layer_indices"] else "state" for layer in range(layers)]
+            return self._full_at("attn_layer_indices", config["attn_layer_indices"], 0)
         interval = _whole(config, "full_attention_interval")
         if interval:
             return ["full" if (layer + 1) % interval == 0 else "state" for layer in range(layers)]
@@ -304,13 +310,19 @@ class _Caches:
                     return [kinds[number] for number in numbers]
                 self.unknown.append(key)
         linear = config.get("linear_attn_config")
-        if isinstance(linear, dict) and isinstance(linear.get("full_attn_layers"), list):  # counted from 1
-            return ["full" if layer + 1 in linear["full_attn_layers"] else "state" for layer in range(layers)]
+        if isinstance(linear, dict) and isinstance(linear.get("full_attn_layers"), list):
+            return self._full_at("linear_attn_config", linear["full_attn_layers"], 1)
         if linear:
             self.unknown.append("linear_attn_config")
         if _whole(config, "attention_chunk_size"):
             return self._chunked()
         return self._sliding() if self.window else ["full"] * layers
+
+    def _full_at(self, key, numbers, first):
+        """Full where the layer's number is among these, else a state; the first layer has the number `first`."""
+        if any(type(number) is not int or not first <= number < first + self.layers for number in numbers):
+            self.unknown.append(key)
+        return ["full" if layer + first in numbers else "state" for layer in range(self.layers)]
 
     def _by_words(self, key, value):
         words = _NEMOTRON if key == "hybrid_override_pattern" else _KINDS

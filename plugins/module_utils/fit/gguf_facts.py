@@ -77,7 +77,11 @@ def facts_of(value, keys=()):
     layers = facts["layers"]
     if layers > MOST_LAYERS:
         raise ValueError("%sblock_count: %d layers are no model" % (prefix, layers))
-    unknown = ["%sattention.head_count_kv" % prefix] if len(lists.get("kv_heads") or [0] * layers) != layers else []
+    unknown = ["%sattention.head_count_kv" % prefix] if len(lists.get("kv_heads", [0] * layers)) != layers else []
+    if facts["head_dim"] and not facts["v_head_dim"]:  # llama.cpp's default, whatever the key's length is
+        facts["v_head_dim"] = facts["hidden_size"] // facts["attention_heads"]
+    if not facts["kv_heads"] and len(lists.get("attention_heads") or []) == layers:
+        lists["kv_heads"] = lists["attention_heads"]
     heads = lists.get("kv_heads") or [facts["kv_heads"] or facts["attention_heads"]] * layers
     kinds = _kinds(architecture, value, (heads * layers)[:layers], any(_states(keys, prefix)), unknown)
     groups = _groups(value, prefix, facts, (heads * layers)[:layers], kinds)

@@ -52,9 +52,9 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
     found, instances, notes = [], [], []
     for gpu in nvidia_smi.get("gpus") or []:
         name, index = gpu.get("name") or "GPU", gpu["index"]
-        mig = gpu.get("mig") or {}
-        if str(mig.get("mode")).lower() == "enabled":
-            here = sorted(mig.get("instances") or [], key=lambda one: (one.get("index") is None, one.get("index")))
+        if _divided(gpu):
+            here = gpu["mig"].get("instances") or []
+            here = sorted(here, key=lambda one: (one.get("index") is None, one.get("index")))
             instances += [(gpu, name, index, one) for one in here]
             if not here:
                 notes.append("GPU %d is in MIG mode and has no instance: no process can use it" % index)
@@ -62,6 +62,10 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
         one = _gpu(gpu, name, index, users)
         if one:
             found.append(one)
+            if gpu.get("memory_free_mib") is None and gpu.get("memory_used_mib") is None:
+                notes.append(
+                    "GPU %d (%s): how much of its memory is free is not known, all counts as free" % (index, name)
+                )
         else:
             notes.append("GPU %d (%s): nvidia-smi tells no memory of its own" % (index, name))
     if instances and not found:
@@ -80,11 +84,16 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
 def memory_unknown(nvidia_smi):
     """Whether there is a GPU, or a MIG instance, of whose memory nothing is known."""
     for gpu in nvidia_smi.get("gpus") or []:
-        mig = gpu.get("mig") or {}
-        units = mig.get("instances") or [] if str(mig.get("mode")).lower() == "enabled" else [gpu]
+        units = gpu["mig"].get("instances") or [] if _divided(gpu) else [gpu]
         if any(unit.get("memory_total_mib") is None for unit in units):
             return True
     return False
+
+
+def _divided(gpu):
+    """Whether MIG divides the GPU: by its mode, or by its instances where that is not told."""
+    mig = gpu.get("mig") or {}
+    return str(mig.get("mode")).lower() == "enabled" or bool(mig.get("instances"))
 
 
 def _gpu(facts, name, index, users):
@@ -97,7 +106,8 @@ def _gpu(facts, name, index, users):
         # What is neither used nor free is the driver's, also where it does not call it reserved.
         reserved = max(reserved, total - used - free)
     total = max(0, total - reserved)
-    free = total if free is None else free
+    if free is None:
+        free = total - (used or 0)
     processes = facts.get("processes") or []
     free += sum(one.get("used_memory_mib") or 0 for one in processes if one.get("user") in users)
     free = min(free, total)

@@ -126,6 +126,8 @@ def test_mig_beside_a_whole_gpu_and_without_an_instance():
     plan = fit_report.check(entry(SMALL), blind)
     assert (plan["verdict"], plan["problems"]) == ("unknown", [])
     assert "a process gets one, whose memory is not known" in plan["summary"]
+    untold = gpus(1, mig={"mode": None, "instances": [{"index": 0, "memory_total_mib": 9984}]})
+    assert [one.total for one in gpus_from_facts(untold)[0]] == [9984 * MIB]
     none = gpus(1, mig={"mode": "Enabled", "instances": []})
     on_the_host = fit_report.check(entry("deepseek-r1-q4_k_m"), none)
     assert on_the_host["gpu_layers"] == 0
@@ -280,3 +282,13 @@ def test_a_window_fits_surely_only_where_all_of_it_would():
     tight = fit_report.check(model, gpus(8), Request(context=2097152))
     assert tight["verdict"] == "tight"
     assert "fits only if the engine's overhead stays low and it drops what leaves a window" in tight["summary"]
+
+
+def test_what_is_free_is_told_from_what_is_used_or_named_as_not_known():
+    host = gpus(1)
+    for gpu in host["gpus"]:
+        gpu.update(memory_total_mib=1000, memory_free_mib=None, memory_used_mib=400)
+    found, notes = gpus_from_facts(host)
+    assert (found[0].free, notes) == (600 * MIB, [])
+    host["gpus"][0]["memory_used_mib"] = None
+    assert "how much of its memory is free is not known" in gpus_from_facts(host)[1][0]

@@ -149,6 +149,7 @@ LAYER = 2 * 2 * 128 * 2
         ({"num_key_value_heads": None, "n_head_kv": 2}, 8),
         ({"num_key_value_heads": None, "multi_query_attention": True, "multi_query_group_num": 2}, 8),
         ({"num_key_value_heads": None, "attn_config": {"kv_n_heads": 2}}, 8),
+        ({"num_key_value_heads": None, "attn_config": {"attn_type": "multiquery_attention"}}, 4),
         ({"num_key_value_heads": [2, 2, 2, 2, 2, 2, 2, 0]}, 7),
         ({"num_key_value_heads": None, "num_attention_groups": 2}, 8),
         ({"no_rope_layers": [1, 1, 1, 0] * 2}, 8),  # without a chunk every layer sees everything
@@ -177,6 +178,11 @@ def test_siblings(changed, layers):
         ({"attention_other_setting": {"num_attention_heads": 96}}, "attention_other_setting"),
         ({"is_encoder_decoder": True}, "is_encoder_decoder"),
         ({"layer_group_size": 8}, "layer_group_size"),
+        ({"attn_layer_indices": ["3"]}, "attn_layer_indices"),
+        ({"attn_layer_indices": [8]}, "attn_layer_indices"),
+        ({"linear_attn_config": {"full_attn_layers": ["4"]}}, "linear_attn_config"),
+        ({"linear_attn_config": {"full_attn_layers": [0, 4]}}, "linear_attn_config"),
+        ({"attn_layer_period": 4, "attn_layer_offset": 4}, "attn_layer_offset"),
         ({"layers_block_type": ["hybrid"] * 8}, "layers_block_type (hybrid)"),
         ({"mamba_d_ssm": 1536}, "mamba_d_ssm"),
         ({"model_type": "longcat_flash"}, "num_layers"),
@@ -192,7 +198,7 @@ def test_a_key_that_is_not_understood_is_named_and_no_number_given(changed, key)
 @pytest.mark.parametrize(
     "key",
     ["use_cache", "rope_local_base_freq", "conv_bias", "mamba_chunk_size", "kv_cache_scheme", "n_shared_experts",
-     "cache_implementation", "sparse_mlp_layers"],
+     "cache_implementation", "sparse_mlp_layers", "add_qkv_bias", "indexer_rope_interleave"],
 )  # fmt: skip
 def test_what_does_not_change_the_cache_does_not(key):
     assert grows({**BASE, key: 3}) == 8 * LAYER
@@ -281,6 +287,19 @@ def test_gemma_4_from_its_gguf_keys():
         (keys_of("jamba", **{"attention.head_count_kv": [0, 0, 0, 2] * 2, "ssm.state_size": 16}), 2),
         (keys_of("qwen3next", **{"full_attention_interval": 4, "ssm.state_size": 128}), 2),
         (keys_of("gemma3n", **{"attention.shared_kv_layers": 3}), 5),
+        (
+            keys_of(
+                "openelm",
+                **{
+                    "attention.head_count": [4] * 4 + [8] * 4,
+                    "attention.head_count_kv": None,
+                    "attention.key_length": 128,
+                    "attention.value_length": 128,
+                },
+            ),
+            24,
+        ),
+        (keys_of(**{"attention.key_length": 256, "attention.head_count_kv": 4}), 24),  # a value of 128 numbers
         (keys_of("deci", **{"attention.head_count_kv": [2, 0, 2, 2, 2, 2, 2, 0]}), 6),
     ],
 )
@@ -296,6 +315,7 @@ def test_gguf_siblings(keys, layers):
         keys_of("deepseek4", **{"attention.compress_ratios": [4, 128]}),
         keys_of("falcon-h1", **{"ssm.state_size": 16}),
         keys_of("llama4", **{"attention.chunk_size": 8192}),
+        keys_of("deci", **{"attention.head_count_kv": []}),
     ],
 )
 def test_gguf_keys_that_are_not_understood_are_named(keys):
