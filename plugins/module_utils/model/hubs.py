@@ -127,7 +127,7 @@ def huggingface(client, endpoint, source, include, exclude, token=None):
         pages.add(query)
         page, answered = _json(client, "%s?%s" % (tree, query), headers)
         for item in page.items():
-            if item.text("type", "") != "file":
+            if item.text("type") != "file":
                 continue
             path = _path(item, "path", include, exclude)
             if path is None:
@@ -146,23 +146,25 @@ def huggingface(client, endpoint, source, include, exclude, token=None):
             )
             if len(files) > MOST_FILES:
                 raise Failure("%s lists more than %d files" % (shown(tree), MOST_FILES))
-        query = _next_page(answered.get("Link"))
+        query = _next_page(answered.get("Link"), shown(tree))
     return _listed(files, shown(tree)), commit
 
 
-def _next_page(link):
-    """The query of the next page, from the header ``Link``; "" for the last one.
+def _next_page(link, what):
+    """The query of the next page, from the header ``Link``; "" for the last one. Failure where it cannot be read.
 
     Only the query: a mirror passes on what the hub behind it says, whose address is not the mirror's. The next page
     is asked for where this one came from.
     """
-    following = re.search(r'<([^>]*)>\s*;[^,<]*\brel="?next"?', link or "")
+    following = re.search(r'<([^>]*)>\s*;[^,<]*\brel="?next"?', link or "", re.I)
     if not following:
         return ""
     try:
         query = urllib.parse.urlsplit(following.group(1)).query
     except ValueError:
-        return ""
+        query = ""
+    if not query:
+        raise Failure("%s: where its list of files goes on cannot be read: %s" % (what, foreign.one_line(link, 120)))
     return urllib.parse.quote(query, safe="%/:=&?~+!$,;'@()*[]")
 
 

@@ -128,15 +128,20 @@ def test_the_next_page_of_a_mirror_is_asked_at_the_mirror():
         ('<https://other/api/models/x/y/tree/main?cursor=2>; rel="next"', "cursor=2"),
         ("<?cursor=2>; rel=next", "cursor=2"),
         ('</p>; rel="prev", <https://h/api?cursor=3>; rel="next"', "cursor=3"),
-        ('<https://[::1?cursor=2>; rel="next"', ""),
-        ('<https://h/api>; rel="next"', ""),
+        ('<https://h/api?cursor=4>; REL="Next"', "cursor=4"),
         ("nonsense", ""),
         (None, ""),
         ('<https://h/?a=\u00e9\x01b>; rel="next"', "a=%C3%A9%01b"),
     ],
 )
 def test_next_page_links(link, query):
-    assert hubs._next_page(link) == query
+    assert hubs._next_page(link, "x") == query
+
+
+@pytest.mark.parametrize("link", ['<https://[::1?cursor=2>; rel="next"', '<https://h/api>; rel="next"'])
+def test_a_listing_whose_next_page_cannot_be_found_is_not_taken_for_all(link):
+    with pytest.raises(Failure, match="where its list of files goes on cannot be read"):
+        huggingface(INFO, (TREE, {"Link": link}))
 
 
 def test_pages_without_end_are_refused():
@@ -222,6 +227,7 @@ def test_files_that_cannot_lie_in_one_directory(paths, words):
         (huggingface, (INFO, [dict(TREE[1], size=-1)]), "[0].size: a whole number from 0 to"),
         (huggingface, (INFO, [dict(TREE[1], size="22")]), "[0].size: a whole number expected, found '22'"),
         (huggingface, (INFO, [dict(TREE[1], size=True)]), "[0].size: a whole number expected, found True"),
+        (huggingface, (INFO, [dict(TREE[1], type=None)]), "[0].type: a text expected, found nothing"),
         (huggingface, (INFO, [dict(TREE[1], size=None)]), "[0].size: a whole number expected, found nothing"),
         (huggingface, (INFO, [dict(TREE[2], lfs={"size": 1})]), "[0].lfs.oid: a text expected, found nothing"),
         (huggingface, (INFO, [dict(TREE[2], lfs=["x"])]), "[0].lfs: a mapping expected, found a list of 1"),
