@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+
 SCHEMA = 1
 # What must be the same for two measurements to say something of each other.
 SHAPE = ("prompt_tokens", "output_tokens", "shared_prefix", "api", "ignore_eos")
@@ -70,8 +72,8 @@ def save(directory: str, host: str, result: dict[str, Any], now: float | None = 
 def load(path: str) -> dict[str, Any]:
     """A measurement; raises NotAResult with a line that names the file, OSError."""
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        result = foreign.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
         raise NotAResult(f"{path} is not JSON") from None
     points = result.get("points") if isinstance(result, dict) else None
     whole = isinstance(points, list) and points and all(isinstance(point, dict) for point in points)
@@ -91,7 +93,8 @@ def listing(directory: str) -> list[dict[str, Any]]:
         except (NotAResult, OSError) as error:
             rows.append({"path": str(path), "problem": str(error)})
             continue
-        record = result["environment"].get("record") or {}
+        record = result["environment"].get("record")
+        record = record if isinstance(record, dict) else {}
         rates = [point.get("output_throughput") for point in result["points"]]
         rows.append(
             {
@@ -101,11 +104,11 @@ def listing(directory: str) -> list[dict[str, Any]]:
                 "engine": f"{record.get('engine')} {record.get('version')}",
                 "model": record.get("model"),
                 "profile": result["profile"].get("name"),
-                "best_tokens_s": max((rate for rate in rates if rate is not None), default=None),
+                "best_tokens_s": max((rate for rate in rates if isinstance(rate, (int, float))), default=None),
                 "interrupted": bool(result.get("interrupted")),
             }
         )
-    return sorted(rows, key=lambda row: row.get("taken") or "")
+    return sorted(rows, key=lambda row: str(row.get("taken") or ""))
 
 
 def differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:

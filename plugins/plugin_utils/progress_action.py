@@ -36,6 +36,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import ENVIRONMENT
 
 display = Display()
@@ -110,7 +111,7 @@ def as_json(host: str, task: str, report: dict[str, Any]) -> str:
 def parse(text: str) -> dict[str, Any] | None:
     """The JSON object in `text`; None where there is none, or not all of it."""
     try:
-        found = json.loads(text)
+        found = foreign.loads(text)
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

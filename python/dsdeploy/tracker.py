@@ -144,7 +144,7 @@ class Tracker:
                 rate=None if told.get("rate") is None else float(told["rate"]),
                 eta_s=None if told.get("eta_s") is None else float(told["eta_s"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return  # progress is a courtesy: a line that cannot be read changes no result
         self.hosts.setdefault(event.host, Host()).progress = event
         yield from self._enter()

@@ -10,6 +10,7 @@ Closed loop: each stream sends its next request when the last answer is whole. S
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import pickle
@@ -24,6 +25,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import prompts as texts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.stream_client import Connection, Cut, Job, one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 
 STREAMS_A_PROCESS = 256
 STALL_S = 600.0  # without a byte: a long prompt in a long queue has none for minutes
@@ -92,8 +94,8 @@ def post_json(target: Target, path: str, body: Dict[str, Any], timeout: float = 
         handlers.append(urllib.request.HTTPSHandler(context=target.tls))
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as response:
-            value = json.loads(response.read(16 * 1024 * 1024).decode("utf-8", "replace"))
-    except (OSError, ValueError, urllib.error.HTTPError):
+            value = foreign.loads(response.read(16 * 1024 * 1024).decode("utf-8", "replace"))
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     return value if isinstance(value, dict) else None
 

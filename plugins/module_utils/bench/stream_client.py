@@ -12,12 +12,12 @@ closing.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 
 MAX_LINE = 4 * 1024 * 1024  # bytes of one event
 MAX_ERROR = 64 * 1024  # bytes of an error's body
@@ -284,7 +284,7 @@ def _objects(lines: bytes) -> List[Dict[str, Any]]:
             if text.startswith(prefix):
                 text = text[len(prefix) :].strip()
         try:
-            value = json.loads(text.decode("utf-8", "replace"))
+            value = foreign.loads(text.decode("utf-8", "replace"))
         except ValueError:
             continue
         if isinstance(value, dict):

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 # The fields of api.Options, which a Modelfile's PARAMETER sets. Of an unknown one the server only writes to its log.
@@ -128,14 +130,16 @@ def _go_value(text: str) -> Any:
     if len(text) > 1 and text[0] == text[-1] == '"':
         return _GO_ESCAPE.sub(_go_escape, text[1:-1])
     try:
-        return json.loads(text)
+        return foreign.loads(text)
     except ValueError:
         return text
 
 
 def _go_escape(found: Any) -> str:
     code = found.group(1) or found.group(2) or found.group(3)
-    return chr(int(code, 16)) if code else _GO_LETTERS.get(found.group(4), found.group(4))
+    if not code:
+        return _GO_LETTERS.get(found.group(4), found.group(4))
+    return chr(int(code, 16)) if int(code, 16) <= sys.maxunicode else "\ufffd"
 
 
 def weights_digest(modelfile: str) -> Optional[str]:

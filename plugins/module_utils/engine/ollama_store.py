@@ -10,18 +10,19 @@ manifests/HOST/NAMESPACE/MODEL/TAG, JSON that names the blobs of a model.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama import qualified
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 # A file of an upload that is not done: os.CreateTemp(blobs, "sha256-"). The server removes one only at a start that is
 # an hour later.
 _UPLOAD = re.compile(r"sha256-[0-9]{1,10}\Z")
+_DIGEST = "sha256[:-][0-9a-f]{64}"
 _WEIGHTS = "application/vnd.ollama.image.model"
 
 
@@ -71,12 +72,14 @@ def _manifests(directory: str) -> Tuple[List[Tuple[List[str], str, bytes]], List
 
 def _layers(text: bytes) -> List[Dict[str, Any]]:
     """The layers of a manifest, its configuration among them. Raises ValueError."""
-    manifest = json.loads(text.decode("utf-8"))
-    layers = manifest.get("layers") if isinstance(manifest, dict) else None
-    found = [*layers, manifest.get("config")] if isinstance(layers, list) else [None]
-    if not all(isinstance(layer, dict) and isinstance(layer.get("digest"), str) for layer in found):
-        raise ValueError("not a manifest")
-    return found
+    try:
+        manifest = foreign.parse(text, "the manifest")
+        found = [*manifest.items("layers"), manifest.mapping("config")]
+        for layer in found:
+            layer.text("digest", pattern=_DIGEST)  # the name of a file, which is removed one day
+    except Failure as error:
+        raise ValueError("not a manifest") from error
+    return [layer.value for layer in found]
 
 
 def _size(path: str) -> int:

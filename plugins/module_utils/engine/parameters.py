@@ -28,6 +28,7 @@ import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import GUARDS, flag_of_word, word_problems
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
 
 Table = Dict[str, Dict[str, Any]]
@@ -81,9 +82,9 @@ def _value_problem(row: Dict[str, Any], value: Any, own_lock: bool) -> Optional[
         return "expected %s, found %r" % (_KINDS[kind], value)
     if kind == "json" and isinstance(value, str):
         try:
-            json.loads(value)
+            foreign.loads(value)
         except ValueError as error:
-            return "expected JSON, found %r (%s)" % (value, error)
+            return "expected JSON, found %s (%s)" % (foreign.one_line(ascii(value)), error)
     low, high = row.get("min"), row.get("max")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = "at least %s" % low if high is None else "from %s to %s" % (low, high)

@@ -13,12 +13,13 @@ the models, llama.cpp src/llama-kv-cache.cpp (an MLA model caches K only), vLLM'
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from typing import NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, gguf_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 
 def number(value, label, how):
@@ -392,9 +393,10 @@ def read_safetensors_header(path, limit=256 * 1024 * 1024):
         if size > limit:
             raise ValueError("%s is not a safetensors file (header of %d bytes)" % (path, size))
         try:
-            header = json.loads(handle.read(size).decode("utf-8"))
-            ends = [item["data_offsets"][1] for key, item in header.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            header = foreign.parse(handle.read(size), path, limit)
+            tensors = [item for key, item in header.entries() if key != "__metadata__"]
+            ends = [[offset.count("") for offset in item.values("data_offsets")][1] for item in tensors]
+        except (Failure, IndexError):
             raise ValueError("%s is not a safetensors file (its header cannot be read)" % path) from None
         data = max(ends) if ends else 0
         found = handle.seek(0, 2)

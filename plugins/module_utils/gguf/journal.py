@@ -30,6 +30,8 @@ from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import Plan, Shard
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.range_copy import sync_data, sync_directory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 FORMAT = 1
 LOCK_POLL_S = 0.25
@@ -93,27 +95,32 @@ def parse(text: bytes) -> Optional[Entry]:
     entry = None
     for line in text.splitlines():
         try:
-            record = json.loads(line)
-            if "plan" in record:
-                plan = record["plan"]
-                if record["format"] != FORMAT:
+            record = foreign.parse(line, "the journal").mapping("")
+            if record.has("plan"):
+                if record.count("format") != FORMAT:
                     return None
-                shards = tuple((str(item.pop("name")), item) for item in plan["shards"])
+                plan = record.mapping("plan")
                 entry = Entry(
-                    str(plan["directory"]),
-                    int(plan["inode"]),
-                    str(plan["header_digest"]),
-                    int(plan["header_bytes"]),
-                    int(plan["total"]),
-                    int(plan["tensor_count"]),
-                    shards,
-                    int(record["durable"]),
+                    plan.text("directory"),
+                    plan.count("inode", most=2**64),
+                    plan.text("header_digest"),
+                    plan.count("header_bytes"),
+                    plan.count("total"),
+                    plan.count("tensor_count"),
+                    tuple(_shard(item) for item in plan.items("shards")),
+                    record.count("durable"),
                 )
             elif entry is not None:
-                entry = entry._replace(durable=int(record["durable"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+                entry = entry._replace(durable=record.count("durable", most=entry.total))
+        except Failure:
             continue
     return entry
+
+
+def _shard(item: foreign.Foreign) -> Tuple[str, Dict[str, object]]:
+    known = {field: item.count(field) for field in _SHARD_FIELDS if field not in ("header_digest", "mtime_ns")}
+    # A file may be older than 1970.
+    return item.text("name"), dict(known, header_digest=item.text("header_digest"), mtime_ns=item.number("mtime_ns"))
 
 
 def describe(shard: Shard) -> Dict[str, object]:

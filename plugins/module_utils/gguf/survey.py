@@ -35,6 +35,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import (
     shard_of,
     space_needed,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
@@ -246,9 +248,11 @@ def _read_record(path: str) -> Optional[Dict[str, object]]:
     """The record of write_record(); None where there is none, or the file was written to since."""
     info = os.stat(path)
     try:
-        record = json.loads(os.getxattr(path, RECORD))
-        return record if (record["size"], record["mtime_ns"]) == (info.st_size, info.st_mtime_ns) else None
-    except (OSError, AttributeError, ValueError, KeyError, TypeError):
+        found = foreign.parse(os.getxattr(path, RECORD), path)
+        record = {"record": found.text("record"), "first": found.text("first")}
+        same = (found.count("size"), found.number("mtime_ns")) == (info.st_size, info.st_mtime_ns)
+        return record if same else None
+    except (OSError, AttributeError, Failure):
         return None
 
 

@@ -16,6 +16,7 @@ import shutil
 from typing import Any, Dict, List, NamedTuple, Set, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
@@ -112,15 +113,15 @@ def _is_number(value: object) -> bool:
 def parse_notes(text: str) -> List[Rule]:
     """The rules in the text of a note. ValueError, one line, for what is none."""
     try:
-        rules = json.loads(text)
-    except (ValueError, RecursionError):
+        rules = foreign.loads(text)
+    except ValueError:
         raise ValueError("not JSON") from None
     if not isinstance(rules, list):
         raise ValueError("not a list of rules")
     for rule in rules:
         if not isinstance(rule, dict) or rule.get("manager") not in MANAGERS or not _is_number(rule.get("port")):
             raise ValueError("not a list of rules")
-        if not isinstance(rule.get("network"), str):
+        if not isinstance(rule.get("network"), str) or not 0 < rule["port"] < 65536:
             raise ValueError("not a list of rules")
         network_of(rule["network"])
     return rules

@@ -16,10 +16,13 @@ import platform
 from typing import Any, Dict, Optional, TextIO
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 
 PATH = places.LOCK
 LIMIT = 10.0  # s; it is held for as long as it takes to read and write a line
+MOST_PID = 2**22  # Linux's PID_MAX_LIMIT
 _IDENTITY = ("machine", "pid", "started")
 
 
@@ -63,8 +66,10 @@ def runs(holder: Dict[str, Any]) -> bool:
 
 def is_dead(holder: Dict[str, Any]) -> bool:
     """Whether the run is known to have ended; one of another machine never is."""
-    if holder.get("machine") != machine() or not isinstance(holder.get("pid"), int):
+    if holder.get("machine") != machine() or type(holder.get("pid")) is not int:
         return False
+    if not 0 < holder["pid"] <= MOST_PID:
+        return True
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
@@ -94,10 +99,13 @@ def _open(path: str) -> TextIO:
 
 def _holder(handle: TextIO) -> Optional[Dict[str, Any]]:
     try:
-        found = json.loads(handle.read())
-    except (ValueError, RecursionError):
-        return None  # empty: free
-    return found if isinstance(found, dict) else None
+        found = foreign.parse(handle.read(), "the lock")
+        found.text("machine")
+        found.text("started")
+        found.count("pid", most=MOST_PID)
+    except Failure:
+        return None  # empty, or no holder that anybody could wait for: free
+    return found.value
 
 
 def take(

@@ -15,6 +15,7 @@ import os
 from typing import Any, Dict
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 
@@ -25,8 +26,8 @@ Notes = Dict[str, Dict[str, Dict[str, Any]]]
 def parse(text: str) -> Notes:
     """The notes in a text. ValueError, one line, for what is none."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = foreign.loads(text)
+    except ValueError:
         raise ValueError("not JSON") from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS, Endpoint
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import check_name
 
@@ -70,9 +71,9 @@ def parse_record(text: str) -> Dict[str, Any]:
     Raises ValueError, one line, for what is not a record. Keys that are not known are kept.
     """
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ValueError(f"not JSON: {' '.join(str(exc).split())}") from None
+        record = foreign.loads(text)
+    except ValueError as exc:
+        raise ValueError(f"not JSON: {exc}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     for key in ("engine", "endpoint", "api"):
@@ -101,6 +102,14 @@ def parse_record(text: str) -> Dict[str, Any]:
     for key in ("user", "version", "model"):
         if record.get(key) is not None and not isinstance(record[key], str):
             raise ValueError(f"'{key}' is not a text")
+    most = record.get("answer_max_tokens")
+    if most is not None and (type(most) is not int or most < 1):
+        raise ValueError("'answer_max_tokens' is not a number of tokens")
+    if service.get("log") is not None and not (isinstance(service["log"], str) and _removable(service["log"])):
+        raise ValueError("'service.log' is not an absolute path")
+    store = record.get("store", {"directory": "/-", "state_file": "/-"})
+    if not isinstance(store, dict) or not all(_removable(str(store.get(key))) for key in ("directory", "state_file")):
+        raise ValueError("'store' does not name a directory and a state_file, absolute paths")
     dirs = record.get("dirs") or []
     try:
         check_name(service["name"])

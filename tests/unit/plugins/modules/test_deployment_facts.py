@@ -224,6 +224,10 @@ def test_what_is_no_file_is_no_record(host):
         ({"left": ["/opt/.."]}, "'left' is not a list of absolute paths"),
         ({"state_dir": 5}, "'state_dir' is not an absolute path"),
         ({"user": []}, "'user' is not a text"),
+        ({"answer_max_tokens": "many"}, "'answer_max_tokens' is not a number of tokens"),
+        ({"service": dict(RECORD["service"], log=["x"])}, "'service.log' is not an absolute path"),
+        ({"store": 5}, "'store' does not name a directory and a state_file"),
+        ({"store": {"directory": "/models"}}, "'store' does not name a directory and a state_file"),
         ({"engine": "../x"}, "'engine' is not the name of an engine"),
     ],
 )
