@@ -25,6 +25,7 @@ PLAYBOOK = """
         name: dsdeploy.llm.model
         tasks_from: resolve
       vars: {model_engine: vllm}
+    - dsdeploy.llm.host_facts:
     - ansible.builtin.import_role:
         name: dsdeploy.llm.vllm_venv
         tasks_from: preflight
