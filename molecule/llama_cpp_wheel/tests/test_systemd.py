@@ -10,7 +10,8 @@ testinfra_hosts = ["ssh://llama-cpp-wheel-systemd"]
 
 def test_the_limits_hold(host):
     properties = host.check_output("systemctl show -p TimeoutStartUSec,NoNewPrivileges,ProtectSystem %s", SERVICE)
-    assert "TimeoutStartUSec=1min 1s" in properties  # 60 s and 98 MB at 100 MB/s
+    # The longest that an engine which works may take; one that is idle for its start time-out is given up before.
+    assert "TimeoutStartUSec=2h" in properties
     assert "NoNewPrivileges=yes" in properties
     assert "ProtectSystem=strict" in properties
 
