@@ -158,6 +158,9 @@ class _Exchange:
         """The body as it arrives; at most MAX_BODY bytes unless it is an answer's stream."""
         size = 0
         while True:
+            # With its last byte, newer versions of Python close the response, and the socket with it.
+            if self.response.isclosed():
+                return
             self.socket.settimeout(self._left())
             try:
                 chunk = self.response.read1(65536)
