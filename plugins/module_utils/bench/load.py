@@ -24,8 +24,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import prompts as texts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.stream_client import Connection, Cut, Job, one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.stream_client import MAX_SAID, Connection, Cut, Job
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 
 STREAMS_A_PROCESS = 256
 STALL_S = 600.0  # without a byte: a long prompt in a long queue has none for minutes
@@ -191,7 +192,7 @@ class _Load:
                     now = time.monotonic()
                     why = "no connection in time" if isinstance(error, asyncio.TimeoutError) else "cannot connect: "
                     if not isinstance(error, asyncio.TimeoutError):
-                        why += one_line(os.strerror(error.errno) if error.errno else error)
+                        why += one_line(os.strerror(error.errno) if error.errno else error, MAX_SAID)
                     request = Request(now, None, None, now, 0, (), None, None, error=why)
                     await asyncio.sleep(0.2)  # a server that is gone is not asked a thousand times a second
                     break
@@ -273,7 +274,7 @@ def _fork(work: Callable[[], Point]) -> "tuple[int, int]":
             pickle.dump(work(), pipe, protocol=4)
         code = 0
     except BaseException as error:  # nothing may come back into the parent's code
-        sys.stderr.write("%s\n" % one_line(error))
+        sys.stderr.write("%s\n" % one_line(error, MAX_SAID))
     finally:
         os._exit(code)
 

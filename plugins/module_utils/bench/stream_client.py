@@ -18,10 +18,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 
 MAX_LINE = 4 * 1024 * 1024  # bytes of one event
 MAX_ERROR = 64 * 1024  # bytes of an error's body
 MAX_HEAD = 64 * 1024
+MAX_SAID = 120  # characters of what a server says
 
 # An event that carries tokens. Text inside an answer cannot match: there the quotes are escaped.
 TOKENS = {
@@ -45,11 +47,6 @@ class Job(NamedTuple):
 
 class Cut(Exception):
     """The server closed before it said anything: of a connection that was used before, no fault of the request."""
-
-
-def one_line(text: Any, limit: int = 120) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 class Connection(asyncio.Protocol):
@@ -96,7 +93,7 @@ class Connection(asyncio.Protocol):
                 self._read_head(head)
             self._read_body(data, now)
         except ValueError as error:
-            self._fail("not HTTP: %s" % one_line(error))
+            self._fail("not HTTP: %s" % one_line(error, MAX_SAID))
 
     # --- a request ---
 
@@ -313,6 +310,6 @@ def reported_error(lines: bytes) -> str:
             if isinstance(said, dict):
                 said = said.get("message") or said
             if said:
-                return "the engine reports: " + one_line(said)
+                return "the engine reports: " + one_line(said, MAX_SAID)
     text = lines.strip()
     return one_line(text.decode("utf-8", "replace"), 80) if text and not text.startswith(b"data:") else ""
