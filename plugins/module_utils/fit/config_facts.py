@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
+
 LARGEST = 2**40  # of any number of a config: more is no model
 MOST_LAYERS = 4096
 
@@ -133,7 +135,7 @@ def _whole(config, *names):
         value = config.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
+        if not is_whole(value) or not 0 <= value <= LARGEST:
             raise ValueError("config.json: %s: expected a whole number, found %s" % (name, repr(value)[:60]))
         return value
     return None
@@ -320,7 +322,7 @@ class _Caches:
 
     def _full_at(self, key, numbers, first):
         """Full where the layer's number is among these, else a state; the first layer has the number `first`."""
-        if any(type(number) is not int or not first <= number < first + self.layers for number in numbers):
+        if any(not is_whole(number) or not first <= number < first + self.layers for number in numbers):
             self.unknown.append(key)
         return ["full" if layer + first in numbers else "state" for layer in range(self.layers)]
 

@@ -39,6 +39,11 @@ def one_line(text: Any, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number; `true` is none, though Python calls it one."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _whole(text: str) -> int:
     if len(text) > MOST_DIGITS:
         raise _TooLong("a number of %d digits" % len(text))

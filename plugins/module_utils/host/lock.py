@@ -66,7 +66,7 @@ def runs(holder: Dict[str, Any]) -> bool:
 
 def is_dead(holder: Dict[str, Any]) -> bool:
     """Whether the run is known to have ended; one of another machine never is."""
-    if holder.get("machine") != machine() or type(holder.get("pid")) is not int:
+    if holder.get("machine") != machine() or not foreign.is_whole(holder.get("pid")):
         return False
     if not 0 < holder["pid"] <= MOST_PID:
         return True

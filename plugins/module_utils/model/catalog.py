@@ -12,6 +12,7 @@ import re
 import unicodedata
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import KINDS as KEPT
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
 
 FORMATS = ("gguf", "safetensors")
@@ -48,10 +49,6 @@ def _leaf(expected, test):
             yield "", expected, repr(value)
 
     return check
-
-
-def _is_integer(value):
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 MOST_NAME = 200  # bytes of one name; file systems take 255, and the store appends to it
@@ -140,8 +137,8 @@ def _mapping(fields):
 
 
 _text = _leaf("text", lambda value: isinstance(value, str) and value.strip() != "")
-_count = _leaf("a whole number, 0 or more", lambda value: _is_integer(value) and value >= 0)
-_positive = _leaf("a whole number, 1 or more", lambda value: _is_integer(value) and value >= 1)
+_count = _leaf("a whole number, 0 or more", lambda value: is_whole(value) and value >= 0)
+_positive = _leaf("a whole number, 1 or more", lambda value: is_whole(value) and value >= 1)
 _bits = _leaf("a number above 0", lambda value: isinstance(value, (int, float)) and value > 0)
 _sha256 = _leaf(
     "64 hexadecimal digits (sha256)",

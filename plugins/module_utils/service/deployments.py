@@ -103,7 +103,7 @@ def parse_record(text: str) -> Dict[str, Any]:
         if record.get(key) is not None and not isinstance(record[key], str):
             raise ValueError(f"'{key}' is not a text")
     most = record.get("answer_max_tokens")
-    if most is not None and (type(most) is not int or most < 1):
+    if most is not None and (not foreign.is_whole(most) or most < 1):
         raise ValueError("'answer_max_tokens' is not a number of tokens")
     if service.get("log") is not None and not (isinstance(service["log"], str) and _removable(service["log"])):
         raise ValueError("'service.log' is not an absolute path")
