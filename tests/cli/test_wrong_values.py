@@ -115,9 +115,9 @@ def test_a_misspelt_variable_of_the_inventory_is_one_warning_a_run(run: Run) -> 
         "llama_cpp_contxt is no variable of dsdeploy; did you mean llama_cpp_context?; model_team is"
     )
     assert "_llama_cpp_x" not in warned[0]
-    # What only reads does not nag.
+    # What only reads does not nag. Its exit code is that of what this machine serves, if it serves something.
     code, told = run("status", **mine)
-    assert (code, [line for line in told if line["event"] == "warning"]) == (0, [])
+    assert code in (0, 3) and [line for line in told if line["event"] == "warning"] == []
 
 
 PLAY = """
