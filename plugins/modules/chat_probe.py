@@ -84,7 +84,9 @@ options:
         compared with the answer alone.
       - With V(auto) any of these marks counts. V(none) takes the whole text for the answer.
     type: str
-    choices: [auto, none, harmony, think, magistral, thinking, thought, seed, kimi]
+    choices:
+      [auto, none, harmony, think, magistral, thinking, thought, seed, kimi, kimi_k3, cohere, exaone, gemma, minimax,
+       k2, apertus, plamo, reka, inkling, muse, solar, granite]
     default: auto
   metrics_path:
     description:

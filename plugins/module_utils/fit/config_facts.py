@@ -10,123 +10,32 @@ the cache and is not among those that are understood here goes into ``unknown``:
 
 from __future__ import annotations
 
-import re
-
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_keys as known
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import families, states
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
 
 LARGEST = 2**40  # of any number of a config: more is no model
 MOST_LAYERS = 4096
 
-# catalog name: names in config.json, the first that is there counts
-NAMES = {
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "num_query_groups",
-                 "num_attention_groups"),
-    "head_dim": ("head_dim", "attention_head_dim", "kv_channels"),
-    "intermediate_size": ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim"),
-    "moe_intermediate_size": ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size"),
-    "experts": ("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts", "num_routed_experts"),
-    "experts_used": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "num_selected_experts",
-                     "num_activated_experts", "top_k_experts"),
-    "shared_experts": ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
-    "dense_layers": ("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"),
-    "vocabulary": ("vocab_size", "padded_vocab_size"),
-    "context": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length"),
-    "q_lora_rank": ("q_lora_rank",),
-    "kv_lora_rank": ("kv_lora_rank",),
-    "qk_rope_head_dim": ("qk_rope_head_dim",),
-    "qk_nope_head_dim": ("qk_nope_head_dim",),
-    "v_head_dim": ("v_head_dim",),
-    "index_head_dim": ("index_head_dim",),
-}  # fmt: skip
-_NEEDED = ("layers", "hidden_size", "attention_heads")
-
-# What a layer is, by the words of layer_types and its likes.
-_KINDS = {
-    "full_attention": "full",
-    "attention": "full",
-    "global": "full",
-    "global_attention": "full",
-    "full": "full",
-    "sliding_attention": "sliding",
-    "sliding_window_attention": "sliding",
-    "local": "sliding",
-    "local_attention": "sliding",
-    "sliding": "sliding",
-    "chunked_attention": "chunked",
-    "linear_attention": "state",
-    "lightning_attention": "state",
-    "conv": "state",
-    "mamba": "state",
-    "mamba1": "state",
-    "mamba2": "state",
-    "recurrent": "state",
-    "mlp": "none",
-    "moe": "none",
-}
-_NEMOTRON = {"M": "state", "*": "full", "-": "none", "E": "none"}
-# Which layers slide where only sliding_window is given: every layer but each n-th; 0: all.
-_SLIDING_OF = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4, "mistral": 0, "mixtral": 0,
-               "starcoder2": 0, "phi3": 0, "phimoe": 0}  # fmt: skip
-_USE_SLIDING = ("use_sliding_window", "use_swa", "enable_sliding_window")
-
-# Keys that may change the cache, by their names ...
-_SUSPECT = re.compile(
-    r"window|sliding|swa|layer_types?$|layers?_block|block_types|block_configs|hybrid|mamba|ssm|recurr|rwkv|retention|"
-    r"linear_|lightning|delta|conv(?!ers)|compress|sparse(?!_step)|index_|_share|share_|shared_(?:kv|layers)|\bcla_|"
-    r"use_cla|yoco|kv_|_kv|key_value|multi_query|local|global|chunk|attn_type|attention_type|attn_layer|full_attn|"
-    r"full_attention|nsa|moba|latent|indexer|attention_other|layer_group|encoder_decoder|cross_attention_layers|k_eq_v|"
-    r"pattern|group_query|per_layer|state_size",
-)
-# ... those that are understood below, and those that do not change it.
-_UNDERSTOOD = {name for names in NAMES.values() for name in names} | {
-    "layer_types", "sliding_window", "sliding_window_pattern", "max_window_layers", *_USE_SLIDING,
-    "hybrid_override_pattern", "layers_block_type", "block_types", "_block_types", "attention_window_size",
-    "attn_layer_period", "attn_layer_offset", "attn_layer_indices", "full_attention_interval", "hybrid_layer_pattern",
-    "swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim", "swa_num_attention_heads", "sliding_window_size",
-    "use_cla", "cla_share_factor", "num_kv_shared_layers", "attn_type_list", "linear_attn_config", "no_rope_layers",
-    "no_rope_layer_interval", "attention_chunk_size", "multi_query", "multi_query_attention", "index_head_dim",
-    "index_n_heads", "index_topk", "global_head_dim", "num_global_key_value_heads", "attention_k_eq_v", "attn_config",
-    "mamba_d_state", "mamba_d_conv", "mamba_expand", "mamba_num_heads", "mamba_n_heads", "mamba_head_dim",
-    "mamba_d_head", "ssm_state_size", "mamba_n_groups", "conv_kernel", "conv_L_cache", "linear_num_key_heads",
-    "linear_key_head_dim", "linear_num_value_heads", "linear_value_head_dim", "linear_conv_kernel_dim",
-}  # fmt: skip
-_HARMLESS = {
-    "use_cache", "cache_implementation", "rope_local_base_freq", "rope_theta_local", "local_rope_theta",
-    "global_rope_theta", "swa_rope_theta", "conv_bias", "use_conv_bias", "conv_use_xavier_init", "conv_dim",
-    "conv_dim_out", "mamba_proj_bias", "mamba_conv_bias", "mamba_dt_rank", "mamba_chunk_size", "chunk_size",
-    "chunk_size_feed_forward", "mamba_hidden_act", "mamba_ssm_cache_dtype", "mamba_ssm_dtype", "use_mamba_kernels",
-    "mamba_inner_layernorms", "mamba_dt_min", "mamba_dt_max", "kv_cache_scheme", "num_shared_expert",
-    "num_shared_experts",
-    "moe_num_shared_experts", "n_shared_experts", "moe_shared_expert_overlap", "share_expert_dim", "share_expert_dims",
-    "moe_shared_expert_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size",
-    "kv_lora_rank", "use_shared_expert", "has_shared_expert", "mlp_layer_types", "mlp_only_layers", "sparse_mlp_layers",
-    "moe_shared_gate", "activation_sparsity_pattern", "hidden_size_per_layer_input", "vocab_size_per_layer_input",
-    "mlp_bias",
-    "add_swa_attention_sink_bias", "add_full_attention_sink_bias", "mamba_rms_norm", "mamba_act", "moe_latent_size",
-    "attn_layernorms", "num_nextn_predict_layers", "use_kv_cache", "pretraining_tp", "mamba_dropout",
-    "moe_layer_pattern", "attention_type", "swa_num_attention_heads", "local_rank", "kv_bias", "parallel_attn",
-    "add_qkv_bias", "qkv_bias", "use_qkv_bias", "indexer_rope_interleave",
-}  # fmt: skip
-# Models that keep something else than their keys say: every head (vLLM's MiniCPM3), two caches a layer.
-_STRANGE = {"minicpm3": "kv_lora_rank", "longcat_flash": "num_layers"}
-_DBRX = {"ffn_hidden_size": "ffn_hidden_size", "moe_num_experts": "moe_num_experts", "moe_top_k": "num_experts_per_tok"}
-_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "starcoder2", "cohere", "cohere2", "gpt2", "bloom"}
-_TWO_MATRICES = {"gpt2", "gpt_neox", "gptj", "bloom", "falcon", "opt", "mpt", "phi", "starcoder2", "gpt_bigcode",
-                 "nemotron", "nemotron_h", "gpt_neo"}  # fmt: skip
+# Of what stands around the language model's part only this is about it.
+_AROUND = ("architectures", "quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings",
+           "vocab_size", "max_position_embeddings", "is_encoder_decoder")  # fmt: skip
+_INNER = ("text_config", "llm_config", "language_config", "thinker_config", "lm_config", "language_model_config")
 
 
-def text_config(config):
-    """The part of a config.json that is about the language model, with what stands outside it."""
+def text_config(config, nested=False):
+    """The part of a config.json that is about the language model, with what its class sets and the file does not."""
     if not isinstance(config, dict):
         raise ValueError("config.json: expected a mapping, found %s" % type(config).__name__)
-    for key in ("text_config", "llm_config", "language_config", "thinker_config"):
+    for key in _INNER:
         inner = config.get(key)
-        if isinstance(inner, dict) and any(name in inner for name in NAMES["layers"] + ("text_config",)):
-            return text_config(dict(config, **{key: None}, **{k: v for k, v in inner.items() if k != key}))
-    return config
+        if not isinstance(inner, dict):
+            continue
+        if inner.get("model_type") in families.WHOLE if isinstance(inner.get("model_type"), str) else False:
+            inner = families.completed(inner, True)
+        if any(name in inner for name in known.NAMES["layers"] + known.LAYERS_OF + _INNER):
+            return text_config(dict({name: config[name] for name in _AROUND if name in config}, **inner), True)
+    return families.completed(config, nested)
 
 
 def _whole(config, *names):
@@ -154,21 +63,36 @@ def facts_of(config):
     :returns: a dict with the keys of a catalog entry's ``architecture``; ``attention`` is there unless all layers are
         alike, ``unknown`` only where a key is not understood.
     """
-    config = text_config(config)
+    whole, config = config, dict(text_config(config))
+    why = families.no_text(whole, any(isinstance(whole.get(key), dict) for key in _INNER)) or families.no_text(config)
+    if why:
+        raise families.NoText("config.json is of %s: it cannot answer" % why)
     how = config.get("attn_config")
-    for key, names in (("attn_config", {"kv_n_heads": "num_kv_heads"}), ("ffn_config", _DBRX)):  # DBRX, MPT
+    for key, names in (("attn_config", {"kv_n_heads": "num_kv_heads"}), ("ffn_config", known.DBRX)):  # DBRX, MPT
         inner = config.get(key)
         if isinstance(inner, dict):
             config = dict(config, **{ours: inner[theirs] for theirs, ours in names.items() if theirs in inner})
             config[key] = None
     per_layer = {}
-    for ours, names in NAMES.items():
+    for ours, names in known.NAMES.items():
         for name in names:
-            if isinstance(config.get(name), list):
-                per_layer[ours] = (name, config[name])
-                config = dict(config, **{name: None})
-    facts = {ours: _whole(config, *names) for ours, names in NAMES.items()}
-    missing = [NAMES[ours][0] for ours in _NEEDED if not facts[ours]]
+            value = config.get(name)
+            if isinstance(value, list):
+                # Hunyuan: a list of one number, said for each layer.
+                same = ours != "kv_heads" and value and is_whole(value[0]) and all(one == value[0] for one in value)
+                if not same:
+                    per_layer[ours] = (name, value)
+                config = dict(config, **{name: value[0] if same else None})
+    facts = {ours: _whole(config, *names) for ours, names in known.NAMES.items()}
+    for name in known.LAYERS_OF:
+        if not facts["layers"] and isinstance(config.get(name), (list, str)):
+            facts["layers"] = len(config[name])
+    kind = str(config.get("model_type"))
+    if kind in known.STATES_ONLY and facts["hidden_size"]:
+        _states_only(config, facts)
+    elif kind == "longcat_flash" and facts["layers"]:
+        facts["layers"] *= 2  # each has two attentions
+    missing = [known.NAMES[ours][0] for ours in known.NEEDED if not facts[ours]]
     if missing:
         raise ValueError("config.json has no %s" % ", ".join(missing))
     if facts["layers"] > MOST_LAYERS:
@@ -181,7 +105,7 @@ def facts_of(config):
     facts["name"] = str(config.get("model_type") or "unknown")
     if config.get("use_mla") is False:
         facts["kv_lora_rank"] = None
-    unknown = [_STRANGE[facts["name"]]] if facts["name"] in _STRANGE else []
+    unknown = [known.STRANGE[facts["name"]]] if facts["name"] in known.STRANGE else []
     if facts["index_head_dim"] and not facts["kv_lora_rank"]:
         unknown.append("index_head_dim")
     if not facts["head_dim"] and not facts["kv_lora_rank"] and facts["hidden_size"] % facts["attention_heads"]:
@@ -189,11 +113,17 @@ def facts_of(config):
     caches = _Caches(config, facts, unknown)
     kinds = caches.kinds()
     facts.update(_experts(config, facts, kinds))
-    facts["tied_embeddings"] = bool(config.get("tie_word_embeddings", facts["name"] in _TIED))
-    if facts["name"] in _TWO_MATRICES:
+    facts["tied_embeddings"] = bool(config.get("tie_word_embeddings", facts["name"] in known.TIED))
+    if facts["name"] in known.TWO_MATRICES:
         facts["feed_forward_matrices"] = 2
         if not facts["intermediate_size"] and facts["name"] in ("gpt2", "bloom", "falcon", "gptj", "gpt_neo"):
             facts["intermediate_size"] = 4 * facts["hidden_size"]
+    if facts["name"] in known.UNCOUNTED:
+        facts["uncounted"] = known.UNCOUNTED[facts["name"]]
+    if "kv_heads" not in per_layer:
+        found = _kv_heads_of(config, facts, unknown)
+        if found:
+            per_layer["kv_heads"] = found
     for ours, (name, values) in per_layer.items():
         if (
             ours == "kv_heads"
@@ -203,7 +133,8 @@ def facts_of(config):
             facts["attention"] = caches.groups(kinds, values)
         elif ours not in ("intermediate_size", "experts_used"):
             unknown.append(name)
-    if "attention" not in facts and any(kind != "full" for kind in kinds):
+    usual = "indexed" if facts["kv_lora_rank"] and facts["index_head_dim"] else "full"
+    if "attention" not in facts and any(kind != usual for kind in kinds):
         facts["attention"] = caches.groups(kinds)
     unknown += _suspects(config)
     if unknown:
@@ -211,11 +142,54 @@ def facts_of(config):
     return {key: value for key, value in facts.items() if value or isinstance(value, (bool, list))}
 
 
+def _states_only(config, facts):
+    """Mamba has no heads that attend; what its states are cut by takes their place."""
+    heads = _whole(config, "num_heads")
+    expand = _whole(config, "expand") or 2
+    if config.get("model_type") == "mamba2" and heads:
+        facts.update(attention_heads=heads, kv_heads=heads, head_dim=facts["head_dim"] or 1)
+        config.setdefault("mamba_num_heads", heads)
+        config.setdefault("mamba_head_dim", facts["head_dim"])
+    elif config.get("model_type") != "mamba2":
+        facts.update(attention_heads=expand * facts["hidden_size"], head_dim=1)
+
+
+def _kv_heads_of(config, facts, unknown):
+    """``(key, KV heads of each layer)`` of Nemotron's searched models, whose layers differ; 0: none there."""
+    name, values = "num_key_value_heads_per_layer", config.get("num_key_value_heads_per_layer")
+    blocks = config.get("block_configs")
+    if isinstance(blocks, list):
+        name, values = "block_configs", []
+        for block in blocks:
+            inner = block.get("attention") if isinstance(block, dict) else None
+            inner = inner if isinstance(inner, dict) else {}
+            group = inner.get("n_heads_in_group")
+            if inner.get("no_op") or inner.get("replace_with_linear"):
+                values.append(0)
+            elif is_whole(group) and 0 < group <= facts["attention_heads"]:
+                values.append(facts["attention_heads"] // group)
+            else:
+                values.append(None)
+    if not values:
+        return None
+    if not isinstance(values, list) or len(values) != facts["layers"] or None in values:
+        unknown.append(name)
+        return None
+    return name, values
+
+
 def _suspects(config):
     """Keys that look as if they changed the cache, and are not understood."""
     found = []
     for key, value in config.items():
-        if not isinstance(key, str) or key in _UNDERSTOOD or key in _HARMLESS or not _SUSPECT.search(key):
+        if (
+            not isinstance(key, str)
+            or key in known.UNDERSTOOD
+            or key in known.HARMLESS
+            or not known.SUSPECT.search(key)
+        ):
+            continue
+        if key in known.SAID_BY_TYPES and (config.get("layer_types") or config.get("layers_block_type")):
             continue
         # Nothing, off, or of another part of the model.
         if value in (None, False, 0, "", [], {}) or isinstance(value, float) or key.endswith(("_config", "_token_id")):
@@ -267,28 +241,60 @@ class _Caches:
     def __init__(self, config, facts, unknown):
         self.config, self.facts, self.unknown = config, facts, unknown
         self.layers = facts["layers"]
-        self.window = _whole(config, "sliding_window", "attention_window_size", "sliding_window_size")
-        if any(config.get(key) is False for key in _USE_SLIDING):
+        listed = config.get("sliding_window")
+        if isinstance(listed, list):  # PLaMo 3: one a layer, none where the layer sees everything
+            self.window = None
+        else:
+            self.window = _whole(config, "sliding_window", "attention_window_size", "sliding_window_size")
+        if facts["name"] == "gpt_neo":
+            self.window = _whole(config, "window_size")
+            config["window_size"] = None
+        if any(config.get(key) is False for key in known.USE_SLIDING):
             self.window = None
 
     def kinds(self):
-        """The kind of each layer: full, sliding, chunked, state, none or shared."""
+        """The kind of each layer: full, indexed, sliding, chunked, state, both, none or shared."""
         kinds = self._kinds()
+        self._other("full")  # so that a strange one is named
+        if "indexed" in kinds and not (self.facts["kv_lora_rank"] and self.facts["index_head_dim"]):
+            self.unknown.append("layer_types ('indexed_attention')")
         if "sliding" in kinds and not self.window:
-            if self.config.get("layer_types") and any(self.config.get(key) is False for key in _USE_SLIDING):
+            if self.config.get("layer_types") and any(self.config.get(key) is False for key in known.USE_SLIDING):
                 kinds = ["full" if kind == "sliding" else kind for kind in kinds]
             else:
                 self.unknown.append("sliding_window")
+        if self.facts["kv_lora_rank"] and self.facts["index_head_dim"]:
+            kinds = self._indexes(kinds)
         if "chunked" in kinds and not _whole(self.config, "attention_chunk_size"):
             self.unknown.append("attention_chunk_size")
         return self._shared(kinds)
 
     def _kinds(self):
         config, layers = self.config, self.layers
+        if self.facts["name"] in known.STATES_ONLY:
+            return ["state"] * layers
+        if self.facts["name"] == "falcon_h1":
+            config["mamba_d_ssm"] = None
+            return ["both"] * layers
         for key in ("layer_types", "layers_block_type", "hybrid_override_pattern"):
             value = config.get(key)
             if value:
+                more = _whole(config, "num_nextn_predict_layers") or 0
+                if isinstance(value, list) and layers < len(value) <= layers + more:
+                    value = value[:layers]  # Step 3.5: those that predict further tokens stand at the end
                 return self._by_words(key, value)
+        if config.get("attention_types"):
+            return self._gpt_neo(config["attention_types"])
+        if isinstance(config.get("full_attn_idxs"), list):
+            return self._full_at("full_attn_idxs", config["full_attn_idxs"], 0)
+        group = _whole(config, "layer_group_size")
+        if group and group > 1 and self.facts["name"].startswith("bailing"):
+            config["layer_group_size"] = None
+            return ["full" if (layer + 1) % group == 0 else "state" for layer in range(layers)]
+        every = _whole(config, "global_attn_every_n_layers")
+        if every and self.facts["name"] == "afmoe":
+            config["global_attn_every_n_layers"] = None
+            return ["full" if (layer + 1) % every == 0 else "sliding" for layer in range(layers)]
         for key in ("block_types", "_block_types"):  # RecurrentGemma: repeated
             value = config.get(key)
             if isinstance(value, list) and value:
@@ -316,9 +322,25 @@ class _Caches:
             return self._full_at("linear_attn_config", linear["full_attn_layers"], 1)
         if linear:
             self.unknown.append("linear_attn_config")
+        if self.facts["name"] == "bamba":
+            return ["state"] * layers
+        if any(config.get(key) for key in ("mamba_d_state", "ssm_state_size", "state_size", "linear_conv_kernel_dim")):
+            self.unknown.append("which layers keep a state")
         if _whole(config, "attention_chunk_size"):
             return self._chunked()
+        if isinstance(config.get("sliding_window"), list):
+            return self._listed(config["sliding_window"])
         return self._sliding() if self.window else ["full"] * layers
+
+    def _gpt_neo(self, value):
+        """``[[[kinds], times], ...]``: a row of kinds, so many times."""
+        words = []
+        for item in value if isinstance(value, list) else ():
+            good = isinstance(item, list) and len(item) == 2 and isinstance(item[0], list) and is_whole(item[1])
+            words += item[0] * min(item[1], MOST_LAYERS) if good and len(item[0]) <= MOST_LAYERS else [None]
+            if len(words) > MOST_LAYERS:
+                break
+        return self._by_words("attention_types", words)
 
     def _full_at(self, key, numbers, first):
         """Full where the layer's number is among these, else a state; the first layer has the number `first`."""
@@ -327,11 +349,13 @@ class _Caches:
         return ["full" if layer + first in numbers else "state" for layer in range(self.layers)]
 
     def _by_words(self, key, value):
-        words = _NEMOTRON if key == "hybrid_override_pattern" else _KINDS
+        words = known.NEMOTRON if key == "hybrid_override_pattern" else known.KINDS
         if not isinstance(value, (list, str)) or len(value) != self.layers:
             self.unknown.append(key)
             return ["full"] * self.layers
         strange = [word for word in value if not isinstance(word, str) or word not in words]
+        if "hybrid" in value and not self.facts["name"].startswith("zamba"):
+            strange = ["hybrid"]
         if strange:
             self.unknown.append("%s (%s)" % (key, repr(strange[0])[:40]))
         return [words.get(word, "full") if isinstance(word, str) else "full" for word in value]
@@ -343,20 +367,30 @@ class _Caches:
         rope = rope or [(layer + 1) % interval != 0 for layer in range(self.layers)]
         return ["chunked" if one else "full" for one in rope]
 
+    def _listed(self, windows):
+        sizes = {one for one in windows if is_whole(one) and 0 < one <= LARGEST}
+        odd = any(one is not None and not is_whole(one) for one in windows)
+        if len(windows) != self.layers or len(sizes) != 1 or odd:
+            self.unknown.append("sliding_window")
+            return ["full"] * self.layers
+        (self.window,) = sizes
+        return ["sliding" if one else "full" for one in windows]
+
     def _sliding(self):
         config, layers = self.config, self.layers
         if self.facts.get("context") and self.window >= self.facts["context"]:
             return ["full"] * layers
         pattern = config.get("sliding_window_pattern")
+        pattern = config.get("_sliding_window_pattern") if pattern is None else pattern
         if isinstance(pattern, str) and pattern and not set(pattern) - set("LG"):
             return ["sliding" if pattern[layer % len(pattern)] == "L" else "full" for layer in range(layers)]
         if pattern is not None and (isinstance(pattern, bool) or not isinstance(pattern, int) or pattern < 0):
             self.unknown.append("sliding_window_pattern")
             return ["full"] * layers
-        if any(config.get(key) for key in _USE_SLIDING):
+        if any(config.get(key) for key in known.USE_SLIDING):
             first = _whole(config, "max_window_layers") or 0
             return ["full" if layer < first else "sliding" for layer in range(layers)]
-        every = _SLIDING_OF.get(self.facts["name"]) if pattern is None else pattern
+        every = known.SLIDING_OF.get(self.facts["name"]) if pattern is None else pattern
         if every is None:
             self.unknown.append("sliding_window")
             return ["full"] * layers
@@ -380,9 +414,9 @@ class _Caches:
                 group["kv_heads"] = kv_heads[layer]
                 if not kv_heads[layer]:
                     group = {"kind": "none"}
-            for known in found:
-                if {key: value for key, value in known.items() if key != "layers"} == group:
-                    known["layers"].append(layer)
+            for same in found:
+                if {key: value for key, value in same.items() if key != "layers"} == group:
+                    same["layers"].append(layer)
                     break
             else:
                 found.append(dict(group, layers=[layer]))
@@ -401,7 +435,11 @@ class _Caches:
         elif kind == "chunked":
             group = {"kind": "sliding", "window": _whole(config, "attention_chunk_size")}
         elif kind == "state":
-            group = {"kind": "state", "state_bytes": _state_bytes(config, self.facts["hidden_size"])}
+            group = {"kind": "state", "state_bytes": self._state()}
+        elif kind == "both":
+            group = {"kind": "latent" if self.facts["kv_lora_rank"] else "full", "state_bytes": self._state()}
+            if not group["state_bytes"]:
+                self.unknown.append("the size of its states")
         elif kind == "full":
             group = {
                 "kind": "latent" if self.facts["kv_lora_rank"] else "full",
@@ -411,34 +449,50 @@ class _Caches:
             }
         else:
             group = {"kind": kind}
+        group.update(self._other(kind))
         return {key: value for key, value in group.items() if value}
 
+    def _state(self):
+        def get(*names):
+            return _whole(self.config, *names)
 
-def _state_bytes(config, hidden):
-    """Bytes of what a layer keeps of one sequence whatever its length; None where that is not known.
+        return states.state_bytes(get, self.config, self.facts["hidden_size"])
 
-    Numbers of 16 bits, the state itself of 32 where the config says so. An engine rounds them up to its pages.
-    Sources: vLLM model_executor/layers/mamba/mamba_utils.py (shapes and types of convolution and state).
-    """
-    wide = 4 if "float32" in (config.get("mamba_ssm_cache_dtype"), config.get("mamba_ssm_dtype")) else 2
+    def _other(self, kind):
+        """Step 3.5: what layers of one kind have otherwise than the model."""
+        other = self.config.get("attention_other_setting")
+        if not other:
+            return {}
+        word = other.get("attention_type") if isinstance(other, dict) else None
+        numbers = {"kv_heads": "num_attention_groups", "head_dim": "head_dim"}
+        if not isinstance(word, str) or word not in known.KINDS:
+            self.unknown.append("attention_other_setting")
+            return {}
+        if known.KINDS[word] != kind:
+            return {}
+        return {ours: _whole(other, theirs) for ours, theirs in numbers.items()}
 
-    def get(*names):
-        return _whole(config, *names)
-
-    keys = ("linear_num_key_heads", "linear_key_head_dim", "linear_num_value_heads", "linear_value_head_dim")
-    kernel = get("linear_conv_kernel_dim")
-    numbers = [get(key) for key in keys]
-    if kernel and all(numbers):  # gated delta net
-        key_heads, key, value_heads, value = numbers
-        return 2 * (2 * key_heads * key + value_heads * value) * (kernel - 1) + wide * value_heads * key * value
-    heads, width = get("mamba_num_heads", "mamba_n_heads"), get("mamba_head_dim", "mamba_d_head")
-    state, kernel = get("ssm_state_size", "mamba_d_state"), get("conv_kernel", "mamba_d_conv")
-    groups = get("n_groups", "mamba_n_groups") or 1
-    if heads and width and state and kernel:  # Mamba 2
-        return 2 * (heads * width + 2 * groups * state) * (kernel - 1) + wide * heads * width * state
-    expand = get("mamba_expand", "expand")
-    if expand and state and kernel:  # Mamba 1
-        return 2 * expand * hidden * (kernel - 1) + wide * expand * hidden * state
-    if get("conv_L_cache"):  # LFM2
-        return 2 * hidden * (get("conv_L_cache") - 1)
-    return None
+    def _indexes(self, kinds):
+        """Layers with a sparse indexer keep its keys, those that take another one's choice do not (vLLM)."""
+        config = self.config
+        own, pattern = config.get("indexer_types"), config.get("index_topk_pattern")
+        often, offset = _whole(config, "index_topk_freq") or 1, _whole(config, "index_skip_topk_offset")
+        offset = 2 if offset is None else offset
+        if own is not None:
+            if (
+                not isinstance(own, list)
+                or len(own) != self.layers
+                or any(one not in ("full", "shared") for one in own)
+            ):
+                self.unknown.append("indexer_types")
+                return kinds
+            keeps = [one == "full" for one in own]
+        elif isinstance(pattern, str) and pattern:
+            keeps = [(pattern[layer : layer + 1] or "F") != "S" for layer in range(self.layers)]
+        elif pattern:
+            self.unknown.append("index_topk_pattern")
+            return kinds
+        else:
+            keeps = [max(layer - offset + 1, 0) % often == 0 for layer in range(self.layers)]
+        kinds = ["full" if kind == "indexed" else kind for kind in kinds]
+        return [("indexed" if keep else "latent") if kind == "full" else kind for kind, keep in zip(kinds, keeps)]

@@ -17,7 +17,7 @@ import re
 import struct
 from typing import NamedTuple, Optional, Tuple
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, gguf_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, families, gguf_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -81,6 +81,7 @@ class Shape(NamedTuple):
     moe_layers: Optional[Tuple[int, ...]] = None  # layers with experts; None: all but the dense ones
     matrices: int = 3  # of a feed-forward: gate, up, down
     tied: bool = False  # the head is the embedding
+    uncounted: str = ""  # what of the weights has no formula here
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -125,6 +126,7 @@ def experts_parameters(shape, layer):
 def parameters(shape):
     """Parameters of the whole model, as a `number`; its value is None where a layer is of a kind without a formula."""
     strange = sorted({cache.kind for cache in shape.caches} & {"state", "none", "indexed"})
+    strange += [shape.uncounted] if shape.uncounted else []
     if strange or shape.unknown or not shape.intermediate + shape.moe_intermediate or not shape.vocabulary:
         how = ", ".join(list(shape.unknown) + strange) or "intermediate_size, vocab_size"
         return number(None, "not known", "no formula: %s" % how)
@@ -230,14 +232,14 @@ def kept(shape, tokens, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1, mo
         return token_bytes(cache, kv_bytes, tensor_parallel) * length + state
 
     value = sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))
-    states = any(cache.kind == "state" for cache in shape.caches)
+    states = any(cache.state for cache in shape.caches)
     return number(value, "estimated" if states else "exact", "%d tokens: %s" % (tokens, _how(shape, tensor_parallel)))
 
 
 def bounded(shape, kv_bytes=2.0):
     """``{"window": tokens of the longest window or 0, "bytes": of all full windows, "state": bytes or None}``."""
     windows = [cache for cache in shape.caches if cache.window]
-    states = [cache.state for cache in shape.caches if cache.kind == "state"]
+    states = [cache.state for cache in shape.caches if cache.state]
     return {
         "window": max([cache.window for cache in windows] or [0]),
         "bytes": sum(token_bytes(cache, kv_bytes) * cache.window for cache in windows),
@@ -310,6 +312,7 @@ def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
         moe_layers=tuple(facts["moe_layers"]) if facts.get("moe_layers") is not None else None,
         matrices=facts.get("feed_forward_matrices") or 3,
         tied=bool(facts.get("tied_embeddings")),
+        uncounted=facts.get("uncounted") or "",
     )
     return shape._replace(caches=_caches(shape, facts))
 
@@ -325,36 +328,40 @@ def _caches(shape, facts):
         for layer in group["layers"]:
             if layer >= shape.layers:
                 raise ValueError("model %s: attention names layer %d of %d" % (shape.name, layer, shape.layers))
-            groups[layer] = usual if group["kind"] == "latent" else group
+            groups[layer] = group
     found = {}
     return tuple(found.setdefault(id(group), _cache(shape, facts, group, index)) for group in groups)
 
 
 def _cache(shape, facts, group, index):
-    kind = group["kind"]
+    kind, state = group["kind"], group.get("state_bytes") or 0  # both: a cache and a state (Falcon-H1)
     if kind in ("state", "shared", "none"):
         return Cache(kind, 0, 0, 0, 0, group.get("state_bytes", -1) if kind == "state" else 0)
     if kind in ("latent", "indexed") and shape.latent_cache:
         # An indexer keeps a key in fp8 and a scale of 4 bytes for each 128 numbers.
         exact = index + 4 * -(-index // 128) if kind == "indexed" else 0
-        return Cache(kind, 0, shape.mla.kv_lora + shape.mla.rope, 0, exact, 0)
+        return Cache(kind, 0, shape.mla.kv_lora + shape.mla.rope, 0, exact, state)
     if shape.mla and kind != "sliding":
-        return Cache("full", shape.heads, shape.heads * (shape.mla.nope + shape.mla.rope + shape.mla.value), 0, 0, 0)
+        numbers = shape.heads * (shape.mla.nope + shape.mla.rope + shape.mla.value)
+        return Cache("full", shape.heads, numbers, 0, 0, state)
     heads, key = group.get("kv_heads") or shape.kv_heads, group.get("head_dim") or shape.head_dim
     # Without a length of its own a value is as long as the key.
     value = group.get("v_head_dim") or (0 if group.get("head_dim") else facts.get("v_head_dim")) or key
-    return Cache(kind, heads, heads * (key + value), group.get("window") or 0, 0, 0)
+    return Cache(kind, heads, heads * (key + value), group.get("window") or 0, 0, state)
 
 
 def from_config(name, config, weight_bytes):
     """Shape from a model's config.json (a dict) and the bytes of its safetensors data, 0 where they are not known.
 
     :raises ValueError: it is no config of a language model, in one line.
+    :raises NoText: the model writes no text.
     """
     try:
         facts = config_facts.facts_of(config)
     except ValueError as error:
         raise ValueError("model %s: %s" % (name, error)) from None
+    except families.NoText as error:
+        raise families.NoText("model %s: %s" % (name, error)) from None
     return _shape(name, facts, weight_bytes, "exact", True, ())
 
 

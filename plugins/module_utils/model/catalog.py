@@ -17,7 +17,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import d
 
 FORMATS = ("gguf", "safetensors")
 # How a model marks its thinking in its text (engine/thinking.py, which is above this wing, splits it).
-REASONING_TAGS = ("none", "harmony", "think", "magistral", "thinking", "thought", "seed", "kimi")
+REASONING_TAGS = (
+    "none", "harmony", "think", "magistral", "thinking", "thought", "seed", "kimi", "kimi_k3", "cohere", "exaone",
+    "gemma", "minimax", "k2", "apertus", "plamo", "reka", "inkling", "muse", "solar", "granite",
+)  # fmt: skip
 SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 
 
@@ -237,6 +240,7 @@ _ARCHITECTURE = {
     "moe_layers": Field(_list(_count, 0)),
     "feed_forward_matrices": Field(_leaf("2 or 3", lambda value: value in (2, 3))),
     "tied_embeddings": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
+    "uncounted": Field(_text),
     "attention": Field(_list(_mapping(_ATTENTION))),
     "unknown": Field(_list(_text)),
 }

@@ -13,6 +13,7 @@ import os
 import tempfile
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, gguf_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.families import NoText
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import header as gguf
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -135,6 +136,7 @@ def look(entry, fetch):
 
     :param entry: a resolved entry of the catalog.
     :param fetch: a `Fetch` of it; nothing is fetched into the store.
+    :raises NoText: its config.json is of a model that writes no text.
     """
     first = fetch.sources()[0]
     wrong = []
@@ -152,6 +154,8 @@ def look(entry, fetch):
             continue
         try:
             added = of_offer(fetch.client(), place.offer().files, entry.get("format"))
+        except NoText:
+            raise
         except (Failure, ValueError, OSError) as error:
             wrong.append("%s: %s" % (place.label, error))
         else:

@@ -186,6 +186,32 @@ THINKING = {
     "thought": said("<|begin_of_thought|>maybe 杚<|end_of_thought|>unknown"),
     "seed": said("<seed:think>maybe 杚</seed:think>unknown"),
     "kimi": said("◁think▷maybe 杚◁/think▷unknown"),
+    "think-in-think": said("<think>maybe <think>deep</think> 杚 again</think>unknown"),
+    "think-named-in-think": said("<think>the tag <think> opens; 杚</think>unknown"),
+    "think-in-think-opened-by-the-template": said("maybe <think>deep</think> 杚 again</think>unknown"),
+    "think-with-a-suffix": said("<think:opensource>maybe 杚</think:opensource>unknown"),
+    "think-in-other-letters": said("<Think>maybe 杚</Think>unknown"),
+    "think-and-answer": said("<think>\nmaybe 杚\n</think>\n<answer>\nunknown\n</answer>"),
+    "think-and-response": said("<think>maybe 杚</think><response>unknown</response>"),
+    "separated-and-begun-again": said("<think>杚", reasoning_content="maybe 杚").replace(
+        b"[DONE]", b'{"choices": [{"delta": {"content": "</think>unknown"}}]}\n\ndata: [DONE]'
+    ),
+    "cohere": said("<|START_THINKING|>maybe 杚<|END_THINKING|><|START_RESPONSE|>unknown<|END_RESPONSE|>"),
+    "cohere-of-command-4": said("<|START_THINKING|>杚<|END_THINKING|><|START_TEXT|>unknown<|END_TEXT|>"),
+    "exaone": said("<thought>\nmaybe 杚\n</thought>\n\nunknown"),
+    "exaone-of-marco": said("<Thought>maybe 杚</Thought><Output>unknown</Output>"),
+    "gemma": said("<|channel>thought\nmaybe 杚<channel|>unknown<turn|>"),
+    "gemma-empty-first": said("<|channel>thought\n<channel|><|channel>thought\n杚<channel|>unknown"),
+    "minimax": said("<mm:think>maybe 杚</mm:think>unknown"),
+    "k2": said("<ifm|think_fast>maybe 杚</ifm|think_fast>unknown"),
+    "kimi_k3": said("<|open|>think<|sep|>杚<|close|>think<|sep|><|open|>response<|sep|>unknown<|close|>message<|sep|>"),
+    "apertus": said("<|inner_prefix|>maybe 杚<|inner_suffix|>unknown"),
+    "plamo": said("<|plamo:begin_think:plamo|>maybe 杚<|plamo:end_think:plamo|>unknown"),
+    "reka": said("<reasoning>maybe 杚</reasoning>unknown"),
+    "inkling": said("<|content_thinking|>杚<|end_message|><|message_model|><|content_text|>unknown<|end_message|>"),
+    "muse": said(" to=self<|message|>maybe 杚<|eom|><|start|>assistant to=user<|message|>unknown<|eot|>"),
+    "solar": said("<|think|>maybe 杚<|end|><|begin|>assistant<|content|>unknown"),
+    "granite": said("Here is my thought process: maybe 杚 Here is my response: unknown"),
 }  # fmt: skip
 
 
@@ -210,6 +236,12 @@ def test_an_expectation_never_matches_the_thinking(name):
         "<seed:think>maybe 杚",
         "analysisWe 杚",
         "analysis我们 杚",
+        "<|START_THINKING|>maybe 杚",
+        "<thought>maybe 杚",
+        "<|channel>thought\nmaybe 杚",
+        "thought\nmaybe 杚",
+        "Here's my thought process: maybe 杚",
+        "<think>a<think>b</think>c</think> <think>maybe 杚",
     ],
 )
 def test_an_answer_that_was_cut_while_thinking_is_none(content):
@@ -224,6 +256,22 @@ def test_the_models_own_tags_are_no_others():
     assert split_thinking(text, tags="harmony") == (text, "")
     assert split_thinking("analysis of assistant roles", tags="auto") == ("analysis of assistant roles", "")
     assert set(catalog.REASONING_TAGS) == set(thinking.TAGS) - {"auto"}
+
+
+def test_what_only_speaks_of_a_mark_is_the_answer():
+    for text in ("The tag <think> opens it.", "Command A writes <|END_THINKING|> there.", "a <|end|> and <|eom|>"):
+        assert split_thinking(text, "hm") == (text, "hm")
+    assert split_thinking("a <|end|> and <|eom|> and <|eot|>") == ("a <|end|> and <|eom|> and <|eot|>", "")
+    assert split_thinking("Here is my thought process: none", tags="think")[0] == "Here is my thought process: none"
+
+
+def test_many_marks_are_read_once():
+    """One pass each: with a look at the rest of the text at every mark it would be minutes."""
+    started = time.process_time()
+    for text in ("<think>" * 30000, "</think>" * 30000, "<think>x</think>" * 15000, "x <think>" * 15000):
+        for reasoning in ("", "hm"):
+            split_thinking(text, reasoning)
+    assert time.process_time() - started < 5
 
 
 def test_memory_is_bounded(monkeypatch):

@@ -154,7 +154,20 @@ LAYER = 2 * 2 * 128 * 2
         ({"num_key_value_heads": None, "num_attention_groups": 2}, 8),
         ({"no_rope_layers": [1, 1, 1, 0] * 2}, 8),  # without a chunk every layer sees everything
         ({"use_mla": False, "kv_lora_rank": 512}, 8),
-        ({"text_config": {"num_hidden_layers": 4, "hidden_size": 1024}}, 4),
+        # What stands around the language model's part is of another part: here of its ears.
+        (
+            {
+                "head_dim": 999,
+                "window_size": 15,
+                "text_config": {
+                    "num_hidden_layers": 4,
+                    "hidden_size": 1024,
+                    "num_attention_heads": 8,
+                    "num_key_value_heads": 2,
+                },
+            },
+            4,
+        ),
     ],
 )
 def test_siblings(changed, layers):
@@ -176,7 +189,6 @@ def test_siblings(changed, layers):
         ({"layer_types": ["sliding_attention"] * 8}, "sliding_window"),
         ({"index_head_dim": 128}, "index_head_dim"),
         ({"attention_other_setting": {"num_attention_heads": 96}}, "attention_other_setting"),
-        ({"is_encoder_decoder": True}, "is_encoder_decoder"),
         ({"layer_group_size": 8}, "layer_group_size"),
         ({"attn_layer_indices": ["3"]}, "attn_layer_indices"),
         ({"attn_layer_indices": [8]}, "attn_layer_indices"),
@@ -185,7 +197,23 @@ def test_siblings(changed, layers):
         ({"attn_layer_period": 4, "attn_layer_offset": 4}, "attn_layer_offset"),
         ({"layers_block_type": ["hybrid"] * 8}, "layers_block_type (hybrid)"),
         ({"mamba_d_ssm": 1536}, "mamba_d_ssm"),
-        ({"model_type": "longcat_flash"}, "num_layers"),
+        ({"model_type": "hrm_text"}, "num_layers_per_stack"),
+        ({"mamba_d_state": 16}, "which layers keep a state"),
+        ({"sliding_window": [512, None]}, "sliding_window"),
+        ({"attention_types": [[["global", "sideways"], 4]]}, "attention_types"),
+        ({"block_configs": [{"attention": {"n_heads_in_group": "x"}}] * 8}, "block_configs"),
+        ({"num_key_value_heads_per_layer": [2, 2]}, "num_key_value_heads_per_layer"),
+        (
+            {
+                "indexer_types": ["odd"] * 8,
+                "index_head_dim": 128,
+                "kv_lora_rank": 512,
+                "qk_rope_head_dim": 64,
+                "qk_nope_head_dim": 128,
+                "v_head_dim": 128,
+            },
+            "indexer_types",
+        ),
         ({"head_dim": None, "hidden_size": 1030}, "head_dim"),
     ],
 )
