@@ -156,7 +156,6 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, run, sweep, thresholds, watch
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress, progress_file
@@ -227,12 +226,12 @@ def reader_of(record: Dict[str, Any], key: Optional[str]):
         return None
     endpoint = Endpoint(record["endpoint"], key, validate_certs=False)
 
-    def read() -> Optional[Dict[str, float]]:
+    def read() -> Optional[str]:
         try:
             status, _type, body = endpoint.get(path, 2.0)
         except ProbeError:
             return None
-        return metrics.parse(body.decode("utf-8", "replace")) if status == 200 else None
+        return body.decode("utf-8", "replace") if status == 200 else None
 
     return read
 

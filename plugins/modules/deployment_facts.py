@@ -14,7 +14,7 @@ author:
 description:
   - Reads the deployment records of a host and adds the live state of each service, and whether its endpoint answers.
   - A file that is not a record fails it (O(strict)), as the engine that it was of may run.
-  - No API key is read or sent.
+  - No API key is read or sent without O(live).
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
   - dsdeploy.llm.attributes.facts
@@ -37,6 +37,13 @@ options:
     description: Whether to ask each endpoint for its health.
     type: bool
     default: true
+  live:
+    description:
+      - Whether to look at the host, too, in a second and a half. How busy its GPUs and its engines are, and the last
+        error of each log.
+      - The API key of an engine whose metrics ask for it is sent to a server of the service's own user alone.
+    type: bool
+    default: false
   health_timeout:
     description: How long an endpoint may take to answer, in seconds.
     type: int
@@ -133,6 +140,10 @@ unreadable:
     reason:
       description: What is wrong with it, in one line.
       type: str
+look:
+  description: What host and deployments do, in the shape of docs/status.schema.json.
+  returned: with O(live)
+  type: dict
 ansible_facts:
   description: The same list as a fact.
   returned: always
@@ -145,57 +156,14 @@ ansible_facts:
 """
 
 import os
-from typing import Any, Dict, Optional, Tuple
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, health
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import account, named
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
-    has_process,
-    service_state,
-    starts_with_host,
-)
-
-
-def stranger(record: Dict[str, Any]) -> Optional[str]:
-    """Who else than the service's user gets what is sent to the endpoint, in one line, or None."""
-    parts = urlsplit(record["endpoint"])
-    found = account(record["user"])
-    tables = sockets.read()
-    try:
-        addresses = sockets.addresses(parts.hostname or "", parts.port or 0)
-    except OSError:
-        return None  # asking it will say so
-    for address in addresses:
-        for uid in sorted(sockets.strangers(tables, address, parts.port or 0, found.uid if found else -1)):
-            who = named(uid) or "uid %d" % uid
-            return "port %s belongs to user %s, not to the service's user %s" % (parts.port, who, record["user"])
-    return None
-
-
-def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: float) -> Tuple[bool, Optional[str]]:
-    """(ready, why not) of a deployment now."""
-    taken = stranger(record)
-    if taken:
-        return False, taken
-    # The host is asked for itself, mostly over loopback, where no certificate's name is right; no secret is sent.
-    endpoint = Endpoint(record["endpoint"], validate_certs=False)
-    try:
-        health(endpoint, record["health_path"], timeout)
-    except ProbeError as exc:
-        if exc.status not in (401, 403):  # one that wants a key answers
-            return False, str(exc)
-    if state and not has_process(state):
-        return (
-            False,
-            f"{record['endpoint']} answers, but the service is {state['active']}: another program has its port",
-        )
-    return True, None
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import readiness
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import service_state, starts_with_host
 
 
 def main() -> None:
@@ -205,6 +173,7 @@ def main() -> None:
             engine=dict(type="str"),
             strict=dict(type="bool", default=True),
             health=dict(type="bool", default=True),
+            live=dict(type="bool", default=False),
             health_timeout=dict(type="int", default=3),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
@@ -234,6 +203,8 @@ def main() -> None:
         "unreadable": [problem._asdict() for problem in problems],
         "ansible_facts": {"dsdeploy_deployments": deployments},
     }
+    if params["live"]:
+        result["look"] = look_once(params["engine"], params["path"], params["supervisor_config"])
     # A record that cannot be read may be of an engine that runs: nobody is to be told that there is none.
     own = [
         problem for problem in problems if params["engine"] in (None, os.path.basename(problem.file)[: -len(".json")])

@@ -151,6 +151,15 @@ class Deployment(Event):
 
 
 @dataclass(frozen=True)
+class Look(Event):
+    """What a host and its deployments do now, in the shape of docs/status.schema.json."""
+
+    name: ClassVar[str] = "look"
+    host: str
+    look: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ServiceLog(Event):
     """The last lines of a service's log (`service_log`), oldest first."""
 
@@ -212,6 +221,7 @@ class HostSummary:
     answers: list[dict[str, Any]]
     models: list[dict[str, Any]] = field(default_factory=list)
     measurements: list[dict[str, Any]] = field(default_factory=list)
+    look: dict[str, Any] | None = None
     stages: list[str] = field(default_factory=list)
 
 

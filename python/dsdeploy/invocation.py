@@ -17,7 +17,7 @@ from dsdeploy.collection import Collection
 from dsdeploy.errors import DsdeployError
 
 PLAYBOOKS = {"up": "deepseek_r1", "prepare": "prepare_host"}
-PLAYBOOKS.update({verb: verb for verb in ("status", "ask", "bench", "logs", "down", "rollback")})
+PLAYBOOKS.update({verb: verb for verb in ("status", "ask", "bench", "watch", "logs", "down", "rollback")})
 PLAYBOOKS.update({f"model {verb}": f"model_{verb}" for verb in ("list", "verify", "prune")})
 DEFAULT_INVENTORY = "local"
 

@@ -43,7 +43,7 @@ def execute(
     private = tempfile.TemporaryDirectory(prefix="dsdeploy-stop-") if soft_stop else contextlib.nullcontext("")
     try:
         planned = plan(verb, options, variables)
-        passwords = {prompt.pattern: _ask(prompt.text) for prompt in planned.prompts}
+        passwords = typed_passwords(planned)
         renderer = render.choose(options.json, options.verbose, reasoning)
         with private as directory:
             stop_file = Path(directory, "stop") if directory else None
@@ -52,7 +52,7 @@ def execute(
             return _run(verb, options, planned, passwords, renderer, stop_file)
     except DsdeployError as error:
         failure = events.Failure("", "", "", error.message, error.hint, "usage" if error.exit_code == 2 else "")
-        return _refuse(verb, options, failure, error.exit_code, renderer)
+        return refuse(verb, options, failure, error.exit_code, renderer)
     finally:
         if renderer:
             renderer.close()
@@ -63,11 +63,12 @@ def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocatio
     return invocation.build(verb, options, variables, collection.find(), os.environ, user_config)
 
 
-def _ask(text: str) -> str:
-    return str(click.prompt(text, hide_input=True, err=True))
+def typed_passwords(planned: Invocation) -> dict[str, str]:
+    """What the user types at each prompt that Ansible will have, by its pattern."""
+    return {prompt.pattern: str(click.prompt(prompt.text, hide_input=True, err=True)) for prompt in planned.prompts}
 
 
-def _refuse(
+def refuse(
     verb: str, options: Options, failure: events.Failure, code: ExitCode, renderer: render.Renderer | None
 ) -> int:
     renderer = renderer or render.choose(options.json, verbose=1, reasoning=False)
@@ -92,7 +93,7 @@ def _run(
     kill_at = 0.0
     began, told_at_start = time.monotonic(), False
     gave_up = ""
-    with _caught_signals() as caught:
+    with caught_signals() as caught:
         _tell(renderer, events.Start(verb, inventory, options.check))
         for raw in run:
             now = time.monotonic()
@@ -136,7 +137,7 @@ def _tell(renderer: render.Renderer, event: events.Event) -> None:
 
 
 @contextlib.contextmanager
-def _caught_signals() -> Iterator[list[int]]:
+def caught_signals() -> Iterator[list[int]]:
     """Signals that ask to stop land in the list instead of ending the process."""
     caught: list[int] = []
 

@@ -42,6 +42,7 @@ class Host:
     deployments: dict[str, events.Deployment] = field(default_factory=dict)
     answers: list[events.Answer] = field(default_factory=list)
     measurements: list[events.Measurement] = field(default_factory=list)
+    look: dict[str, Any] | None = None
     logs: list[events.ServiceLog] = field(default_factory=list)
     models: list[events.StoredModel] = field(default_factory=list)
     stages: set[str] = field(default_factory=set)
@@ -199,6 +200,8 @@ class Tracker:
                     if self.verb == "up" and event.ready is None:
                         continue  # read to plan by, whatever its engine, not reported
                     host.deployments[event.engine] = event
+                elif isinstance(event, events.Look):
+                    host.look = event.look
                 elif isinstance(event, events.Answer):
                     host.answers.append(event)
                 elif isinstance(event, events.Measurement):
@@ -310,6 +313,7 @@ class Tracker:
             answers=[asdict(answer) for answer in host.answers],
             models=[asdict(model) for model in host.models],
             measurements=[asdict(measurement) for measurement in host.measurements],
+            look=host.look,
             stages=[stage for stage in STAGES if stage in host.stages],
         )
 
@@ -390,6 +394,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 ready_detail=plain_text(str(found.get("ready_detail") or "")),
                 stopped_on_purpose=bool(found.get("stopped_on_purpose")),
             )
+        if isinstance(result.get("look"), dict):
+            yield events.Look(host, result["look"])
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})
     elif module in _STORE_RESULTS:

@@ -6,49 +6,14 @@
 
 from __future__ import annotations
 
-import io
-import subprocess
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-FIELDS = ("index", "power.draw", "clocks.sm", "temperature.gpu", "utilization.gpu", "memory.used", "power.limit")
-# Its name before driver 535.
-REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
-THROTTLES = {
-    0x8: "hardware slowdown",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "power brake",
-}
-# Running and waiting requests, by the names of vLLM, SGLang and llama.cpp, without their prefixes.
-RUNNING = ("num_requests_running", "num_running_reqs", "requests_processing")
-WAITING = ("num_requests_waiting", "num_queue_reqs", "requests_deferred")
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import gauges
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.sampling import Sampler
+
 INTERVAL_S = 1.0
-
-
-def number(text: str) -> Optional[float]:
-    """A number of nvidia-smi; None of "[N/A]" and its like."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def parse_gpu_line(line: str) -> Optional[Dict[str, Any]]:
-    """One line of ``nvidia-smi --query-gpu=FIELDS,REASONS --format=csv,noheader,nounits``; None of any other."""
-    parts = [part.strip() for part in line.split(",")]
-    if len(parts) != len(FIELDS) + 1 or not parts[0].isdigit():
-        return None
-    names = ("index", "power_w", "sm_mhz", "temperature_c", "utilization", "memory_mib", "power_limit_w")
-    found: Dict[str, Any] = dict(zip(names, (number(part) for part in parts)))
-    try:
-        mask: Optional[int] = int(parts[-1], 16)
-    except ValueError:
-        mask = None
-    found["index"] = int(parts[0])
-    found["throttled"] = None if mask is None else [name for bit, name in THROTTLES.items() if mask & bit]
-    return found
 
 
 def summarise_gpus(samples: Sequence[Dict[str, Any]], begin: float, end: float) -> Dict[str, Any]:
@@ -104,69 +69,40 @@ def strip_of(samples: Sequence[Dict[str, Any]], begin: float, end: float, most: 
     return strip
 
 
-def first_of(metrics: Dict[str, float], names: Sequence[str]) -> Optional[float]:
-    return next((metrics[name] for name in names if name in metrics), None)
-
-
 class Watch:
-    """Samples once a second from `start` to `stop`, in threads of its own; what cannot be read is left out.
+    """Samples once a second while it is entered, in threads of its own; what cannot be read is left out.
 
     :param nvidia_smi: the program, or None on a host without.
-    :param read_metrics: gives the engine's metrics by name (`engine.metrics.parse`), or None where there are none.
+    :param read_metrics: gives the engine's metrics as text, or None where there are none.
     """
 
-    def __init__(
-        self, nvidia_smi: Optional[str], read_metrics: Optional[Callable[[], Optional[Dict[str, float]]]]
-    ) -> None:
+    def __init__(self, nvidia_smi: Optional[str], read_metrics: Optional[Callable[[], Optional[str]]]) -> None:
         self.gpus: List[Dict[str, Any]] = []
         self.queue: List[Dict[str, Any]] = []
-        self._nvidia_smi, self._read_metrics = nvidia_smi, read_metrics
-        self._process: Optional["subprocess.Popen[str]"] = None
+        self._read_metrics = read_metrics
+        self._sampler = Sampler(nvidia_smi, self.gpus.append, INTERVAL_S) if nvidia_smi else None
         self._ended = threading.Event()
-        self._threads: List[threading.Thread] = []
+        self._thread = threading.Thread(target=self._queue, daemon=True) if read_metrics else None
 
     def __enter__(self) -> "Watch":
-        works = [self._gpus] if self._nvidia_smi else []
-        works += [self._queue] if self._read_metrics else []
-        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
-        for thread in self._threads:
-            thread.start()
+        if self._sampler:
+            self._sampler.start()
+        if self._thread:
+            self._thread.start()
         return self
 
     def __exit__(self, *unused: object) -> None:
         self._ended.set()
-        process = self._process
-        if process is not None:
-            process.kill()
-        for thread in self._threads:
-            thread.join(5)
-
-    def _gpus(self) -> None:
-        for reasons in REASONS:
-            query = "--query-gpu=" + ",".join((*FIELDS, reasons))
-            command = [str(self._nvidia_smi), query, "--format=csv,noheader,nounits", "--loop-ms=1000"]
-            try:
-                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            except OSError:
-                return
-            self._process = process
-            with process.stdout or io.StringIO() as lines:
-                for line in lines:
-                    sample = parse_gpu_line(line)
-                    if sample:
-                        self.gpus.append(dict(sample, at=time.monotonic()))
-                    if self._ended.is_set():
-                        break
-            process.kill()
-            process.wait()
-            if self.gpus or self._ended.is_set():
-                return
+        if self._sampler:
+            self._sampler.stop()
+        if self._thread:
+            self._thread.join(5)
 
     def _queue(self) -> None:
         while self._read_metrics and not self._ended.wait(INTERVAL_S):
-            found = self._read_metrics()
-            if found is None:
+            text = self._read_metrics()
+            if text is None:
                 continue
-            running, waiting = first_of(found, RUNNING), first_of(found, WAITING)
-            if running is not None or waiting is not None:
-                self.queue.append({"at": time.monotonic(), "running": running, "waiting": waiting})
+            found = gauges.read(text)
+            if found.running is not None or found.waiting is not None:
+                self.queue.append({"at": time.monotonic(), "running": found.running, "waiting": found.waiting})

@@ -62,6 +62,13 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
+def free() -> Tuple[int, int]:
+    """`available` of this host now, bytes."""
+    # A container sees its own limit at the root of what it sees of the hierarchy; a host has none there.
+    group = [_read(os.path.join(CGROUP, name)) for name in ("memory.max", "memory.current", "memory.stat")]
+    return available(_read("/proc/meminfo"), *group)
+
+
 def look() -> Dict[str, Any]:
     """The value of `ansible_facts.dsdeploy_memory`, in the shape that module `memory_facts` documents (MiB)."""
     held: Dict[str, int] = {}
@@ -71,8 +78,6 @@ def look() -> Dict[str, Any]:
         if found:
             user = _user_name(found[0])
             held[user] = held.get(user, 0) + found[1]
-    # A container sees its own limit at the root of what it sees of the hierarchy; a host has none there.
-    group = [_read(os.path.join(CGROUP, name)) for name in ("memory.max", "memory.current", "memory.stat")]
-    total, free = available(_read("/proc/meminfo"), *group)
+    total, left = free()
     users = {name: size // MIB for name, size in sorted(held.items())}
-    return {"total_mib": total // MIB, "available_mib": free // MIB, "users": users}
+    return {"total_mib": total // MIB, "available_mib": left // MIB, "users": users}

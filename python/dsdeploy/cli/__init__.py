@@ -13,7 +13,10 @@ from dsdeploy.errors import MEANING, DsdeployError, ExitCode
 VERBS = {
     "up": ("dsdeploy.cli.up:up", "Install, fetch the model, serve it, ask it a question."),
     "prepare": ("dsdeploy.cli.prepare:prepare", "Prepare GPU hosts: driver, fabric manager, CUDA toolkit, monitoring."),
-    "status": ("dsdeploy.cli.status:status", "Show what is deployed on each host and whether it answers."),
+    "status": (
+        "dsdeploy.cli.status:status",
+        "Show what is deployed on each host, whether it answers, and what it does.",
+    ),
     "ask": ("dsdeploy.cli.ask:ask", "Ask the served model a question."),
     "bench": ("dsdeploy.cli.bench:bench", "Measure the served model under load."),
     "logs": ("dsdeploy.cli.logs:logs", "Print the last lines of the engine's log."),

@@ -281,6 +281,13 @@ def _table(summary: events.Summary) -> Iterator[str]:
     if len(rows) > 1:
         yield from columns(rows)
     yield from notes
+    for name, host in summary.hosts.items():
+        if host.look:
+            from dsdeploy.render import screen
+
+            now = 0.0
+            for line in screen.host(name, screen.View(host.look, "", now), now, host.look["interval_s"]):
+                yield "".join(part.text for part in line)
 
 
 def _models(summary: events.Summary) -> Iterator[str]:

@@ -7,6 +7,7 @@
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure, prompts, sweep, thresholds, watch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import sampling
 
 
 def request(sent, ttft, tpot, tokens=11, prompt=100, **other):
@@ -170,19 +171,11 @@ def test_thresholds(rate, ttft, limits, said):
     assert thresholds.missed({"points": [point(1, rate, ttft)]}, *limits) == said
 
 
-LINE = "0, 512.33, 1755, 61, 99, 70123, 700.00, 0x0000000000000024"
-
-
-def test_a_line_of_nvidia_smi():
-    found = watch.parse_gpu_line(LINE)
-    assert found["power_w"] == 512.33 and found["throttled"] == ["software thermal slowdown"]
-    unknown = watch.parse_gpu_line("1, [N/A], 1755, 61, [Not Supported], 70123, [N/A], [N/A]")
-    assert unknown["power_w"] is None and unknown["throttled"] is None
-    assert watch.parse_gpu_line("NVIDIA-SMI has failed") is None and watch.parse_gpu_line("") is None
+LINE = "0, 512.33, 1755, 61, 99, 70123, 81559, 700.00, NVIDIA H100 80GB HBM3, 0x0000000000000024"
 
 
 def test_gpus_over_a_point():
-    samples = [dict(watch.parse_gpu_line(LINE), at=float(at), index=index) for at in range(5) for index in (0, 1)]
+    samples = [dict(sampling.parse_line(LINE), at=float(at), index=index) for at in range(5) for index in (0, 1)]
     found = watch.summarise_gpus(samples, 1.0, 3.0)
     assert [gpu["index"] for gpu in found["gpus"]] == [0, 1] and found["energy_j"] == pytest.approx(2 * 512.3 * 2.0)
     assert found["gpus"][0]["throttled"] == ["software thermal slowdown"]

@@ -1,0 +1,209 @@
+"""`dsdeploy status --watch`: one run of Ansible that goes on, and what its hosts send, as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from dsdeploy import collection, events, render
+from dsdeploy.errors import DsdeployError, ExitCode
+from dsdeploy.invocation import Options
+from dsdeploy.render import screen
+from dsdeploy.runner import Run
+from dsdeploy.session import caught_signals, plan, refuse, typed_passwords
+from dsdeploy.tracker import Tracker
+
+# In the environment of Ansible: where looks are sent to (plugins/action/host_watch.py).
+SOCKET = "DSDEPLOY_WATCH_SOCKET"
+FORKS = "1000"  # each host's worker stays for as long as it is watched
+MESSAGE = 1024 * 1024  # bytes of the largest look
+GRACE = 3.0  # s that Ansible has to end before it is killed: it changes nothing
+REDRAW_S = 1.0  # a clock that stands still looks like a program that hangs
+
+
+class Sight(Protocol):
+    def message(self, message: dict[str, Any]) -> None:
+        """A look of a host, or what is wrong with it."""
+
+    def tick(self) -> bool:
+        """Called some times a second; False when the user wants no more."""
+
+    def close(self) -> None:
+        """Gives the terminal back."""
+
+
+class JsonSight:
+    """A JSON object a line, `{"event": "look", "host", "look" or "problem"}` (docs/status.schema.json)."""
+
+    def message(self, message: dict[str, Any]) -> None:
+        print(json.dumps({"event": "look", **message}, ensure_ascii=False), flush=True)
+
+    def tick(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class PlainSight(JsonSight):
+    """A line for each look of a host."""
+
+    def __init__(self) -> None:
+        sys.path.insert(0, str(collection.find().search_path))
+        from ansible_collections.dsdeploy.llm.plugins.plugin_utils import look_line
+
+        self._line = look_line.line
+
+    def message(self, message: dict[str, Any]) -> None:
+        look = message.get("look")
+        host = screen.clean(message["host"])
+        print(self._line(host, look) if look else f"{host}: {screen.clean(message['problem'])}", flush=True)
+
+
+class ScreenSight:
+    """The whole terminal, drawn anew when there is news, when its size changes, and each second."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._views: dict[str, screen.View] = {}
+        self._colour = not os.environ.get("NO_COLOR")
+        self._drawn, self._news = 0.0, True
+        self._size: tuple[int, ...] = ()
+        self._keys = sys.stdin.isatty()
+        self._before: Any = None
+        if self._keys:
+            import termios
+
+            self._before = termios.tcgetattr(sys.stdin)
+            quiet = termios.tcgetattr(sys.stdin)
+            quiet[3] &= ~(termios.ECHO | termios.ICANON)
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+        # A screen of its own, without cursor and without line wrap.
+        self._write("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J")
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def message(self, message: dict[str, Any]) -> None:
+        view = self._views.setdefault(str(message["host"]), screen.View())
+        view.look, view.problem = message.get("look", view.look), str(message.get("problem", ""))
+        view.heard, self._news = time.monotonic(), True
+
+    def tick(self) -> bool:
+        while self._keys and select.select([sys.stdin], [], [], 0)[0]:
+            pressed = os.read(sys.stdin.fileno(), 64)
+            if not pressed:
+                self._keys = False
+            if b"q" in pressed:
+                return False
+        now, size = time.monotonic(), tuple(shutil.get_terminal_size())
+        if self._news or size != self._size or now - self._drawn >= REDRAW_S:
+            wiped = "\x1b[2J" if size != self._size else ""
+            self._drawn, self._size, self._news = now, size, False
+            width, height = self._size
+            lines = screen.screen(self._views, now, time.strftime("%H:%M:%S"), self._interval_s, width, height)
+            text = "\x1b[K\r\n".join(screen.drawn(line, width, self._colour) for line in lines)
+            self._write(f"{wiped}\x1b[H{text}\x1b[K\x1b[J")
+        return True
+
+    def close(self) -> None:
+        self._write("\x1b[?7h\x1b[?25h\x1b[?1049l")
+        if self._before is not None:
+            import termios
+
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+
+def choose(json_lines: bool, interval_s: float) -> Sight:
+    if json_lines:
+        return JsonSight()
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return ScreenSight(interval_s)
+    return PlainSight()
+
+
+def watch(options: Options, interval_s: float) -> int:
+    """Runs until the user ends it (exit code 0), or Ansible does, with its reason."""
+    try:
+        planned = plan("watch", options, {"dsdeploy_watch_interval": interval_s})
+        passwords = typed_passwords(planned)
+    except DsdeployError as error:
+        failure = events.Failure("", "", "", error.message, error.hint, "usage" if error.exit_code == 2 else "")
+        return refuse("status", options, failure, error.exit_code, None)
+    with _listening() as (receiver, path), caught_signals() as caught:
+        planned = replace(planned, environment={**planned.environment, SOCKET: path, "ANSIBLE_FORKS": FORKS})
+        tracker, run = Tracker("status", time.monotonic(), options.check), Run(planned, passwords)
+        sight = choose(options.json, interval_s)
+        kill_at: float | None = None
+        try:
+            for raw in run:
+                now = time.monotonic()
+                for _event in tracker.feed(raw, now) if raw else ():
+                    pass  # how it ended is told at the end
+                for message in _messages(receiver):
+                    sight.message(message)
+                if kill_at is None and (not sight.tick() or caught):
+                    kill_at = now + GRACE
+                    # Workers that a signal does not reach find nobody to send to, and end.
+                    receiver.close()
+                    run.interrupt(tracker.ansible_pid)
+                elif kill_at is not None and (len(caught) > 1 or now > kill_at):
+                    run.kill()
+        except BrokenPipeError:
+            # Nobody reads stdout any more (`| head`). The run ends with its iterator.
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+            return int(ExitCode.OK)
+        finally:
+            sight.close()
+        if kill_at is not None:
+            return int(ExitCode.OK)
+        return _ended(tracker, run.rc, options)
+
+
+def _ended(tracker: Tracker, rc: int | None, options: Options) -> int:
+    """Ansible came to an end by itself: why."""
+    renderer = render.choose(options.json, verbose=1, reasoning=False)
+    code = int(ExitCode.FAILED)
+    for event in tracker.finish(rc, time.monotonic()):
+        if isinstance(event, events.Failure):
+            renderer.event(event)
+            if not options.json:
+                from dsdeploy.render import text
+
+                for line in text.failure(event):
+                    renderer.note(line)
+        elif isinstance(event, events.Summary):
+            code = event.exit_code
+    return code
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[tuple[socket.socket, str]]:
+    """A socket for the looks, that nobody else can send to: (it, its path)."""
+    with tempfile.TemporaryDirectory(prefix="dsdeploy-watch-") as directory, contextlib.ExitStack() as stack:
+        receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        path = str(Path(directory, "s"))
+        receiver.bind(path)
+        receiver.setblocking(False)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MESSAGE)
+        yield receiver, path
+
+
+def _messages(receiver: socket.socket) -> Iterator[dict[str, Any]]:
+    while True:
+        try:
+            yield json.loads(receiver.recv(MESSAGE))
+        except OSError:  # nothing more for now, or closed
+            return

@@ -1,0 +1,75 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an engine does now, by its metrics."""
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import gauges
+
+VLLM = """# HELP vllm:num_requests_running Number of requests
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="a{b} c"} 3.0
+vllm:num_requests_running{engine="1",model_name="a{b} c"} 4.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 2.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.75
+vllm:prompt_tokens_total{engine="0",model_name="m"} 1000.0
+vllm:generation_tokens_total{engine="0",model_name="m"} 500.0
+vllm:generation_tokens_created{engine="0",model_name="m"} 1.7e+09
+"""
+SGLANG = """sglang:num_running_reqs{model_name="m"} 5
+sglang:num_queue_reqs{model_name="m"} 0
+sglang:token_usage{model_name="m"} 0.28
+sglang:generation_tokens_total{model_name="m"} 7
+"""
+LLAMA = """llamacpp:requests_processing 1
+llamacpp:requests_deferred 9
+llamacpp:tokens_predicted_total 12
+llamacpp:prompt_tokens_total 34
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (VLLM, (7.0, 2.0, 0.75, 500.0, 1000.0)),
+        (SGLANG, (5.0, 0.0, 0.28, 7.0, None)),
+        (LLAMA, (1.0, 9.0, None, 12.0, 34.0)),
+        ("", (None,) * 5),
+        ("<html>no metrics</html>", (None,) * 5),
+        # The older name of the same figure, and a figure that is none.
+        (
+            "vllm:gpu_cache_usage_perc 0.5\nvllm:num_requests_running NaN\nvllm:num_requests_waiting -1",
+            (None, None, 0.5, None, None),
+        ),
+        ("vllm:kv_cache_usage_perc 45", (None,) * 5),
+    ],
+)  # fmt: skip
+def test_read(text, expected):
+    assert tuple(gauges.read(text)) == expected
+
+
+def reading(generated, prompted=0.0):
+    return gauges.Gauges(None, None, None, generated, prompted)
+
+
+def test_rates():
+    rates = gauges.Rates(10.0)
+    assert rates.see(reading(100.0), 0.0) == {"generated_s": None, "prompted_s": None}
+    assert rates.see(reading(150.0, 20.0), 2.0) == {"generated_s": 25.0, "prompted_s": 10.0}
+    # A step every ten seconds is spread over them.
+    for now in range(4, 12, 2):
+        rates.see(reading(150.0, 20.0), float(now))
+    assert rates.see(reading(250.0, 20.0), 12.0)["generated_s"] == 10.0
+    # The engine was started anew: what was before says nothing.
+    assert rates.see(reading(5.0), 14.0)["generated_s"] is None
+    assert rates.see(reading(25.0), 16.0)["generated_s"] == 10.0
+    # Nobody counts any more; two readings in one moment.
+    assert rates.see(reading(None, None), 18.0) == {"generated_s": None, "prompted_s": None}
+
+
+def test_no_rate_of_no_time():
+    rates = gauges.Rates()
+    rates.see(reading(1.0), 5.0)
+    assert rates.see(reading(2.0), 5.0)["generated_s"] is None
