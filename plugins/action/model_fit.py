@@ -43,7 +43,11 @@ class ActionModule(ActionBase):
             )
         )
         request = Request(**{name: args[name] for name in Request._fields if name in args})
-        request = request._replace(kv_space=args["kv_space_gib"] * GIB, shared_experts=args["engine"] != "sglang")
+        request = request._replace(
+            kv_space=args["kv_space_gib"] * GIB,
+            shared_experts=args["engine"] != "sglang",
+            layer_groups=args["engine"] == "vllm",
+        )
         # What is stopped for it gives its memory back, and so does the engine itself, which is started anew.
         users = [deployment["user"] for deployment in args["deployments"]] + [args["user"]]
         where = (args["memory"], users, args["device"] == "cpu", args["nodes"])

@@ -108,7 +108,7 @@ ansible_facts:
           returned: always
           sample: "12.4"
         total_memory_mib:
-          description: Memory of all usable GPUs, in MiB.
+          description: Memory of all usable GPUs, in MiB; null where that of one is not known, as on unified memory.
           type: int
           returned: always
         gpus:

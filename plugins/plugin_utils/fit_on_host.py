@@ -30,7 +30,7 @@ def plan_host(shape, ram_free, request):
     weights = weights_per_gpu(shape, size)["value"] * size
 
     def kept(tokens):
-        one = model_shape.kept(shape, tokens, request.kv_bytes, size, 1, request.batch)
+        one = model_shape.kept(shape, tokens, request.kv_bytes, size, 1, request.batch, grouped=request.layer_groups)
         return (one["value"] or 0) * size * request.sequences
 
     unknown = model_shape.not_known(shape)

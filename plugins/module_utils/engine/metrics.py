@@ -24,6 +24,8 @@ _SAMPLE = re.compile(
     r"(?:[ \t]+#.*)?[ \t\r]*$",
     re.I,
 )
+# "vllm:", and as a collector that allows no colon writes it.
+_PREFIX = re.compile(r".*:|(?:vllm|sglang|llamacpp)_")
 _PER_REQUEST = "request_time_per_output_token_seconds"
 _BETWEEN_EVENTS = ("inter_token_latency_seconds", "time_per_output_token_seconds")
 _GENERATED = ("generation_tokens_total", "generation_tokens")
@@ -37,7 +39,7 @@ def parse(text: str) -> Dict[str, float]:
     for line in text.split("\n"):
         sample = _SAMPLE.match(line)
         if sample:
-            name, value = sample.group(1).rpartition(":")[2], float(sample.group(2))
+            name, value = _PREFIX.sub("", sample.group(1)), float(sample.group(2))
             found[name] = found.get(name, 0.0) + value
     return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -19,7 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import
 MAX_LINE = 1024 * 1024
 MAX_ANSWER = 16 * 1024 * 1024  # characters; no engine's context holds as much
 # Why an engine may stop without the answer being one (vLLM, SGLang; other servers).
-BROKEN_OFF = ("abort", "aborted", "error", "cancelled", "canceled", "timeout")
+BROKEN_OFF = ("abort", "aborted", "error", "cancelled", "canceled", "timeout", "insufficient_system_resource")
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -75,6 +75,13 @@ def sse_data(lines: Iterable[str]) -> Iterator[str]:
         elif field == "error":
             # How llama.cpp servers before b6500 or so reported a failure inside the stream; no field of the standard.
             raise _reported(value)
+        elif line[0] in "<{":
+            # A page or an object of something in between, which no field of an event begins with.
+            raise (
+                _reported(line)
+                if line[0] == "{"
+                else StreamError(f"malformed stream: not server-sent events: {one_line(line, 120)}")
+            )
     yield from _event(name, data)
 
 
@@ -223,13 +230,16 @@ class Answer:
             if tokens and tokens > 1 and ms:
                 self.engine_speed = (tokens * 1e3 / ms, "timings")
         for choice in choices:
+            if choice.get("index") not in (None, 0):  # of several answers the first is read
+                continue
             delta = choice.get("delta")
             if delta is None and "delta" in choice:
                 delta = {}
             if not isinstance(delta, dict):
                 raise StreamError(f"malformed stream: a choice without a delta: {one_line(data, 120)}")
             reasoning = delta.get("reasoning_content")
-            self._text(delta.get("content"), delta.get("reasoning") if reasoning is None else reasoning, now)
+            reasoning = delta.get("reasoning") if reasoning is None or reasoning == "" else reasoning
+            self._text(delta.get("content"), reasoning, now)
             self._finish(choice.get("finish_reason"))
 
     def ollama(self, data: str, now: float) -> None:

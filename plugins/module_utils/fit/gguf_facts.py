@@ -143,7 +143,11 @@ def _kinds(architecture, value, kv_heads, has_states, unknown):
         kinds = [kind if (layer + 1) % interval == 0 else "state" for layer, kind in enumerate(kinds)]
     elif has_states and all(kv_heads):
         unknown.append(prefix + "ssm")
-    if window and not isinstance(pattern, list):
+    if isinstance(pattern, list) and (
+        len(pattern) != layers and layers % (len(pattern) or layers + 1) or any(one not in (0, 1) for one in pattern)
+    ):
+        unknown.append(prefix + "attention.sliding_window_pattern")
+    elif window and not isinstance(pattern, list):
         every = pattern if isinstance(pattern, int) and not isinstance(pattern, bool) else _FULL_EVERY.get(architecture)
         if every is None or every < 0:
             unknown.append(prefix + "attention.sliding_window")

@@ -104,7 +104,7 @@ def _fit(shape, gpu, request, size, stages):
     sequences = -(-request.sequences // (request.data_parallel_attention * request.data_parallel))
 
     def kept(tokens, windows=True):
-        one = model_shape.kept(shape, tokens, request.kv_bytes, size, stages, request.batch, windows)
+        one = _kept(shape, request, size, stages, tokens, windows)
         return (one["value"] or 0) * sequences
 
     base = usable - weights["value"]
@@ -119,7 +119,7 @@ def _fit(shape, gpu, request, size, stages):
         nothing = model_shape.kept(shape, request.context)
         fit.update(dict.fromkeys(("kv", "left_low", "left_high", "context_low", "context_high"), nothing))
         return fit
-    one = model_shape.kept(shape, request.context, request.kv_bytes, size, stages, request.batch)
+    one = _kept(shape, request, size, stages, request.context)
     kv, all_of_it = kept(request.context), kept(request.context, False)
     limit = shape.context or LONGEST
     how = "usable − weights − %s overhead − " + ("KV" if kv == all_of_it else "KV%s")
@@ -142,6 +142,13 @@ def _fit(shape, gpu, request, size, stages):
         ),
     )
     return fit
+
+
+def _kept(shape, request, size, stages, tokens, windows=True):
+    """What one sequence keeps on the fullest rank, as a `number`."""
+    return model_shape.kept(
+        shape, tokens, request.kv_bytes, size, stages, request.batch, windows, request.layer_groups
+    )  # fmt: skip
 
 
 def verdict_of(fit):

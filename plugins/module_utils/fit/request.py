@@ -29,6 +29,7 @@ class Request(NamedTuple):
     pipeline_parallel: int = 1
     data_parallel: int = 1  # copies of the model, each with its own GPUs
     shared_experts: bool = True  # whether the copies share the experts (vLLM; SGLang's do not)
+    layer_groups: bool = False  # whether the engine fills groups of layers up (vLLM, `shape.filled_up`)
     data_parallel_attention: int = 1  # ranks that each keep their own attention and sequences (SGLang --dp)
     context: int = 8192  # tokens of one sequence
     sequences: int = 1  # at the same time, each of full length
@@ -59,6 +60,10 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
             if not here:
                 notes.append("GPU %d is in MIG mode and has no instance: no process can use it" % index)
             continue
+        closed = _closed(gpu, users)
+        if closed:
+            notes.append("GPU %d (%s): %s" % (index, name, closed))
+            continue
         one = _gpu(gpu, name, index, users)
         if one:
             found.append(one)
@@ -79,6 +84,17 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
     elif instances:
         notes.append("%d MIG instances are left out: a process gets either one of them or whole GPUs" % len(instances))
     return found * nodes, notes
+
+
+def _closed(gpu, users):
+    """Why no process may compute on a GPU whose memory is free, by its compute mode; empty where one may."""
+    mode = str(gpu.get("compute_mode")).lower()
+    if mode == "prohibited":
+        return "its compute mode is Prohibited: no process can use it (nvidia-smi --compute-mode=0)"
+    others = [one for one in gpu.get("processes") or [] if one.get("user") not in users and "C" in str(one.get("type"))]
+    if mode.startswith("exclusive") and others:
+        return "its compute mode is %s, and process %s has it" % (gpu["compute_mode"], others[0].get("pid"))
+    return ""
 
 
 def memory_unknown(nvidia_smi):

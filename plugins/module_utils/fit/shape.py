@@ -217,21 +217,46 @@ def not_known(shape):
     return list(shape.unknown) + (["the size of the states of %d layers" % count] if count else [])
 
 
-def kept(shape, tokens, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1, more=0, windows=True):
+def filled_up(caches):
+    """How many times as much as its layers need each kind of cache takes in vLLM: ``{cache: factor}``.
+
+    Where layers of several kinds share its blocks, it puts those of each kind into groups of one size, that of the
+    fewest, and fills the last group up (v1/core/kv_cache_utils.py, _get_kv_cache_groups_uniform_page_size).
+    """
+    counts = {}
+    for cache in caches:
+        # A layer with both has one of each (Falcon-H1).
+        for part in (cache._replace(state=0) if cache.numbers else None, cache.state or None):
+            if part is not None:
+                counts[part] = counts.get(part, 0) + 1
+    windows = {getattr(part, "window", -1) for part in counts}
+    if len(counts) < 2 or len(windows) == 1:
+        return {}
+    fewest, most = min(counts.values()), max(counts.values())
+    size = most if most < 1.5 * fewest else fewest
+    return {part: -(-count // size) * size / float(count) for part, count in counts.items()}
+
+
+def kept(
+    shape, tokens, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1, more=0, windows=True, grouped=False
+):  # fmt: skip
     """Bytes of one sequence of ``tokens`` on the fullest rank, as a `number`.
 
     :param more: tokens that an engine keeps beyond a window while it computes them (its batch).
     :param windows: whether the engine drops what leaves a window; without, it keeps all of it.
+    :param grouped: whether it fills groups of layers up (vLLM, see `filled_up`).
     """
     if not_known(shape):
         return number(None, "not known", "not understood: %s" % ", ".join(not_known(shape)))
 
     def weigh(cache):
         length = min(tokens, cache.window + more) if cache.window and windows else tokens
-        state = -(-cache.state // tensor_parallel)
-        return token_bytes(cache, kv_bytes, tensor_parallel) * length + state
+        state = -(-cache.state // tensor_parallel) * factors.get(cache.state, 1)
+        one = token_bytes(cache, kv_bytes, tensor_parallel) * factors.get(cache._replace(state=0), 1)
+        return one * length + state
 
-    value = sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))
+    factors = filled_up(shape.caches[: shape.layers]) if grouped and windows else {}
+    value = int(round(sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))))
     states = any(cache.state for cache in shape.caches)
     return number(value, "estimated" if states else "exact", "%d tokens: %s" % (tokens, _how(shape, tensor_parallel)))
 

@@ -39,7 +39,10 @@ def of_config(text):
 
 def _weight_bits(config):
     """Bits of one weight; None where the config does not say."""
-    how = config.get("quantization_config")
+    for key in ("quantization_config", "compression_config", "quantization"):
+        how = config.get(key)
+        if isinstance(how, dict):
+            break
     if isinstance(how, dict):
         bits = how.get("bits") or how.get("w_bit") or {"fp8": 8, "mxfp4": 4.25}.get(str(how.get("quant_method")))
         return bits if isinstance(bits, (int, float)) and not isinstance(bits, bool) and 1 <= bits <= 32 else None

@@ -80,7 +80,7 @@ def build_facts(
         cuda_version=report["cuda_version"],
         gpus=gpus,
         lost_gpus=report["lost_gpus"],
-        total_memory_mib=sum(gpu["memory_total_mib"] or 0 for gpu in gpus),
+        total_memory_mib=_total([gpu["memory_total_mib"] for gpu in gpus]),
         fabric=_fabric_of_all(gpus),
         nvlink={"present": any(counts) if counts else None, "links": sum(counts) if counts else None},
         nvswitch={"present": pci["nvswitches"] > 0 if pci else None, "count": pci["nvswitches"] if pci else None},
@@ -89,6 +89,12 @@ def build_facts(
     )
     facts["summary"] = summary(facts)
     return facts
+
+
+def _total(sizes: list[int | None]) -> int | None:
+    """Their sum; None where one is not known, such as that of a GPU that shares the host's memory."""
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def summary(facts: dict[str, Any]) -> str:

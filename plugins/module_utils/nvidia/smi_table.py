@@ -101,6 +101,6 @@ def _second_row(gpu: Gpu, cells: list[str]) -> None:
         (number_of(power.group(1)), number_of(power.group(2))) if power else (None, None)
     )
     gpu["utilization_percent"] = int(busy.group(1)) if busy else None
-    if memory:
+    if memory and int(memory.group(2)):  # a size of 0 is none: the GPU shares the host's memory
         used, total = int(memory.group(1)), int(memory.group(2))
         gpu["memory_used_mib"], gpu["memory_total_mib"], gpu["memory_free_mib"] = used, total, max(total - used, 0)

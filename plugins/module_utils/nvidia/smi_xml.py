@@ -133,6 +133,8 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
         gpu["compute_capability"] = capability
     for kind in ("total", "used", "free", "reserved"):
         gpu["memory_%s_mib" % kind] = _size(_text(element, "fb_memory_usage/" + kind))  # type: ignore[literal-required]
+    if gpu["memory_total_mib"] == 0:  # a size of 0 is none: the GPU shares the host's memory
+        gpu.update(memory_total_mib=None, memory_used_mib=None, memory_free_mib=None, memory_reserved_mib=None)
     gpu["utilization_percent"] = int_of(_text(element, "utilization/gpu_util"))
     gpu["temperature_c"] = int_of(_text(element, "temperature/gpu_temp"))
     new, old = "gpu_power_readings/", "power_readings/"  # the old one before driver 530
@@ -147,9 +149,9 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
         instance: dict[str, Any] = {key: _size(_text(one, tag)) for key, tag in _MIG_TAGS.items()}
         gpu["mig"]["instances"].append(dict(instance, uuid=_text(one, "uuid")))
     gpu["fabric"] = {
-        "state": _text(element, "fabric/state"),
-        "status": _text(element, "fabric/status"),
-        "health": _text(element, "fabric/health/summary"),
+        "state": _word(_text(element, "fabric/state")),
+        "status": _word(_text(element, "fabric/status")),
+        "health": _word(_text(element, "fabric/health/summary")),
         "health_problems": _health_problems(element.find("fabric/health")),
     }
     gpu["recovery_action"] = _text(element, "gpu_recovery_action")
@@ -175,6 +177,13 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
         name, kind = one.findtext("process_name") or "", _text(one, "type")
         gpu["processes"].append({"pid": pid, "name": name, "type": kind, "used_memory_mib": used})
     return gpu
+
+
+def _word(text: str | None) -> str | None:
+    """The driver's own spelling of a word that decides something, whatever the letters are."""
+    return {word.lower(): word for word in ("Completed", "Success", "Healthy", "Unhealthy")}.get(
+        (text or "").lower(), text
+    )
 
 
 def _health_problems(health: ET.Element | None) -> list[str]:

@@ -35,3 +35,10 @@ def test_the_speed_is_that_between_two_readings():
 def test_the_older_name_is_understood():
     older = {"time_per_output_token_seconds_count": 10.0, "time_per_output_token_seconds_sum": 0.5}
     assert engine_metrics.tokens_per_s({}, older) == 20.0
+
+
+def test_names_as_a_collector_without_colons_writes_them():
+    name = "request_time_per_output_token_seconds"
+    for prefix in ("vllm:", "vllm_", "sglang:", "sglang_", ""):
+        text = f'{prefix}{name}_sum{{model="a{{b}},c"}} 0.02\n{prefix}{name}_count{{model="a{{b}},c"}} 1\n'
+        assert engine_metrics.tokens_per_s({}, engine_metrics.parse(text)) == 50.0

@@ -168,6 +168,41 @@ def test_ollama_says_null_and_odd_counts():
     assert (result["answer"], result["usage"], result["tokens_per_s"]) == ("42", None, None)
 
 
+def test_of_several_answers_the_first_is_read():
+    """vLLM and SGLang send n of them through one stream."""
+    first = {"index": 0, "delta": {"content": "42"}, "finish_reason": "stop"}
+    second = {"index": 1, "delta": {"content": "杚"}, "finish_reason": "length"}
+    for choices in ([first, second], [second, first]):
+        result = read(sse({"choices": choices}) + said(""))
+        assert (result["answer"], result["finish_reason"]) == ("42", "stop")
+        result = read(sse({"choices": choices[:1]}, {"choices": choices[1:]}) + said(""))
+        assert (result["answer"], result["finish_reason"]) == ("42", "stop")
+
+
+def test_an_empty_reasoning_content_beside_reasoning():
+    deltas = [{"reasoning": "hm", "reasoning_content": ""}, {"reasoning": "", "reasoning_content": " so"}]
+    result = read(sse(*({"choices": [{"delta": delta}]} for delta in deltas)) + said("42"))
+    assert (result["answer"], result["reasoning"]) == ("42", "hm so")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<html><title>502 Bad Gateway</title>\n", "not server-sent events: <html><title>502 Bad Gateway"),
+        (b'{"error": {"message": "no such model", "code": 404}}\n', "the engine reports: no such model"),
+        (b'{"detail": "Not Found"}\n', "the engine reports: Not Found"),
+    ],
+)
+def test_what_is_no_stream_says_what_it_is(body, message):
+    with pytest.raises(StreamError, match=message):
+        read(body)
+
+
+def test_an_engine_that_runs_out_of_resources_gives_no_answer():
+    with pytest.raises(StreamError, match="broke the answer off .insufficient_system_resource"):
+        read(sse({"choices": [{"delta": {"content": "4"}, "finish_reason": "insufficient_system_resource"}]}))
+
+
 THINKING = {
     "harmony": case("unseparated-harmony"),
     "harmony-commentary": said(

@@ -13,6 +13,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as m
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
     GIB,
     MIB,
+    Gpu,
     Request,
     gpus_from_facts,
     ram_from_facts,
@@ -356,3 +357,43 @@ def test_only_models_that_can_be_had_are_suggested():
     assert set(fit_report.offered(models, index)) == {"small", "own"}
     assert set(fit_report.offered(models, hubs, ["huggingface"])) == set()
     assert set(fit_report.offered(models, None, ["modelscope", "huggingface"])) == {"large"}
+
+
+def hybrid(full, sliding, window=8192):
+    config = {"model_type": "mistral", "hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2,
+              "head_dim": 64, "num_hidden_layers": full + sliding, "intermediate_size": 512, "vocab_size": 512,
+              "max_position_embeddings": 65536, "sliding_window": window,
+              "layer_types": ["full_attention"] * full + ["sliding_attention"] * sliding}  # fmt: skip
+    return model_shape.from_config("m", config, 10**8)
+
+
+@pytest.mark.parametrize(
+    ("full", "sliding", "kept_full", "kept_sliding"),
+    [
+        (10, 52, 10, 60),  # Gemma 3 27B: groups of 10, the last filled up from 2
+        (4, 22, 4, 24),  # Gemma 3 1B
+        (12, 13, 13, 13),  # less than half as many again: one group of each
+        (5, 2, 6, 2),
+        (18, 18, 18, 18),
+        (0, 32, 0, 32),
+        (32, 0, 32, 0),
+    ],
+)
+def test_vllm_fills_groups_of_layers_up(full, sliding, kept_full, kept_sliding):
+    """By v1/core/kv_cache_utils.py of vLLM 0.32.0; molecule/vllm_venv_slow compares with what it logs."""
+    shape, layer = hybrid(full, sliding), 2 * 2 * 64 * 2
+    kept = model_shape.kept(shape, 65536, more=2048, grouped=True)["value"]
+    assert kept == layer * (kept_full * 65536 + kept_sliding * (8192 + 2048))
+    # Another engine, and one without a cache for windows, keep no more than there is.
+    assert model_shape.kept(shape, 65536, more=2048)["value"] == layer * (full * 65536 + sliding * 10240)
+    assert model_shape.kept(shape, 65536, windows=False, grouped=True)["value"] == layer * (full + sliding) * 65536
+
+
+def test_the_plan_of_vllm_counts_with_groups_that_are_filled_up():
+    gpu = Gpu(0, "H100", 80 * GIB, 80 * GIB)
+    plans = [
+        parallel.plan_parallel(hybrid(5, 2), [gpu], Request(context=65536, layer_groups=groups))["per_gpu"]
+        for groups in (True, False)
+    ]
+    assert plans[0]["kv"]["value"] > plans[1]["kv"]["value"]
+    assert plans[0]["left_low"] == plans[1]["left_low"]

@@ -344,6 +344,10 @@ def test_gguf_siblings(keys, layers):
         keys_of("falcon-h1", **{"ssm.state_size": 16}),
         keys_of("llama4", **{"attention.chunk_size": 8192}),
         keys_of("deci", **{"attention.head_count_kv": []}),
+        keys_of("gemma3", **{"attention.sliding_window": 512, "attention.sliding_window_pattern": []}),
+        keys_of("gemma3", **{"attention.sliding_window": 512, "attention.sliding_window_pattern": [1, 0, None]}),
+        keys_of("gemma3", **{"attention.sliding_window": 512, "attention.sliding_window_pattern": [1, 0, 1, 1, 1]}),
+        keys_of("gemma3", **{"attention.sliding_window": 512, "attention.sliding_window_pattern": ["L", "G"]}),
     ],
 )
 def test_gguf_keys_that_are_not_understood_are_named(keys):

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import gpus_from_facts, memory_unknown
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import build_facts, capability_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import diagnose
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
@@ -154,6 +155,39 @@ def test_two_gpus_without_addresses_are_two_also_beside_a_lost_one():
     assert indices(facts_of("Unable to determine the device handle for GPU2: Unknown Error\n" + twice)) == [0, 1]
 
 
+@pytest.mark.parametrize("words", ["N/A", "[N/A]", "[Not Supported]", "[Insufficient Permissions]", "0 MiB"])
+def test_a_memory_that_is_not_told_is_no_size_of_0(words):
+    text = text_of("h100-x1-driver580", XML)
+    text = re.sub(r"(<fb_memory_usage>)(.*?)(</fb_memory_usage>)", lambda found: re.sub(r">[^<>]+ MiB<", f">{words}<",
+                  found.group(0)), text, flags=re.S)  # fmt: skip
+    facts = facts_of(text)
+    assert (facts["status"], len(facts["gpus"]), facts["total_memory_mib"]) == ("ok", 1, None)
+    assert facts["gpus"][0]["memory_total_mib"] is None
+    assert gpus_from_facts(facts)[0] == [] and memory_unknown(facts)
+    assert "memory unknown" in facts["summary"]
+
+
+def test_a_table_with_a_memory_of_0():
+    text = text_of("table-driver610", TABLE)
+    facts = facts_of(re.sub(r"\d+MiB\s*/\s*\d+MiB", "0MiB /      0MiB", text))
+    assert {gpu["memory_total_mib"] for gpu in facts["gpus"]} == {None}
+    assert facts["total_memory_mib"] is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "process", "user", "free"),
+    [("Default", True, "x", 1), ("Prohibited", False, "x", 0), ("Exclusive_Process", False, "x", 1),
+     ("Exclusive_Process", True, "x", 0), ("Exclusive_Process", True, "dsdeploy-vllm", 1), (None, True, "x", 1)],
+)  # fmt: skip
+def test_the_compute_mode_says_whether_a_process_may_come(mode, process, user, free):
+    (gpu,) = facts_of(text_of("h100-x1-driver580", XML))["gpus"]
+    gpu["compute_mode"] = mode
+    gpu["processes"] = [{"pid": 7, "name": "p", "type": "C", "used_memory_mib": 5, "user": user}] if process else []
+    found, notes = gpus_from_facts({"gpus": [gpu]}, users=["dsdeploy-vllm"])
+    assert len(found) == free
+    assert all(str(mode) in note for note in notes) and len(notes) == 1 - free
+
+
 def test_gb10_shares_the_host_s_memory():
     facts = facts_of(text_of("gb10-unified-memory", TABLE))
     (gpu,) = facts["gpus"]
@@ -182,6 +216,15 @@ def test_an_unhealthy_fabric_is_not_ready_and_says_what_is_wrong():
     assert facts["warnings"] == [
         "GPU 1: the health of the NVLink fabric is Unhealthy, bandwidth Degraded, route_unhealthy True."
     ]
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title])
+def test_the_letters_of_the_fabrics_words_do_not_matter(change):
+    text = text_of("fabric-unhealthy", XML)
+    for word in ("Completed", "Success", "Unhealthy"):
+        text = text.replace(f">{word}<", f">{change(word)}<")
+    facts = facts_of(text)
+    assert facts["fabric"] == {"ready": False, "state": "Completed", "status": "Success", "health": "Unhealthy"}
 
 
 @pytest.mark.parametrize(
