@@ -109,6 +109,37 @@ def no_text(config, around=False):
     return ""
 
 
+# Names of llama.cpp (src/llama-arch.cpp) for the same.
+_GGUF_ENCODERS = frozenset(
+    """
+bert clip eurobert gemma-embedding jina-bert-v2 jina-bert-v3 modern-bert neo-bert nomic-bert nomic-bert-moe
+wavtokenizer-dec
+""".split()
+)
+_GGUF_OTHERS = {
+    "t5": "an encoder with a decoder (t5)",
+    "t5encoder": "an encoder (t5encoder), which writes no text",
+    "dream": "a diffusion model (dream)",
+    "llada": "a diffusion model (llada)",
+    "llada-moe": "a diffusion model (llada-moe)",
+    "rnd1": "a diffusion model (rnd1)",
+}
+
+
+def no_text_gguf(architecture, value):
+    """The same of a GGUF header; ``value``: key -> value or None."""
+    if architecture in _GGUF_ENCODERS:
+        return "an encoder (%s), which writes no text" % architecture
+    if architecture in _GGUF_OTHERS:
+        return _GGUF_OTHERS[architecture]
+    if value(architecture + ".attention.causal") is False:
+        return "an encoder (%s without attention.causal)" % architecture[:60]
+    pooling = value(architecture + ".pooling_type")
+    if isinstance(pooling, int) and not isinstance(pooling, bool) and pooling > 0:  # 0: none (llama.h)
+        return "a model that measures text (%s with pooling_type %d)" % (architecture[:60], pooling)
+    return ""
+
+
 def completed(config, nested):
     """A config with the values of its class, where they decide on the cache and the file does not hold them."""
     kind = config.get("model_type")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.config_facts import LARGEST, MOST_LAYERS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.families import NoText, no_text_gguf
 
 # catalog name: key below the architecture's prefix
 NAMES = {
@@ -54,7 +55,8 @@ def _whole(name, value):
 
 
 def facts_of(value, keys=()):
-    """Facts of a header; raises ``ValueError`` with one line where it is none of a language model.
+    """Facts of a header; raises ``ValueError`` with one line where it is none of a language model, `NoText` where it is
+    of one that writes no text.
 
     :param value: ``key -> value or None`` of the metadata, such as ``Header.value``.
     :param keys: names of all keys; those that may change what is kept and are not understood are named in ``unknown``.
@@ -62,6 +64,9 @@ def facts_of(value, keys=()):
     architecture = value("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         raise ValueError("the GGUF header has no general.architecture")
+    why = no_text_gguf(architecture, value)
+    if why:
+        raise NoText("the GGUF header is of %s: it cannot answer" % why)
     prefix = architecture + "."
     facts = {"name": architecture}
     lists = {}

@@ -403,6 +403,8 @@ def from_gguf(name, value, tensors, keys=()):
         facts, latent = gguf_facts.with_lengths(value, keys, [tensor for tensor, _dims, _size in tensors])
     except ValueError as error:
         raise ValueError("model %s: %s" % (name, error)) from None
+    except families.NoText as error:
+        raise families.NoText("model %s: %s" % (name, error)) from None
     layers = [0] * facts["layers"]
     for tensor, dims, size in tensors:
         block = re.match(r"blk\.(\d{1,6})\.", tensor)

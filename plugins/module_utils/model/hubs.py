@@ -146,7 +146,8 @@ def huggingface(client, endpoint, source, include, exclude, token=None):
             )
             if len(files) > MOST_FILES:
                 raise Failure("%s lists more than %d files" % (shown(tree), MOST_FILES))
-        query = _next_page(answered.get("Link"), shown(tree))
+        # What stands in front of a hub adds links of its own, in headers of their own.
+        query = _next_page(", ".join(answered.get_all("Link") or []), shown(tree))
     return _listed(files, shown(tree)), commit
 
 
@@ -156,7 +157,7 @@ def _next_page(link, what):
     Only the query: a mirror passes on what the hub behind it says, whose address is not the mirror's. The next page
     is asked for where this one came from.
     """
-    following = re.search(r'<([^>]*)>\s*;[^,<]*\brel="?next"?', link or "", re.I)
+    following = re.search(r'<([^>]*)>\s*;(?:[^,<"]|"[^"]*")*?\brel\s*=\s*(?:"(?:[^"]*\s)?|)next\b', link or "", re.I)
     if not following:
         return ""
     try:

@@ -67,6 +67,11 @@ def _has_config(names, model_format):
     return CONFIG in names and model_format != "gguf" and any(name.endswith(".safetensors") for name in weights)
 
 
+def _place(name):
+    """GGUF files in their order, behind them what sees pictures for the model (llama.cpp calls it mmproj)."""
+    return "mmproj" in name.lower(), name
+
+
 def of_files(directory, names, model_format=None):
     """The same of files that are there: paths below ``directory``. None where neither of both is among them."""
     weights = [name for name in names if name.endswith(".gguf" if model_format == "gguf" else ".safetensors")]
@@ -74,7 +79,7 @@ def of_files(directory, names, model_format=None):
         with open(os.path.join(directory, CONFIG), "rb") as handle:
             added = of_config(handle.read(MOST_CONFIG))
     else:
-        weights = sorted(name for name in names if name.endswith(".gguf"))
+        weights = sorted((name for name in names if name.endswith(".gguf")), key=_place)
         if not weights:
             return None
         try:
@@ -97,7 +102,7 @@ def of_offer(client, files, model_format=None):
         # Some repositories hold the weights twice, in another layout in a folder of its own.
         weights = [one for one in weights if "/" not in one.path and not one.path.startswith("consolidated")] or weights
     else:
-        weights = sorted((one for one in files if one.path.endswith(".gguf")), key=lambda one: one.path)
+        weights = sorted((one for one in files if one.path.endswith(".gguf")), key=lambda one: _place(one.path))
         if not weights:
             return None
         added = of_header(_header(client, weights[0]))

@@ -59,6 +59,27 @@ def test_a_model_that_writes_no_text_is_refused_by_name(config, said):
 
 
 @pytest.mark.parametrize(
+    ("architecture", "keys", "said"),
+    [
+        ("bert", {}, "an encoder (bert)"),
+        ("nomic-bert", {"attention.causal": False}, "an encoder (nomic-bert)"),
+        ("t5", {}, "an encoder with a decoder (t5)"),
+        ("clip", {}, "an encoder (clip)"),
+        ("llada", {}, "a diffusion model"),
+        ("llama", {"attention.causal": False}, "llama without attention.causal"),
+        ("qwen3", {"pooling_type": 3}, "qwen3 with pooling_type 3"),
+    ],
+)
+def test_a_gguf_file_of_such_a_model_is_refused_too(architecture, keys, said):
+    header = {"general.architecture": architecture, "block_count": 8, "embedding_length": 1024,
+              "attention.head_count": 8, **keys}  # fmt: skip
+    header = {key if key.startswith("general") else f"{architecture}.{key}": one for key, one in header.items()}
+    with pytest.raises(NoText) as caught:
+        model_shape.from_gguf("m", header.get, [], list(header))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "architectures",
     [["LlamaForCausalLM"], ["ChatGLMModel"], ["GPT2LMHeadModel"], ["Gemma3ForConditionalGeneration"], [], None, ["x"],
      ["LlamaForSequenceClassification", "LlamaForCausalLM"], [7]],

@@ -129,6 +129,11 @@ def test_the_next_page_of_a_mirror_is_asked_at_the_mirror():
         ("<?cursor=2>; rel=next", "cursor=2"),
         ('</p>; rel="prev", <https://h/api?cursor=3>; rel="next"', "cursor=3"),
         ('<https://h/api?cursor=4>; REL="Next"', "cursor=4"),
+        ('<https://h/api?cursor=5>; title="a, b"; rel="next"', "cursor=5"),
+        ('<https://h/api?cursor=6>; rel="last next"', "cursor=6"),
+        ('<https://h/style.css>; rel=preload; as=style, <https://h/api?cursor=7>; rel="next"', "cursor=7"),
+        ('<https://h/api?cursor=8>; rel="nextish"', ""),
+        ('<https://h/api?cursor=8>; rel="prev"', ""),
         ("nonsense", ""),
         (None, ""),
         ('<https://h/?a=\u00e9\x01b>; rel="next"', "a=%C3%A9%01b"),
@@ -142,6 +147,21 @@ def test_next_page_links(link, query):
 def test_a_listing_whose_next_page_cannot_be_found_is_not_taken_for_all(link):
     with pytest.raises(Failure, match="where its list of files goes on cannot be read"):
         huggingface(INFO, (TREE, {"Link": link}))
+
+
+def test_a_next_page_beside_links_of_its_own_headers():
+    """A network in front of the hub sends a header Link of its own."""
+
+    class Twice(Client):
+        def read(self, *arguments, **more):
+            body, head, url = super().read(*arguments, **more)
+            if "Link" in head:
+                head["Link"] = '<https://h/api?cursor=2>; rel="next"'
+            return body, head, url
+
+    client = Twice(INFO, (TREE, {"Link": "<https://cdn/font>; rel=preload"}), [dict(TREE[1], path="second.json")])
+    files, _commit = hubs.huggingface(client, MIRROR, {"id": "o/m"}, None, None)
+    assert [remote.path for remote in files] == ["config.json", "q4/m.gguf", "second.json"]
 
 
 def test_pages_without_end_are_refused():

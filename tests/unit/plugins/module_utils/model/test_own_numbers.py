@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.families import NoText
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import own_numbers
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import tiny as tiny_model
@@ -122,6 +123,27 @@ def test_a_gguf_file_without_latent_tensors(tmp_path):
     entry, _problems = look(entry, tmp_path)
     assert entry["kv_cache"] == "full"
     assert model_shape.kv_bytes_per_token(model_shape.from_catalog(entry))["value"] == 2 * 4 * (192 + 128) * 2
+
+
+def test_the_file_that_sees_pictures_is_not_the_model(tmp_path):
+    """It stands before the model in the alphabet, and is of the architecture clip."""
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf/z-model.gguf").write_bytes(gguf_bytes())
+    eyes = files.build([files.KV(b"general.architecture", files.STR, b"clip")], [files.T(b"v", (8,), 0, bytes(32))])
+    (tmp_path / "gguf/mmproj-f16.gguf").write_bytes(eyes)
+    entry = {"name": "mine", "format": "gguf", "sources": [{"kind": "path", "path": str(tmp_path / "gguf")}]}
+    assert look(entry, tmp_path)[0]["architecture"]["name"] == "deepseek2"
+    (tmp_path / "gguf/z-model.gguf").unlink()
+    with pytest.raises(NoText, match="the GGUF header is of an encoder .clip."):
+        look(entry, tmp_path)
+
+
+def test_a_repository_of_a_model_that_writes_no_text_is_refused(hub, tmp_path):
+    (hub.folder / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 2}))
+    (hub.folder / "model.safetensors").write_bytes(bytes(70000))
+    entry = {"name": "mine", "format": "safetensors", "sources": [{"kind": "huggingface", "id": "owner/model"}]}
+    with pytest.raises(NoText, match="config.json is of an encoder .bert."):
+        look(entry, tmp_path, huggingface=hub.url)
 
 
 @pytest.mark.parametrize("architecture", ["deepseek_v3", "qwen2", "llama"])
