@@ -151,7 +151,7 @@ def _states_only(config, facts):
         config.setdefault("mamba_num_heads", heads)
         config.setdefault("mamba_head_dim", facts["head_dim"])
     elif config.get("model_type") != "mamba2":
-        facts.update(attention_heads=expand * facts["hidden_size"], head_dim=1)
+        facts.update(attention_heads=facts["intermediate_size"] or expand * facts["hidden_size"], head_dim=1)
 
 
 def _kv_heads_of(config, facts, unknown):

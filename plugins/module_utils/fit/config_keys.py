@@ -129,6 +129,19 @@ UNCOUNTED = {"longcat_flash": "zero_expert_num", "step3_text": "share_q_dim", "s
               "laguna": "num_attention_heads_per_layer", "nemotron-nas": "block_configs", "deci": "block_configs",
               "falcon_h1": "mamba_d_ssm", "zamba2": "hybrid"}  # fmt: skip
 DBRX = {"ffn_hidden_size": "ffn_hidden_size", "moe_num_experts": "moe_num_experts", "moe_top_k": "num_experts_per_tok"}
-TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "starcoder2", "cohere", "cohere2", "gpt2", "bloom"}
+TIED = {
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "starcoder2",
+    "cohere",
+    "cohere2",
+    "gpt2",
+    "bloom",
+    "gpt_neo",
+    "gpt_bigcode",
+    "opt",
+}
 TWO_MATRICES = {"gpt2", "gpt_neox", "gptj", "bloom", "falcon", "opt", "mpt", "phi", "starcoder2", "gpt_bigcode",
                  "nemotron", "nemotron_h", "gpt_neo", "apertus", "arcee"}  # fmt: skip

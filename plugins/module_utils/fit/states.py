@@ -20,7 +20,12 @@ def state_bytes(get, config, hidden):
     :param get: names of keys -> the first whole number of the config among them, or None.
     """
     wide = 4 if "float32" in [config.get(name) for name in _WIDE] else 2
-    for found in (_delta(get, wide), _kimi(get, config), _mamba2(get, wide, hidden), _mamba1(get, wide, hidden)):
+    for found in (
+        _delta(get, wide),
+        _kimi(get, config),
+        _mamba2(get, wide, hidden),
+        _mamba1(get, wide, _inner(get, config, hidden)),
+    ):
         if found:
             return found
     if get("conv_L_cache"):  # LFM2
@@ -69,9 +74,12 @@ def _mamba2(get, wide, hidden):
     return None
 
 
-def _mamba1(get, wide, hidden):
-    expand, kernel = get("mamba_expand", "expand"), get("conv_kernel", "mamba_d_conv")
-    state = get("ssm_state_size", "mamba_d_state", "state_size")
-    if expand and state and kernel:
-        return 2 * expand * hidden * (kernel - 1) + wide * expand * hidden * state
-    return None
+def _inner(get, config, hidden):
+    """Width of a Mamba 1 layer; of models of nothing else it is said (Falcon Mamba: 8192, not expand × hidden)."""
+    only = get("intermediate_size") if config.get("model_type") in ("mamba", "falcon_mamba") else None
+    return only or (get("mamba_expand", "expand") or 0) * hidden
+
+
+def _mamba1(get, wide, inner):
+    kernel, state = get("conv_kernel", "mamba_d_conv"), get("ssm_state_size", "mamba_d_state", "state_size")
+    return 2 * inner * (kernel - 1) + wide * inner * state if inner and state and kernel else None

@@ -174,6 +174,9 @@ def test_a_layer_with_a_cache_and_a_state_keeps_both():
         # state-spaces/mamba-2.8b-hf: 64 layers of 5120 × (3 × 2 + 16 × 2)
         ({"model_type": "mamba", "hidden_size": 2560, "num_hidden_layers": 64, "state_size": 16, "conv_kernel": 4,
           "expand": 2, "vocab_size": 50280}, 64 * 5120 * (3 + 16) * 2),
+        # tiiuae/falcon-mamba-7b: its layers are 8192 wide, whatever expand says.
+        ({"model_type": "falcon_mamba", "hidden_size": 4096, "num_hidden_layers": 64, "intermediate_size": 8192,
+          "state_size": 16, "conv_kernel": 4, "expand": 16, "vocab_size": 65024}, 64 * 8192 * (3 + 16) * 2),
         # mistralai/Mamba-Codestral-7B-v0.1
         ({"model_type": "mamba2", "hidden_size": 4096, "num_hidden_layers": 64, "state_size": 128, "conv_kernel": 4,
           "expand": 2, "n_groups": 8, "num_heads": 128, "head_dim": 64, "vocab_size": 32768},

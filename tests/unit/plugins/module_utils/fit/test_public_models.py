@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fifty public models, from the published values of their config.json: right, or not known. docs/models.md shows them.
+"""Seventy-five public models, from the values of their own config.json: right, or not known. docs/models.md shows them.
 
 Each file of fixtures/configs holds ``source``, ``config`` (the keys that matter) and ``expected``, which was reckoned
 by hand from the model's code and its published number of parameters. To write the table anew:
