@@ -131,6 +131,17 @@ class Measurement(Event):
 
 
 @dataclass(frozen=True)
+class Plan(Event):
+    """What `plan` found for a machine (`deployment_plan`). `plan`: as docs/plan.schema.json says; `lines`: the same for
+    people."""
+
+    name: ClassVar[str] = "plan"
+    host: str
+    plan: dict[str, Any]
+    lines: list[str]
+
+
+@dataclass(frozen=True)
 class Deployment(Event):
     """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
     starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not;
@@ -222,6 +233,7 @@ class HostSummary:
     models: list[dict[str, Any]] = field(default_factory=list)
     measurements: list[dict[str, Any]] = field(default_factory=list)
     look: dict[str, Any] | None = None
+    plans: list[dict[str, Any]] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
 
 

@@ -17,7 +17,7 @@ from dsdeploy.collection import Collection
 from dsdeploy.errors import DsdeployError
 
 PLAYBOOKS = {"up": "deepseek_r1", "prepare": "prepare_host"}
-PLAYBOOKS.update({verb: verb for verb in ("status", "ask", "bench", "watch", "logs", "down", "rollback")})
+PLAYBOOKS.update({verb: verb for verb in ("status", "ask", "bench", "watch", "logs", "down", "rollback", "plan")})
 PLAYBOOKS.update({f"model {verb}": f"model_{verb}" for verb in ("list", "verify", "prune")})
 DEFAULT_INVENTORY = "local"
 
@@ -135,8 +135,8 @@ def build(
     environment and `user_config` their ansible.cfg, both only read: what they set is never overwritten.
     Raises DsdeployError for an inventory or extra variable that cannot be meant.
     """
-    # `up` says what to deploy; the other verbs take what is deployed, and --engine narrows that down.
-    engine = "dsdeploy_engine" if verb == "up" else "dsdeploy_only_engine"
+    # `up` and `plan` say what to deploy; the other verbs take what is deployed, and --engine narrows that down.
+    engine = "dsdeploy_engine" if verb in ("up", "plan") else "dsdeploy_only_engine"
     extra_vars = {engine: options.engine, "dsdeploy_model": options.model, **variables}
     _check_configured_tags(verb, collection, environ, user_config)
     return Invocation(

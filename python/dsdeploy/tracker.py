@@ -43,6 +43,7 @@ class Host:
     answers: list[events.Answer] = field(default_factory=list)
     measurements: list[events.Measurement] = field(default_factory=list)
     look: dict[str, Any] | None = None
+    plans: list[events.Plan] = field(default_factory=list)
     logs: list[events.ServiceLog] = field(default_factory=list)
     models: list[events.StoredModel] = field(default_factory=list)
     stages: set[str] = field(default_factory=set)
@@ -206,6 +207,8 @@ class Tracker:
                     host.answers.append(event)
                 elif isinstance(event, events.Measurement):
                     host.measurements.append(event)
+                elif isinstance(event, events.Plan):
+                    host.plans.append(event)
                 elif isinstance(event, events.ServiceLog):
                     host.logs.append(event)
                 elif isinstance(event, events.StoredModel):
@@ -314,6 +317,7 @@ class Tracker:
             models=[asdict(model) for model in host.models],
             measurements=[asdict(measurement) for measurement in host.measurements],
             look=host.look,
+            plans=[{"plan": found.plan, "lines": found.lines} for found in host.plans],
             stages=[stage for stage in STAGES if stage in host.stages],
         )
 
@@ -379,6 +383,9 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
             interrupted=bool(measured.get("interrupted")),
             warnings=[plain_text(str(line)) for line in measured.get("warnings") or []],
         )
+    elif module == "deployment_plan" and isinstance(result.get("plan"), dict):
+        lines = [plain_text(str(line)) for line in result.get("lines") or []]
+        yield events.Plan(host=host, plan=result["plan"], lines=lines)
     elif module == "deployment_facts":
         for found in result.get("deployments") or []:
             yield events.Deployment(

@@ -45,7 +45,8 @@ def test_every_command_in_the_documents_is_one(document: str, line: str) -> None
 
 
 def test_every_model_in_the_documents_is_in_the_catalog() -> None:
-    catalog = (ROOT / "roles" / "model" / "defaults" / "main" / "catalog.yml").read_text(encoding="utf-8")
+    folder = ROOT / "roles" / "model" / "defaults" / "main"
+    catalog = "".join((folder / name).read_text(encoding="utf-8") for name in ("catalog.yml", "catalog_others.yml"))
     for document, line in commands():
         words = shlex.split(line, comments=True)
         for name in [words[n + 1] for n, word in enumerate(words) if word == "--model"]:

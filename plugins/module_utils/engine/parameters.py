@@ -252,14 +252,19 @@ def render(table: Table, values: Values) -> List[str]:
     return words
 
 
-def recipe_of(recipes: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
+def recipe_of(recipes: List[Dict[str, Any]], version: str, profile: str = "") -> Dict[str, Any]:
     """The first of a model's recipes that is for this version of the engine, else an empty one.
 
-    A recipe is ``{since, until, parameters, environment, started}``, see the README of role model.
+    A recipe is ``{since, until, profile, parameters, environment, started, published}``, see the README of role model.
+
+    :param profile: latency or throughput; a recipe for it goes before one that is for neither. One for the other, or
+        for any where none is asked for, is left out.
     """
-    for recipe in recipes:
-        if in_versions(version, recipe.get("since"), recipe.get("until")):
-            return recipe
+    fitting = [one for one in recipes if in_versions(version, one.get("since"), one.get("until"))]
+    for wanted in dict.fromkeys((profile or "", "")):
+        for recipe in fitting:
+            if (recipe.get("profile") or "") == wanted:
+                return recipe
     return {}
 
 

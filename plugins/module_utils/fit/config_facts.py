@@ -114,6 +114,7 @@ def facts_of(config):
     kinds = caches.kinds()
     facts.update(_experts(config, facts, kinds))
     facts["tied_embeddings"] = bool(config.get("tie_word_embeddings", facts["name"] in known.TIED))
+    facts["weight_block"] = _weight_block(config.get("quantization_config"))
     if facts["name"] in known.TWO_MATRICES:
         facts["feed_forward_matrices"] = 2
         if not facts["intermediate_size"] and facts["name"] in ("gpt2", "bloom", "falcon", "gptj", "gpt_neo"):
@@ -176,6 +177,14 @@ def _kv_heads_of(config, facts, unknown):
         unknown.append(name)
         return None
     return name, values
+
+
+def _weight_block(how):
+    """Rows and columns of weights in FP8 that share a scale; None where there are none."""
+    block = how.get("weight_block_size") if isinstance(how, dict) else None
+    if isinstance(block, list) and len(block) == 2 and all(is_whole(one) and 1 <= one <= LARGEST for one in block):
+        return max(block)
+    return None
 
 
 def _suspects(config):

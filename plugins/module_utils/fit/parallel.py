@@ -25,7 +25,8 @@ def tensor_parallel_problems(shape, size):
     """Why ``size`` GPUs cannot share each layer, as at most one line; empty when they can.
 
     Attention heads and feed-forward widths must divide evenly; KV heads must divide by the size or the size by them
-    (source: vLLM model_executor/models/qwen2.py and layers/linear.py, SGLang likewise).
+    (source: vLLM model_executor/models/qwen2.py and layers/linear.py, SGLang likewise). Weights that are quantised in
+    blocks are cut between them (vLLM layers/quantization/fp8.py: "not divisible by weight quantization block_n").
     """
     uneven = []
     if shape.heads % size:
@@ -36,7 +37,14 @@ def tensor_parallel_problems(shape, size):
         uneven.append("a feed-forward width of %d" % shape.intermediate)
     if shape.experts and shape.moe_intermediate % size:
         uneven.append("an experts' width of %d" % shape.moe_intermediate)
-    return ["%s do not divide by %d" % (" and ".join(uneven), size)] if uneven else []
+    if uneven:
+        return ["%s do not divide by %d" % (" and ".join(uneven), size)]
+    widths = [shape.intermediate] if not shape.experts or shape.dense_layers else []
+    widths += [shape.moe_intermediate] if shape.experts else []
+    cut = [width for width in widths if shape.block and size > 1 and width // size % shape.block]
+    if cut:
+        return ["a width of %d in %d parts is cut within blocks of %d weights" % (cut[0], size, shape.block)]
+    return []
 
 
 def tensor_parallel_sizes(shape, largest):
@@ -94,8 +102,11 @@ def overhead_range(shape):
     )
 
 
-def _fit(shape, gpu, request, size, stages):
-    """Bytes of one GPU under a parallel layout; ``left`` may be negative, and is None where the cache is not known."""
+def _fit(shape, gpu, request, size, stages, lean=False):
+    """Bytes of one GPU under a parallel layout; ``left`` may be negative, and is None where the cache is not known.
+
+    ``lean``: without the longest contexts, which take most of the time.
+    """
     usable = int(gpu.total * request.utilization)
     copies = request.data_parallel if request.shared_experts else 1
     weights = weights_per_gpu(shape, size, stages, request.data_parallel_attention, copies)
@@ -130,6 +141,10 @@ def _fit(shape, gpu, request, size, stages):
         # An engine without a cache for windows keeps all tokens of them.
         left_low=number(base - high["value"] - all_of_it, "estimated", low_how),
         left_high=number(base - low["value"] - kv, "estimated", high_how),
+    )
+    if lean:
+        return fit
+    fit.update(
         context_low=number(
             longest(base - high["value"], limit, lambda tokens: kept(tokens, False)),
             "estimated",
@@ -211,7 +226,7 @@ def plan_parallel(shape, gpus, request, notes=()):
         result["problems"].append(_busy(busy, request))
         share = min(gpu.free / float(gpu.total) for gpu in busy)
         enough = request._replace(utilization=int(share * 100) / 100.0)
-        if result["verdict"] != "no" and verdict_of(_fit(shape, smallest, enough, size, stages)) != "no":
+        if result["verdict"] != "no" and verdict_of(_fit(shape, smallest, enough, size, stages, lean=True)) != "no":
             result["would_fit"].append("a utilization of at most %.2f" % enough.utilization)
         result["would_fit"].append("ending what holds the memory")
         result["verdict"] = "no"
@@ -249,7 +264,7 @@ def _what_would_fit(shape, gpu, request, size, stages, fit):
     if known and 1024 <= fit["context_high"]["value"] < request.context:
         lines.append("a context of at most %d tokens" % fit["context_high"]["value"])
     if known and request.kv_bytes > 1:
-        smaller = _fit(shape, gpu, request._replace(kv_bytes=1.0), size, stages)
+        smaller = _fit(shape, gpu, request._replace(kv_bytes=1.0), size, stages, lean=True)
         if smaller["left_high"]["value"] >= 0:
             lines.append("a KV cache in fp8 (%d bytes a token)" % smaller["kv_bytes_per_token"]["value"])
     more = _more_of_them(shape, gpu, request, size) if known else None
@@ -285,6 +300,6 @@ def _more_stages(shape, gpu, request, size, most=8):
     Tensor parallelism stays within a host; further hosts become pipeline stages (vLLM, parallelism and scaling).
     """
     for stages in range(1, most + 1):
-        if (_fit(shape, gpu, request, size, stages)["left_low"]["value"] or 0) >= 0:
+        if (_fit(shape, gpu, request, size, stages, lean=True)["left_low"]["value"] or 0) >= 0:
             return stages
     return None

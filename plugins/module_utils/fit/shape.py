@@ -13,6 +13,8 @@ the models, llama.cpp src/llama-kv-cache.cpp (an MLA model caches K only), vLLM'
 
 from __future__ import annotations
 
+import collections
+import functools
 import re
 import struct
 from typing import NamedTuple, Optional, Tuple
@@ -82,6 +84,7 @@ class Shape(NamedTuple):
     matrices: int = 3  # of a feed-forward: gate, up, down
     tied: bool = False  # the head is the embedding
     uncounted: str = ""  # what of the weights has no formula here
+    block: int = 0  # rows of weights that share one scale (FP8 in blocks of 128 × 128); 0: none
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -165,12 +168,17 @@ def token_bytes(cache, kv_bytes=2.0, tensor_parallel=1):
     return -(-value // min(tensor_parallel, cache.heads)) if cache.heads else value
 
 
-def _stage(shape, pipeline_parallel, weigh):
-    """Caches of the stage that weighs most, of ceil(layers / PP) layers in a row."""
-    size = -(-shape.layers // pipeline_parallel)
-    caches = shape.caches[: shape.layers]
-    stages = [caches[first : first + size] for first in range(0, len(caches), size)]
-    return max(stages, key=lambda stage: sum(weigh(cache) for cache in stage))
+@functools.lru_cache(maxsize=256)
+def _stages(caches, size):
+    """``(cache, count)`` of each stage of ``size`` layers in a row: most layers of a model keep the same."""
+    stages = [collections.Counter(caches[first : first + size]) for first in range(0, len(caches), size)]
+    return [tuple(stage.items()) for stage in stages]
+
+
+def _fullest(shape, pipeline_parallel, weigh):
+    """What ``weigh`` makes of the stage that weighs most, of ceil(layers / PP) layers in a row."""
+    stages = _stages(shape.caches[: shape.layers], -(-shape.layers // pipeline_parallel))
+    return max(sum(count * weigh(cache) for cache, count in stage) for stage in stages)
 
 
 def kv_bytes_per_token(shape, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1):
@@ -185,10 +193,10 @@ def kv_bytes_per_token(shape, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel
     def weigh(cache):
         return 0 if cache.window else token_bytes(cache, kv_bytes, tensor_parallel)
 
-    value = sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))
-    return number(value, "exact", _how(shape, tensor_parallel))
+    return number(_fullest(shape, pipeline_parallel, weigh), "exact", _how(shape, tensor_parallel))
 
 
+@functools.lru_cache(maxsize=256)
 def _how(shape, tensor_parallel):
     words = {
         "latent": "(kv_lora_rank + qk_rope_head_dim) × bytes",
@@ -217,6 +225,7 @@ def not_known(shape):
     return list(shape.unknown) + (["the size of the states of %d layers" % count] if count else [])
 
 
+@functools.lru_cache(maxsize=256)
 def filled_up(caches):
     """How many times as much as its layers need each kind of cache takes in vLLM: ``{cache: factor}``.
 
@@ -256,7 +265,7 @@ def kept(
         return one * length + state
 
     factors = filled_up(shape.caches[: shape.layers]) if grouped and windows else {}
-    value = int(round(sum(map(weigh, _stage(shape, pipeline_parallel, weigh)))))
+    value = int(round(_fullest(shape, pipeline_parallel, weigh)))
     states = any(cache.state for cache in shape.caches)
     return number(value, "estimated" if states else "exact", "%d tokens: %s" % (tokens, _how(shape, tensor_parallel)))
 
@@ -338,6 +347,7 @@ def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
         matrices=facts.get("feed_forward_matrices") or 3,
         tied=bool(facts.get("tied_embeddings")),
         uncounted=facts.get("uncounted") or "",
+        block=facts.get("weight_block") or 0,
     )
     return shape._replace(caches=_caches(shape, facts))
 

@@ -238,6 +238,7 @@ _ARCHITECTURE = {
     "moe_intermediate_size": Field(_positive),
     "index_head_dim": Field(_positive),
     "moe_layers": Field(_list(_count, 0)),
+    "weight_block": Field(_positive),
     "feed_forward_matrices": Field(_leaf("2 or 3", lambda value: value in (2, 3))),
     "tied_embeddings": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
     "uncounted": Field(_text),
@@ -265,10 +266,20 @@ _STARTED = {
     "tok_s_1": Field(_seconds_or_rate),
     "tok_s_32": Field(_seconds_or_rate),
 }
+_PUBLISHED = {
+    "gpus": Field(_text, True),
+    "engine": Field(_text, True),
+    "streams": Field(_positive, True),
+    "tok_s": Field(_seconds_or_rate, True),
+    "source": Field(_text, True),
+}
+_profile = _leaf("latency or throughput", lambda value: value in ("latency", "throughput"))
 _RECIPE = {
     "since": Field(_version),
     "until": Field(_version),
+    "profile": Field(_profile),
     "started": Field(_list(_mapping(_STARTED))),
+    "published": Field(_list(_mapping(_PUBLISHED))),
     "parameters": Field(_any_mapping),
     "environment": Field(_any_mapping),
 }
@@ -283,8 +294,35 @@ def _check_recipes(value):
             yield ("%s%s" % (engine, path)), expected, found
 
 
+_capability = _leaf(
+    "a compute capability such as '9.0'",
+    lambda value: isinstance(value, str) and re.match(r"^\d{1,2}\.\d$", value) is not None,
+)
+_NEEDS = {"version": Field(_version), "capability": Field(_capability)}
+_DOUBT = {"since": Field(_version), "until": Field(_version), "what": Field(_text, True)}
+_MINIMUM = {"vram_gb": Field(_positive, True), "source": Field(_text, True)}
+
+
+def _by_engine(check):
+    """A mapping from an engine to what ``check`` takes."""
+
+    def check_engines(value):
+        if not isinstance(value, dict) or not value:
+            yield "", "a mapping from an engine", repr(value)
+            return
+        for engine, item in value.items():
+            for path, expected, found in check(item):
+                yield ("%s.%s" % (engine, path)).rstrip(".").replace(".[", "["), expected, found
+
+    return check_engines
+
+
 _ENTRY = {
     "title": Field(_text),
+    "family": Field(_text),
+    "requires": Field(_by_engine(_mapping(_NEEDS))),
+    "doubts": Field(_by_engine(_list(_mapping(_DOUBT)))),
+    "minimum": Field(_mapping(_MINIMUM)),
     "format": Field(_leaf("one of %s" % ", ".join(FORMATS), lambda value: value in FORMATS), True),
     "quantization": Field(_text),
     "weight_bits": Field(_bits),

@@ -12,6 +12,7 @@ from dsdeploy.errors import MEANING, DsdeployError, ExitCode
 # Where each verb is, and what `--help` says of it: it names them all, and imports none.
 VERBS = {
     "up": ("dsdeploy.cli.up:up", "Install, fetch the model, serve it, ask it a question."),
+    "plan": ("dsdeploy.cli.plan:plan", "Say what fits, what `up` would deploy, and what that takes."),
     "prepare": ("dsdeploy.cli.prepare:prepare", "Prepare GPU hosts: driver, fabric manager, CUDA toolkit, monitoring."),
     "status": (
         "dsdeploy.cli.status:status",

@@ -130,6 +130,11 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
         yield from _answers(summary, reasoning)
     elif summary.verb == "bench":
         yield from _measurements(summary)
+    elif summary.verb == "plan":
+        for name, host in summary.hosts.items():
+            for found in host.plans:
+                yield from ([f"{name}:"] if len(summary.hosts) > 1 else [])
+                yield from found["lines"]
     elif summary.verb.startswith("model "):
         yield from _models(summary)
     elif summary.verb == "logs":

@@ -24,8 +24,13 @@ CATALOG = yaml.safe_load(
 SMOL = CATALOG["smollm2-135m-instruct"]
 
 
+OTHERS = yaml.safe_load((ROOT / "roles/model/defaults/main/catalog_others.yml").read_text())["_model_catalog_others"]
+
+
 def test_shipped_catalog_is_sound():
     assert check_catalog(CATALOG) == []
+    assert check_catalog(OTHERS) == []
+    assert not set(CATALOG) & set(OTHERS)
 
 
 def test_seed_sizes():
@@ -136,7 +141,7 @@ def test_bad_path(path, line):
 
 
 def test_every_entry_has_the_sha256_of_its_files_or_says_why_not():
-    for name, entry in CATALOG.items():
+    for name, entry in dict(CATALOG, **OTHERS).items():
         files = entry.get("files") or []
         pinned = bool(files) and all("sha256" in item for item in files)
         assert pinned != ("unpinned" in entry), name

@@ -1,0 +1,161 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""deployment_plan: reads what the roles say of their engines, and asks planning.py."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import version_key
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine, plan_offers, plan_text, planning
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+_CUDA = re.compile(r"nvidia-cuda-runtime(?:-cu[0-9]+)?==([0-9]+[.][0-9]+)")
+# Variables of an engine that its plan depends on, without the role's prefix. No secret is among them.
+_SETTINGS = (
+    "version", "host", "context", "parallel", "gpu_layers", "keep_alive", "kv_cache_type", "kv_cache_dtype",
+    "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "gpu_memory_utilization",
+    "mem_fraction_static", "enforce_eager", "disable_cuda_graph", "extra_args", "environment", "parameters",
+    "firewall_networks", "max_model_len", "context_length",
+)  # fmt: skip
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Of a role's own files: what is marked !unsafe is text."""
+
+
+_Loader.add_constructor(
+    "!unsafe", lambda loader, node: loader.construct_object(yaml.ScalarNode("tag:yaml.org,2002:str", node.value))
+)
+
+
+def of_role(role, folder):
+    """Literal values of a role's `defaults` or `vars`; those that are templates are left out."""
+    found = {}
+    for path in sorted((ROLES / role / folder).glob("**/*.yml")):
+        for name, value in (yaml.load(path.read_bytes(), Loader=_Loader) or {}).items():
+            if not (isinstance(value, str) and "{{" in value):
+                found[name] = value
+    return found
+
+
+def locks(role):
+    """``((version, CUDA), …)`` of the locks for GPUs that a role brings, the oldest first."""
+    found = []
+    for path in (ROLES / role / "files" / "locks").glob("*-cuda.lock"):
+        cuda = _CUDA.search(path.read_text(encoding="utf-8"))
+        if cuda:
+            found.append((path.name[: -len("-cuda.lock")], cuda.group(1)))
+    return tuple(sorted(found, key=lambda one: version_key(one[0])))
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec=dict(
+                model=dict(type="str", required=True),
+                model_entry=dict(type="dict", default={}),
+                embedded=dict(type="str", default=""),
+                engine=dict(type="str", required=True),
+                engines=dict(type="dict", required=True),
+                catalog=dict(type="dict", required=True),
+                gpus=dict(type="str"),
+                facts_file=dict(type="path"),
+                facts=dict(type="dict", default={}),
+                deployments=dict(type="list", elements="dict", default=[]),
+                store=dict(type="dict", default={}),
+                users=dict(type="int", default=1),
+                context=dict(type="int", default=0),
+                profile=dict(type="str", default=""),
+                download_mb_s=dict(type="float", default=100.0),
+                merge=dict(type="str", default="copy"),
+                explain=dict(type="bool", default=False),
+            ),
+            mutually_exclusive=[("gpus", "facts_file")],
+        )
+        try:
+            return dict(result, **self._plan(args, task_vars))
+        except Failure as failure:
+            return dict(result, failed=True, **failure.fields())
+
+    def _plan(self, args, task_vars):
+        ask = planning.check_ask(args["users"], args["context"], args["profile"])
+        if not args["download_mb_s"] > 0:
+            raise Failure("download_mb_s must be above 0, not %g" % args["download_mb_s"], error_kind="usage")
+        machine = self._machine(args, task_vars)
+        engines = [self._engine(name, entry["role"], task_vars) for name, entry in sorted(args["engines"].items())]
+        catalog = dict(args["catalog"])
+        wish = planning.Wish(args["engine"], args["model"], args["model"] != args["embedded"])
+        if args["model_entry"] and args["model_entry"]["name"] not in catalog:
+            entry = dict(args["model_entry"])
+            if not entry.get("architecture"):
+                raise Failure(
+                    "model %s: neither a config.json nor a GGUF header of it could be read" % args["model"],
+                    hint="See the warnings above; a path must be one of this machine where no host is planned.",
+                    error_kind="preflight",
+                )
+            formats = {name: one.get("formats") or [] for name, one in args["engines"].items()}
+            entry["engines"] = [name for name, kinds in formats.items() if entry.get("format") in kinds]
+            catalog[entry["name"]] = entry
+            wish = wish._replace(model=entry["name"])
+        roles = {name: entry["role"] for name, entry in args["engines"].items()}
+        stored = {one["name"]: one["bytes"] for one in args["store"].get("models") or [] if one.get("complete")}
+        looked = args["gpus"] is None and args["facts_file"] is None
+        host = planning.Host(looked, tuple(args["deployments"]), stored, (args["store"].get("disk") or {}).get("free"))
+        plan = planning.build(machine, ask, catalog, engines, roles, wish, host, args["download_mb_s"], args["merge"])
+        found = {"changed": False, "plan": plan, "lines": list(plan_text.lines(plan, args["explain"]))}
+        wanted = plan["ask"]["models"]
+        fits = any(row["verdict"] in ("fits", "tight", "recipe", "unknown") for row in plan["rows"])
+        if wanted and machine is not None and not fits:
+            held = [one["machine"] for need in plan["needs"] for one in need["machines"] if one["fits"]]
+            found.update(
+                failed=True,
+                msg="%s does not fit: %s" % (args["model"], plan["why_none"]),
+                hint="It is held by: %s." % ", ".join(held)
+                if held
+                else "No machine of docs/plan.md holds it as asked.",
+                error_kind="preflight",
+            )
+        return found
+
+    def _machine(self, args, task_vars):
+        try:
+            if args["gpus"] is not None:
+                return None if args["gpus"].strip().lower() == "any" else plan_machine.of_gpus(args["gpus"])
+            if args["facts_file"] is not None:
+                return plan_machine.read(args["facts_file"])
+        except ValueError as error:
+            raise Failure(str(error), error_kind="usage") from None
+        users = tuple(sorted({one.get("user") or "" for one in args["deployments"]} - {""}))
+        try:
+            return plan_machine.of_facts(args["facts"], task_vars["inventory_hostname"], users)
+        except ValueError as error:
+            raise Failure(str(error), hint="`dsdeploy doctor` looks for the cause.", error_kind="preflight") from None
+
+    def _engine(self, name, role, task_vars):
+        """The engine as the inventory and the role have it."""
+        defaults, own = of_role(role, "defaults"), of_role(role, "vars")
+        settings = {}
+        for key in _SETTINGS:
+            variable = "%s_%s" % (role, key)
+            if variable in task_vars:
+                settings[key] = self._templar.template(task_vars[variable])
+            elif variable in defaults:
+                settings[key] = defaults[variable]
+        settings["has_api_key"] = bool(task_vars.get("dsdeploy_api_key") or task_vars.get("%s_api_key" % role))
+        built = locks(role)
+        version = str(settings.get("version") or (built[-1][0] if built else ""))
+        disk = own.get("_%s_disk" % role)
+        if isinstance(disk, dict):
+            disk = disk.get("cuda") or max([one for one in disk.values() if isinstance(one, int)] or [0])
+        return plan_offers.Engine(name, version, dict(built).get(version, ""), built, disk or 0, settings)

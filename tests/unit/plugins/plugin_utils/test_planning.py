@@ -1,0 +1,233 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole plans: the seed's machine, the machines of docs/plan.md, and what cannot be."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine, plan_offers, plan_text, planning
+from plan_cases import CATALOG, ENGINES, SEED, engine, plan, row
+
+
+@pytest.fixture(scope="module")
+def seed():
+    return plan(plan_machine.read(SEED))
+
+
+def test_the_seeds_machine_holds_q4_with_all_layers(seed):
+    found = row(seed, "deepseek-r1-q4_k_m", "llama_cpp")
+    assert (found["verdict"], found["layout"]["gpu_layers"], found["layout"]["layers"]) == ("fits", 62, 62)
+    assert found["layout"]["cpu_share"] == 0
+    # Its file has no latent tensors: 4,997,120 bytes a token, in all layers.
+    assert found["numbers"]["kv_bytes_per_token"]["value"] == 4997120
+    assert 25_000 < found["numbers"]["largest_context"]["value"] < 45_000
+    assert found["bytes"] == {"value": 404430187616, "label": "exact", "how": "the catalog's sizes of its files"}
+
+
+def test_the_seeds_machine_holds_awq_at_tp_8(seed):
+    found = row(seed, "deepseek-r1-awq", "vllm")
+    assert (found["verdict"], found["layout"]["tensor_parallel"]) == ("fits", 8)
+    assert found["numbers"]["kv_bytes_per_token"]["value"] == 70272
+    # Its driver serves CUDA 12, and the newest vLLM wants 13.
+    assert found["version"] == "0.19.1"
+    assert "built for CUDA 13.0, the driver 550.90.12 serves CUDA 12.4" in found["newer"]
+
+
+def test_the_seeds_machine_does_not_hold_fp8_and_what_would(seed):
+    found = row(seed, "deepseek-r1", "vllm")
+    assert found["verdict"] == "no"
+    assert "weights 80.9 GiB" in found["why"]
+    assert any("16 of these GPUs (TP 8 × PP 2)" in line for line in found["would_fit"])
+
+
+def test_an_unknown_number_is_never_one(seed):
+    """Wherever a value is missing its label says so, and the other way round."""
+
+    def numbers(value):
+        if isinstance(value, dict):
+            if set(value) == {"value", "label", "how"}:
+                yield value
+            else:
+                for inside in value.values():
+                    yield from numbers(inside)
+        elif isinstance(value, list):
+            for inside in value:
+                yield from numbers(inside)
+
+    found = list(numbers(seed)) + list(numbers(plan("4xH100")))
+    assert len(found) > 100
+    for one in found:
+        assert (one["value"] is None) == (one["label"] == "not known"), one
+        assert one["how"]
+
+
+def test_plans_are_json_and_lines(seed):
+    assert json.loads(json.dumps(seed)) == seed
+    for explain in (False, True):
+        lines = list(plan_text.lines(seed, explain))
+        assert all("\n" not in line for line in lines)
+    text = "\n".join(lines)
+    assert "machine      8 × NVIDIA H800, 81559 MiB (driver 550.90.12, CUDA 12.4)" in text
+    assert "up would" in text and "recommended" in text
+    assert "exact" in text and "estimated" in text
+
+
+def test_what_up_would_do_costs(seed):
+    found = plan(plan_machine.read(SEED), wish=planning.Wish("ollama", "deepseek-r1-q4_k_m", True))["up"]
+    assert found["costs"]["disk"]["download"]["value"] == 404430187616
+    assert found["costs"]["disk_total"]["value"] == 3 * 404430187616 + 5 * 10**9
+    assert found["costs"]["download_s"]["value"] == 4044
+    assert "assumed" in found["costs"]["download_s"]["how"]
+    assert found["command"].startswith("dsdeploy up --engine ollama --model deepseek-r1-q4_k_m")
+
+
+def test_what_is_on_the_host_is_not_fetched_again():
+    record = {"engine": "llama_cpp", "model": "deepseek-r1-q4_k_m", "version": "", "device": "gpu"}
+    host = planning.Host(True, (record,), {"deepseek-r1-q4_k_m": 404430187616}, 10**12)
+    wish = planning.Wish("llama_cpp", "deepseek-r1-q4_k_m", True)
+    found = plan(plan_machine.read(SEED), wish=wish, host=host)["up"]
+    assert found["costs"]["download"]["value"] == 0
+    assert len(found["changes"]) == 1 and "nothing is known to differ" in found["changes"][0]
+    other = plan(plan_machine.read(SEED), wish=planning.Wish("vllm", "deepseek-r1-awq", True), host=host)["up"]
+    assert any("stop llama_cpp, which holds the GPUs" in line for line in other["changes"])
+    assert any(line.startswith("install vLLM 0.19.1") for line in other["changes"])
+
+
+def test_an_engine_that_does_not_serve_the_model_is_said():
+    found = plan("8xH800", wish=planning.Wish("llama_cpp", "deepseek-r1-awq", True))
+    assert "is not served by engine llama_cpp" in found["up"]["problem"]
+    assert found["recommended"]["engine"] in ("vllm", "sglang")
+
+
+def test_what_do_i_need():
+    found = plan_any = planning.build(
+        None, planning.check_ask(32, 16384, ""), CATALOG, ENGINES, {}, planning.Wish("vllm", "deepseek-r1", True)
+    )
+    (need,) = plan_any["needs"]
+    by_machine = {one["machine"]: one for one in need["machines"]}
+    assert set(by_machine) == set(plan_machine.MACHINES)
+    assert not by_machine["1xH100-80GB"]["fits"] and by_machine["8xH200-141GB"]["fits"]
+    assert found["rows"] == [] and found["recommended"] is None
+    assert any("8xH200-141GB" in line for line in plan_text.lines(found))
+
+
+def test_more_users_than_fit_are_refused_with_numbers():
+    found = plan("8xH800", "deepseek-r1-awq", users=1000, context=16384)
+    one = row(found, "deepseek-r1-awq", "vllm")
+    assert one["verdict"] == "no" and "KV" in one["why"]
+    assert found["recommended"] is None and found["why_none"]
+
+
+def test_a_context_that_is_longer_than_the_models():
+    found = plan("8xH800", "deepseek-r1-awq", context=200_000)
+    assert "longer than the model's 163840" in row(found, "deepseek-r1-awq", "vllm")["why"]
+
+
+@pytest.mark.parametrize(
+    ("users", "context", "profile", "said"),
+    [
+        (0, 8192, "", "users is 0"),
+        (-1, 8192, "", "users is -1"),
+        (10**9, 8192, "", "users is 1000000000"),
+        (1, -5, "", "context is -5"),
+        (1, 10**12, "", "context is 1000000000000"),
+        (True, 1, "", "users is True"),
+        (1, 1, "fast", "profile is 'fast'"),
+    ],
+)
+def test_what_cannot_be_asked(users, context, profile, said):
+    with pytest.raises(Failure, match=said) as caught:
+        planning.check_ask(users, context, profile)
+    assert caught.value.fields()["error_kind"] == "usage"
+
+
+def test_a_model_that_there_is_not():
+    with pytest.raises(Failure, match="deepseek-r1-awk is not in the catalog; did you mean deepseek-r1-awq"):
+        plan("8xH800", "deepseek-r1-awk")
+
+
+def test_a_host_without_a_gpu_is_planned_by_its_memory():
+    smi = {"status": "not_installed", "gpus": [], "driver_version": None, "cuda_version": None}
+    memory = {"total_mib": 16000, "available_mib": 12000, "users": {}}
+    found = plan(plan_machine.Machine("host", smi, memory))
+    assert row(found, "smollm2-135m-instruct", "llama_cpp")["verdict"] == "fits"
+    assert row(found, "deepseek-r1-q4_k_m", "llama_cpp")["verdict"] == "no"
+    assert plan_offers.layout_text(row(found, "smollm2-135m-instruct", "llama_cpp")) == "CPU"
+    unknown = plan(plan_machine.Machine("host", smi, {}))
+    assert all(one["verdict"] in ("unknown", "no") for one in unknown["rows"])
+    assert unknown["recommended"] is None
+
+
+def test_a_gpu_that_shares_the_hosts_memory_is_not_known():
+    path = Path(SEED).parents[1] / "gb10-unified-memory" / "nvidia-smi.txt"
+    found = plan(plan_machine.read(str(path)))
+    assert {one["verdict"] for one in found["rows"]} <= {"unknown"}
+    assert found["recommended"] is None
+
+
+def test_gpus_too_old_for_the_engine():
+    found = plan("1xV100-32GB")
+    one = row(found, "deepseek-r1-distill-qwen-7b", "vllm")
+    assert one["verdict"] == "refused" and "needs compute capability 7.5, these GPUs have 7.0" in one["why"]
+
+
+def test_copies_for_throughput():
+    few = row(plan("8xH100", "deepseek-r1-distill-qwen-32b"), "deepseek-r1-distill-qwen-32b", "vllm")
+    many = row(
+        plan("8xH100", "deepseek-r1-distill-qwen-32b", profile="throughput"), "deepseek-r1-distill-qwen-32b", "vllm"
+    )
+    assert few["layout"]["tensor_parallel"] == 8
+    assert many["layout"]["copies"] > 1
+    assert many["layout"]["tensor_parallel"] * many["layout"]["copies"] <= 8
+    assert "copies" in plan_offers.layout_text(many)
+
+
+def test_the_users_layout_wins():
+    engines = [engine("vllm", tensor_parallel_size=4)]
+    one = row(plan("8xH100", "deepseek-r1-distill-qwen-32b", engines=engines), "deepseek-r1-distill-qwen-32b", "vllm")
+    assert one["layout"]["tensor_parallel"] == 4
+
+
+def test_the_seeds_machine_holds_v4_flash_twice(seed):
+    """Its cache is not known: what is known is that its recipe's 200 GB are there, on half of the GPUs."""
+    found = row(seed, "deepseek-v4-flash", "sglang")
+    # With a driver for CUDA 12 there is no release that serves it.
+    assert found["verdict"] == "refused" and "needs SGLang 0.5.16 or later, here it is 0.5.10.post1" in found["why"]
+    one = row(plan("8xH800"), "deepseek-v4-flash", "vllm")
+    assert one["verdict"] == "recipe"
+    assert plan_offers.layout_text(one) == "TP 4 × 2 copies"
+    assert one["numbers"]["largest_context"]["value"] is None
+    assert plan_offers.sequences(one) is None
+    (four,) = [one for one in plan("4xH100")["rows"] if one["model"] == "deepseek-v4-flash" and one["engine"] == "vllm"]
+    assert (four["verdict"], four["layout"]["tensor_parallel"]) == ("recipe", 4)
+    assert row(plan("2xH100"), "deepseek-v4-flash", "vllm")["verdict"] == "no"
+
+
+def test_what_is_reported_against_a_model_is_said_and_counts():
+    found = plan("8xH800", "deepseek-r1")
+    assert found["recommended"]["model"] == "deepseek-r1-0528-w4afp8"
+    assert "not deepseek-r1-awq on vLLM (62 tokens/s published for one request)" in found["recommended"]["reason"]
+    assert "vllm#23530" in found["recommended"]["reason"]
+    assert any("has not been started on GPUs yet" in line for line in found["recommended"]["caveats"])
+
+
+def test_without_the_report_the_published_speed_counts():
+    catalog = dict(
+        CATALOG, **{"deepseek-r1-awq": {k: v for k, v in CATALOG["deepseek-r1-awq"].items() if k != "doubts"}}
+    )
+    assert plan("8xH800", "deepseek-r1", catalog=catalog)["recommended"]["model"] == "deepseek-r1-awq"
+
+
+def test_weights_in_blocks_are_not_cut_within_them():
+    """1,536 in 8 parts are 192, in blocks of 128: vLLM refuses that."""
+    one = row(plan("8xH100", "qwen3"), "qwen3-235b-a22b-fp8", "vllm")
+    assert one["layout"]["tensor_parallel"] == 4
+    engines = [engine("vllm", tensor_parallel_size=8)]
+    one = row(plan("8xH100", "qwen3", engines=engines), "qwen3-235b-a22b-fp8", "vllm")
+    assert one["verdict"] == "no" and "cut within blocks of 128" in one["why"]
