@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import guards
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -18,7 +19,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "role": {"type": "str", "required": True, "choices": list(guards.GUARDS)},
                 "host": {"type": "str", "default": "127.0.0.1"},
-                "has_api_key": {"type": "bool", "default": False, "no_log": False},
+                "api_key": {"type": "str", "default": "", "no_log": True},
                 "has_tls": {"type": "bool", "default": False},
                 "extra_args": {"type": "raw", "default": []},
                 "environment": {"type": "dict", "default": {}},
@@ -34,7 +35,11 @@ class ActionModule(ActionBase):
             hint = 'Write a list, one word an element, as in -e \'{"%s_extra_args": ["--seed", "1"]}\'.' % role
         else:
             found += guards.problems(role, dict(args, extra_args=[str(word) for word in extra]))
-        address = guards.address_problem(role, args["host"], args["has_api_key"], args["has_tls"])
+        wrong = api_keys.problem(args["api_key"])
+        if wrong:
+            found.append("%s_api_key: %s" % (role, wrong))
+            hint = "Choose a key of letters, digits and signs, without spaces and without a line end."
+        address = guards.address_problem(role, args["host"], bool(args["api_key"]), args["has_tls"])
         if address:
             found.append(address.msg)
             hint = address.hint

@@ -151,19 +151,29 @@ import shutil
 import signal
 import ssl
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, run, sweep, thresholds, watch
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress, progress_file
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
 ALONE_S = 360.0  # without a sign of the controller, which tries a lost connection again for 300 s
 
 
-def target_of(record: Dict[str, Any], key: Optional[str]) -> load.Target:
+def trust_of(record: Dict[str, Any], warn: Callable[[str], None]) -> Optional[Callable[[str, int], None]]:
+    """What refuses to send the key to another program than the service; None where the record names none."""
+    service = record.get("service")
+    return WatchedService(service, warn=warn).trust if service else None
+
+
+def target_of(
+    record: Dict[str, Any], key: Optional[str], trust: Optional[Callable[[str, int], None]] = None
+) -> load.Target:
     """What the record's endpoint is, for the generator. Raises Failure."""
     try:
         parts = urlsplit(record["endpoint"])
@@ -181,19 +191,20 @@ def target_of(record: Dict[str, Any], key: Optional[str]) -> load.Target:
     headers = {"Authorization": "Bearer " + key} if key else {}
     api = "ollama" if record.get("api") == "ollama" else "completions"
     return load.Target(
-        host, port or (443 if context else 80), parts.path.rstrip("/"), headers, context, api, record["model"]
+        host,
+        port or (443 if context else 80),
+        parts.path.rstrip("/"),
+        headers,
+        context,
+        api,
+        record["model"],
+        trust=trust,
     )
 
 
 def key_of(record: Dict[str, Any]) -> Optional[str]:
     path = record.get("api_key_file")
-    if not path:
-        return None
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read().strip()
-    except OSError as error:
-        raise Failure("%s: %s" % (path, error.strerror), "run it as root, or with --become") from None
+    return api_keys.read(path) if path else None
 
 
 def gpus_of(module: AnsibleModule, nvidia_smi: Optional[str]) -> Dict[str, Any]:
@@ -220,11 +231,12 @@ def plan_of(params: Dict[str, Any]) -> run.Plan:
     return run.Plan(params["profile"], profile, slo, params["stall_s"])
 
 
-def reader_of(record: Dict[str, Any], key: Optional[str]):
+def reader_of(record: Dict[str, Any], key: Optional[str], trust: Optional[Callable[[str, int], None]] = None):
     path = record.get("metrics_path")
     if not path:
         return None
     endpoint = Endpoint(record["endpoint"], key, validate_certs=False)
+    endpoint.trust = trust
 
     def read() -> Optional[str]:
         try:
@@ -286,9 +298,10 @@ def main() -> None:
     try:
         plan = plan_of(params)
         key = key_of(record)
-        watcher = watch.Watch(nvidia_smi, reader_of(record, key))
+        trust = trust_of(record, module.warn)
+        watcher = watch.Watch(nvidia_smi, reader_of(record, key, trust))
         with Progress("bench", unit="requests") as progress, watcher as watching:
-            result = run.benchmark(target_of(record, key), plan, progress, watching, Stop())
+            result = run.benchmark(target_of(record, key, trust), plan, progress, watching, Stop())
     except Failure as failure:
         module.fail_json(**failure.fields())
     result["environment"] = dict(

@@ -240,6 +240,7 @@ from typing import Any, Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics as engine_metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     HEALTH_PATHS,
@@ -253,6 +254,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     wait_healthy,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking import TAGS
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
@@ -263,14 +265,9 @@ def read_key(params: Dict[str, Any]) -> Optional[str]:
     if not params["api_key_file"]:
         return params["api_key"] or None
     try:
-        with open(params["api_key_file"], encoding="utf-8") as handle:
-            key = handle.read().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a text file"
-        raise ValueError(f"api_key_file: {params['api_key_file']}: {reason}") from exc
-    if not key:
-        raise ValueError(f"api_key_file: {params['api_key_file']} is empty")
-    return key
+        return api_keys.read(params["api_key_file"])
+    except Failure as failure:
+        raise ValueError(str(failure)) from None
 
 
 def check_options(params: Dict[str, Any]) -> None:

@@ -36,10 +36,11 @@ options:
     description: Address or name that it listens on.
     type: str
     default: 127.0.0.1
-  has_api_key:
-    description: Whether it asks for an API key.
-    type: bool
-    default: false
+  api_key:
+    description:
+      - The API key that it asks for, if any. One that no client could send is refused, without saying it.
+    type: str
+    default: ""
   has_tls:
     description: Whether it speaks TLS.
     type: bool
@@ -65,6 +66,7 @@ EXAMPLES = r"""
   dsdeploy.llm.engine_guards:
     role: llama_cpp
     host: "{{ llama_cpp_host }}"
+    api_key: "{{ llama_cpp_api_key }}"
     extra_args: "{{ llama_cpp_extra_args }}"
     environment: "{{ llama_cpp_environment }}"
 """

@@ -288,17 +288,18 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
         return [preflight.Problem("%s: no engine runs as such" % problem, hint, "usage")]
     uid = found.uid if found else None
     gids = os.getgrouplist(found.name, found.gid) if found else []
-    problems = []
+    stopped: dict = {}
     for path in dict.fromkeys(path for path in reach if path.startswith("/")):
         stops = barrier(path, uid, gids)
         if stops:
-            problems.append(
-                preflight.Problem(
-                    "%s: the engine's user %s %s" % (path, name, stops),
-                    "Let others pass, for example: chmod o+x %s; or choose another directory." % stops.path,
-                )
-            )
-    return problems
+            stopped.setdefault(stops, []).append(path)
+    return [
+        preflight.Problem(
+            "%s: the engine's user %s %s" % (", ".join(paths), name, stops),
+            "Let others pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+        )
+        for stops, paths in stopped.items()
+    ]
 
 
 def space(path: str) -> dict:
@@ -430,7 +431,7 @@ def main() -> None:
     if problems:
         module.fail_json(
             msg="; ".join(problem.msg for problem in problems),
-            hint=" ".join(problem.hint for problem in problems),
+            hint=" ".join(dict.fromkeys(problem.hint for problem in problems)),
             error_kind=preflight.error_kind(problems),
             **result,
         )

@@ -18,13 +18,12 @@ import signal
 import ssl
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import prompts as texts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.stream_client import MAX_SAID, Connection, Cut, Job
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import ProbeError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 
@@ -33,6 +32,8 @@ STALL_S = 600.0  # without a byte: a long prompt in a long queue has none for mi
 CONNECT_S = 10.0
 LAG_TICK_S = 0.01
 WATCH_S = 0.25
+TRUST_S = 1.0  # as long who listens is not looked up again: with many streams that is a long table
+MOST_ANSWER = 16 * 1024 * 1024  # bytes
 
 
 class Target(NamedTuple):
@@ -46,6 +47,8 @@ class Target(NamedTuple):
     api: str  # completions, chat or ollama (see `stream_client.TOKENS`)
     model: str
     ignore_eos: bool = True
+    # Asked with the address and port of a connection before the key is sent over it; raises ProbeError.
+    trust: Optional[Callable[[str, int], None]] = None
 
     @property
     def path(self) -> str:
@@ -86,18 +89,26 @@ def job_of(target: Target, prompt: texts.Prompt, output_tokens: int) -> Job:
 
 def post_json(target: Target, path: str, body: Dict[str, Any], timeout: float = 30.0) -> Optional[Dict[str, Any]]:
     """The JSON object that `path` answers to `body`; None where it has no such path, or answers something else."""
-    host = "[%s]" % target.host if ":" in target.host else target.host
-    url = "%s://%s:%d%s%s" % ("https" if target.tls else "http", host, target.port, target.prefix, path)
-    request = urllib.request.Request(url, json.dumps(body).encode(), dict(target.headers))
-    request.add_header("Content-Type", "application/json")
-    handlers: List[Any] = [urllib.request.ProxyHandler({})]
     if target.tls:
-        handlers.append(urllib.request.HTTPSHandler(context=target.tls))
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            target.host, target.port, timeout=timeout, context=target.tls
+        )
+    else:
+        connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout)
+    headers = dict(target.headers, **{"Content-Type": "application/json"})
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as response:
-            value = foreign.loads(response.read(16 * 1024 * 1024).decode("utf-8", "replace"))
-    except (OSError, ValueError, http.client.HTTPException):
+        connection.connect()
+        if target.trust and target.headers:
+            target.trust(*connection.sock.getpeername()[:2])
+        connection.request("POST", target.prefix + path, json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            return None
+        value = foreign.loads(response.read(MOST_ANSWER))
+    except (OSError, ValueError, http.client.HTTPException, ProbeError):
         return None
+    finally:
+        connection.close()
     return value if isinstance(value, dict) else None
 
 
@@ -142,6 +153,7 @@ class _Load:
         self.lags: List[float] = []
         self.stopped = False
         self.connections: List[Connection] = []
+        self._trusted = -TRUST_S - 1
 
     async def run(self) -> Point:
         watchers = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._lag())]
@@ -188,11 +200,15 @@ class _Load:
                     break
                 except Cut:  # an idle connection that the server had closed
                     connection = None
-                except (OSError, asyncio.TimeoutError) as error:
+                except (OSError, asyncio.TimeoutError, ProbeError) as error:
                     now = time.monotonic()
-                    why = "no connection in time" if isinstance(error, asyncio.TimeoutError) else "cannot connect: "
-                    if not isinstance(error, asyncio.TimeoutError):
-                        why += one_line(os.strerror(error.errno) if error.errno else error, MAX_SAID)
+                    why = "no connection in time"
+                    if isinstance(error, ProbeError):
+                        why = one_line(error)
+                    elif not isinstance(error, asyncio.TimeoutError):
+                        why = "cannot connect: " + one_line(
+                            os.strerror(error.errno) if error.errno else error, MAX_SAID
+                        )
                     request = Request(now, None, None, now, 0, (), None, None, error=why)
                     await asyncio.sleep(0.2)  # a server that is gone is not asked a thousand times a second
                     break
@@ -203,7 +219,14 @@ class _Load:
     async def _open(self) -> Connection:
         loop = asyncio.get_running_loop()
         opening = loop.create_connection(Connection, self.target.host, self.target.port, ssl=self.target.tls)
-        _transport, connection = await asyncio.wait_for(opening, CONNECT_S)
+        transport, connection = await asyncio.wait_for(opening, CONNECT_S)
+        if self.target.trust and self.target.headers and time.monotonic() - self._trusted > TRUST_S:
+            try:
+                self.target.trust(*transport.get_extra_info("peername")[:2])
+            except BaseException:
+                transport.abort()
+                raise
+            self._trusted = time.monotonic()
         self.connections = [item for item in self.connections if not item.closed] + [connection]
         return connection
 

@@ -17,6 +17,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from urllib.parse import urlsplit
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import (
     Answer,
     StreamError,
@@ -77,8 +78,9 @@ class Endpoint:
             raise ValueError(f"url: '{one_line(url)}' is not a base URL such as http://127.0.0.1:8000")
         if parts.username is not None:
             raise ValueError("url: must not hold a user or password; use api_key or api_key_file")
-        if api_key and not re.match(r"[\x21-\x7e]+\Z", api_key):
-            raise ValueError("the API key holds a space, a line break or a character that is not ASCII")
+        wrong = api_keys.problem(api_key or "")
+        if wrong:
+            raise ValueError(wrong)
         self.host, self.port = host, port
         # OpenAI clients want the base URL with /v1, curl users without: both are understood.
         path = parts.path.rstrip("/")

@@ -206,8 +206,8 @@ def address_problem(role: str, host: str, has_key: bool, has_tls: bool) -> Optio
 
 
 def problems(role: str, wanted: Dict[str, Any]) -> List[str]:
-    """Everything that is wrong, one line each. `wanted`: host, has_api_key, has_tls, extra_args, environment,
-    several_hosts, as the module engine_guards takes them."""
+    """Everything that is wrong, one line each. `wanted`: extra_args, environment and several_hosts, as the
+    module engine_guards takes them."""
     found = word_problems(role, wanted["extra_args"])
     found += environment_problems(role, list(wanted["environment"]), wanted["several_hosts"])
     return found

@@ -58,8 +58,7 @@ def _manifests(directory: str) -> Tuple[List[Tuple[List[str], str, bytes]], List
             path = os.path.join(base, file)
             parts = os.path.relpath(path, top).split(os.sep)
             try:
-                with open(path, "rb") as handle:
-                    text = handle.read()
+                text = foreign.read_bytes(path)
                 if len(parts) != 4:
                     raise ValueError("not where a manifest stands")
                 _layers(text)

@@ -87,7 +87,7 @@ def read_entry(dest: str) -> Optional[Entry]:
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
-        return parse(file.read())
+        return parse(file.read(foreign.MOST_BYTES))
 
 
 def parse(text: bytes) -> Optional[Entry]:
@@ -176,7 +176,7 @@ class Journal:
 
     def read(self) -> Optional[Entry]:
         """What an earlier run has left."""
-        return parse(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
+        return parse(os.pread(self._fd, foreign.MOST_BYTES, 0))
 
     def clear(self) -> None:
         """Forget, durably, what an earlier run has left. Call it before its part is removed."""

@@ -10,6 +10,8 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Optional, Set
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory
 
 
@@ -53,8 +55,10 @@ class Desired:
         """
         wanted = text.encode("utf-8")
         state, found = _look(path)
+        if state is not None and stat.S_ISDIR(state.st_mode):
+            raise Failure("%s is a directory, and is to be a file" % path, hint="Move it away, and run again.")
         if state is not None and not stat.S_ISREG(state.st_mode):
-            found = None  # a link or a directory is no file of ours: replaced, never followed
+            found = None  # a link is no file of ours: replaced, never followed
         same = state is not None and found == wanted
         if same and (stat.S_IMODE(state.st_mode), state.st_uid, state.st_gid) == (mode, uid, gid):
             return False
@@ -143,7 +147,8 @@ def _look(path: str) -> Any:
         if not stat.S_ISREG(state.st_mode):
             return state, None
         with open(path, "rb") as handle:
-            return state, handle.read()
+            # More than any file of ours: one that was blown up differs by what is read of it.
+            return state, handle.read(foreign.MOST_BYTES)
     except FileNotFoundError:
         return None, None
 
@@ -153,7 +158,9 @@ def _rights(mode: int, uid: int, gid: int) -> str:
 
 
 def _make(path: str, mode: int, uid: int, gid: int, tell: Callable[[str], None]) -> None:
-    parent = os.path.dirname(path.rstrip("/"))
+    # A link that leads nowhere is somebody's wish: what it names is made.
+    path = os.path.realpath(path)
+    parent = os.path.dirname(path)
     if not os.path.isdir(parent):
         _make(parent, 0o755, 0, 0, tell)
     os.mkdir(path, 0o700)

@@ -47,6 +47,7 @@ def write_durably(path, text):
 
 def make_directory(path):
     """Create a directory and its parents, readable for engines whatever the umask is."""
+    path = os.path.realpath(path)  # a link that leads nowhere is somebody's wish: what it names is made
     if os.path.isdir(path):
         return
     make_directory(os.path.dirname(path))

@@ -14,9 +14,12 @@ infinities and numbers beyond the range of a float become ``null``; they are no 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
+import stat
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple, Union
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -110,8 +113,36 @@ def parse(text: Union[str, bytes], what: str, most_bytes: int = MOST_BYTES) -> F
 
 def read(path: str, most_bytes: int = MOST_BYTES) -> Foreign:
     """The value in a JSON file. Raises OSError where there is none to read, Failure where it is none."""
-    with open(path, "rb") as handle:
-        return parse(handle.read(most_bytes + 1), path, most_bytes)
+    try:
+        return parse(read_bytes(path, most_bytes), path, most_bytes)
+    except ValueError as error:
+        raise Failure("%s: %s" % (path, error)) from None
+
+
+def read_bytes(path: str, most_bytes: int = MOST_BYTES) -> bytes:
+    """All of a small file. Raises OSError, also for what is no file; ValueError, a few words, for one that is long.
+
+    Nothing is waited for, as a pipe would have it, and no more is read than that.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)
+        with os.fdopen(os.dup(descriptor), "rb") as handle:
+            found = handle.read(most_bytes + 1)
+    finally:
+        os.close(descriptor)
+    if len(found) > most_bytes:
+        raise ValueError("more than %d bytes" % most_bytes)
+    return found
+
+
+def read_text(path: str, most_bytes: int = MOST_BYTES) -> str:
+    """As `read_bytes`, of UTF-8 text."""
+    try:
+        return read_bytes(path, most_bytes).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
 
 
 class Foreign:

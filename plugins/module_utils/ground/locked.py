@@ -18,11 +18,28 @@ POLL = 0.2  # s
 
 
 def open_lock(path: str) -> int:
-    """The descriptor of a lock's file, made where there is none, readable for its owner alone. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    if stat.S_IMODE(os.fstat(descriptor).st_mode) != 0o600:
+    """The descriptor of a lock's file, made where there is none, readable for its owner alone.
+
+    :raises OSError: it cannot be made. `Failure`: what is there is no file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP):
+            raise _no_lock(path) from None
+        raise
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        raise _no_lock(path)
+    if stat.S_IMODE(state.st_mode) != 0o600:
         os.fchmod(descriptor, 0o600)
     return descriptor
+
+
+def _no_lock(path: str) -> Failure:
+    return Failure("%s, which is to be a lock, is no file" % path, hint="Remove it, and run again.")
 
 
 def hold(descriptor: int, path: str, limit: float, waiting: Optional[Callable[[], None]] = None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, NamedTuple, Set, Tuple
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory, write_durably
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 
 Rule = Dict[str, Any]
@@ -130,8 +130,7 @@ def parse_notes(text: str) -> List[Rule]:
 def read(path: str) -> List[Rule]:
     """The rules that are noted in a file; none where there is no file. Failure for what is no such note."""
     try:
-        with open(path, encoding="utf-8") as handle:
-            return parse_notes(handle.read())
+        return parse_notes(foreign.read_text(path))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
@@ -148,7 +147,7 @@ def note(path: str, rules: List[Rule]) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         return
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    make_directory(os.path.dirname(path))
     write_durably(path, json.dumps(rules))
 
 

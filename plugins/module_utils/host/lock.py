@@ -22,6 +22,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import 
 
 PATH = places.LOCK
 LIMIT = 10.0  # s; it is held for as long as it takes to read and write a line
+MOST_BYTES = 4096  # of a holder
 MOST_PID = 2**22  # Linux's PID_MAX_LIMIT
 _IDENTITY = ("machine", "pid", "started")
 
@@ -99,7 +100,7 @@ def _open(path: str) -> TextIO:
 
 def _holder(handle: TextIO) -> Optional[Dict[str, Any]]:
     try:
-        found = foreign.parse(handle.read(), "the lock")
+        found = foreign.parse(handle.read(MOST_BYTES), "the lock")
         found.text("machine")
         found.text("started")
         found.count("pid", most=MOST_PID)

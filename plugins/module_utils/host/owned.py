@@ -17,7 +17,7 @@ from typing import Any, Dict
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory, write_durably
 
 KINDS = ("users", "groups", "directories", "packages")
 Notes = Dict[str, Dict[str, Dict[str, Any]]]
@@ -48,8 +48,7 @@ def load(path: str = "") -> Notes:
     """What is ours; nothing where there is no file. Failure for a file that cannot be read as these notes."""
     path = path or places.OWNED
     try:
-        with open(path, encoding="utf-8") as handle:
-            return parse(handle.read())
+        return parse(foreign.read_text(path))
     except FileNotFoundError:
         return {kind: {} for kind in KINDS}
     except (OSError, ValueError) as error:
@@ -67,7 +66,7 @@ def save(notes: Notes, path: str = "") -> None:
         if os.path.lexists(path):
             os.unlink(path)
         return
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    make_directory(os.path.dirname(path))
     before = os.umask(0o077)
     try:
         write_durably(

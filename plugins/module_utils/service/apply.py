@@ -13,6 +13,7 @@ import secrets
 from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, owned, users
@@ -27,6 +28,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.definition import check_name, checked, revision
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers import (
+    MOST_BYTES,
     Supervisor,
     Systemd,
     default_manager,
@@ -49,10 +51,9 @@ def source_of(program: Any) -> str:
 def read_host() -> Dict[str, str]:
     """Where this host's supervisor and its logs are; empty where that is not noted. It can be found anew."""
     try:
-        with open(places.HOST, encoding="utf-8") as handle:
-            found = json.load(handle)
-        return {key: found[key] for key in ("supervisor", "log_dir") if found[key].startswith("/")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = foreign.read(places.HOST)
+        return {key: found.text(key, pattern="/[^\\x00-\\x1f]*") for key in ("supervisor", "log_dir")}
+    except (OSError, Failure):
         return {}
 
 
@@ -125,6 +126,8 @@ class Service:
         options = self.options
         definition = checked(dict(options["definition"], user=self.user), options["data_dir"], options["api_key"] or "")
         record = self.new_record(definition)
+        self.require_files(definition, record)
+        stopped = self.others_to_stop(record)
         look = self.manager.look()
         if self.manager_name == "supervisor" and not self.supervisor_is_there():
             self.needs_supervisor = {"path": self.host["supervisor"], "version": options["supervisor_version"]}
@@ -135,7 +138,6 @@ class Service:
         self.ensure_directories(definition, account)
         self.check_access(definition, account)
         changed = self.write_files(definition, account)
-        stopped = self.others_to_stop(record)
         if changed and not self.check_mode:
             self.manager.accept()
             self.remove_programs(self.programs_before - programs_of(self.manager.file))
@@ -185,6 +187,17 @@ class Service:
         except ValueError as error:
             raise Failure("the deployment record would not be readable: %s" % error, error_kind="usage") from None
         return record
+
+    def require_files(self, definition: Dict[str, Any], record: Dict[str, Any]) -> None:
+        """Failure where what is to be a file is something else, or notes cannot be read, before anything is changed."""
+        owned.load()
+        firewall.read("%s/%s.json" % (places.FIREWALL, self.name))
+        files = [definition.get("environment_file"), self.key_file(), self.manager.file, places.SALT, places.HOST]
+        if record:
+            files.append(self.record_file(record["engine"]))
+        for path in filter(None, files):
+            if os.path.isdir(path) and not os.path.islink(path):
+                raise Failure("%s is a directory, and is to be a file" % path, hint="Move it away, and run again.")
 
     def record_file(self, engine: str) -> str:
         return "%s/%s.json" % (places.RECORDS, engine)
@@ -294,8 +307,7 @@ class Service:
     def salt(self) -> bytes:
         """What makes a revision unguessable; made once on a host."""
         try:
-            with open(places.SALT, encoding="ascii") as handle:
-                found = bytes.fromhex(handle.read().strip())
+            found = bytes.fromhex(foreign.read_text(places.SALT, 4096).strip())
             if len(found) >= 16:
                 return found
         except (OSError, ValueError):
@@ -377,6 +389,8 @@ class Service:
 
     def remove(self) -> Dict[str, Any]:
         """Stop it, and take away what was made for it: last of it the record."""
+        # What is ours must be known before the first of it goes.
+        self.require_files({}, {})
         state = self.stop()
         desired, record = self.desired, self.record_before or {}
         definition = self.options["definition"]
@@ -495,9 +509,8 @@ def services() -> List[str]:
 def programs_of(path: str) -> Set[str]:
     """The programs of ours that the file of a unit or a program starts with."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            found = _PROGRAM.findall(handle.read())
+        found = _PROGRAM.findall(foreign.read_bytes(path, MOST_BYTES).decode("utf-8", "replace"))
         # One of the three ways of writing a word, the others empty; a per cent sign is doubled in both kinds of files.
         return {"".join(words).replace("%%", "%") for words in found}
-    except OSError:
+    except (OSError, ValueError):
         return set()

@@ -12,6 +12,7 @@ import re
 from typing import Any, Dict
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@-]*"
@@ -111,6 +112,8 @@ def checked(given: Dict[str, Any], data_dir: str, api_key: str = "") -> Dict[str
     new["secrets"] = {}
     if api_key:
         _check(new.get("api_key_variable"), "api_key", "needs api_key_variable")
+        wrong = api_keys.problem(api_key)
+        _check(not wrong, wrong, "")
         new["secrets"] = {new["api_key_variable"]: api_key}
     for variable, value in dict(environment, **new["secrets"]).items():
         _check(re.fullmatch(VARIABLE, variable), "environment", "has the name %r" % variable)

@@ -21,6 +21,7 @@ UNREADABLE_HINT = (
     "`dsdeploy up` of that engine writes it anew. If the engine is not wanted any more, stop its service and remove it."
 )
 _PATHS = ("dirs", "left", "write_paths")
+MOST_BYTES = 1024 * 1024  # of a record
 MANAGERS = ("systemd", "supervisor")
 DEVICES = ("gpu", "cpu")
 
@@ -43,12 +44,7 @@ def read_records(directory: str = "") -> Tuple[List[Dict[str, Any]], List[Unread
     records, problems = [], []
     for path in sorted(glob.glob(os.path.join(glob.escape(directory or places.RECORDS), "*.json"))):
         try:
-            if not os.path.isfile(path):
-                raise ValueError("not a file")
-            with open(path, encoding="utf-8") as handle:
-                records.append(dict(parse_record(handle.read()), file=path))
-        except UnicodeDecodeError:
-            problems.append(Unreadable(path, "not UTF-8"))
+            records.append(dict(parse_record(foreign.read_text(path, MOST_BYTES)), file=path))
         except OSError as exc:
             problems.append(Unreadable(path, exc.strerror or "not readable"))
         except ValueError as exc:

@@ -50,8 +50,9 @@ def write_note(path, text):
 def read_note(path):
     """What a note says, "" where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read().strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8", errors="replace") as handle:
+            return handle.read(4096).strip()
     except OSError:
         return ""
 

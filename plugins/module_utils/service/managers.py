@@ -13,6 +13,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import launcher
@@ -34,6 +35,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.supervisor im
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.texts import MARK
 
+MOST_BYTES = 1024 * 1024  # of the file of a unit or a program
 # s; a stop may take as long as the unit allows.
 TIMEOUT, STOP_TIMEOUT = 60.0, 900.0
 DAEMON_START = 15.0  # s; until a new supervisord listens, or an old one is gone
@@ -74,9 +76,8 @@ def plan(wanted: str, active: str, same: bool, enabled: bool, reload: bool) -> L
 def is_marked(path: str) -> bool:
     """Whether a file is one that makes a service ours."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            return MARK in handle.read()
-    except OSError:
+        return MARK.encode() in foreign.read_bytes(path, MOST_BYTES)
+    except (OSError, ValueError):
         return False
 
 

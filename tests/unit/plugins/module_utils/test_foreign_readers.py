@@ -123,11 +123,11 @@ def test_what_a_measured_server_says(monkeypatch):
     assert stream_client.last_usage(b"data: " + DEEP.encode()) == {}
     assert stream_client.reported_error(b"data: " + DEEP.encode()) == ""
 
-    class Opener:
-        def open(self, _request, timeout):
+    class Connection(load.http.client.HTTPConnection):
+        def connect(self):
             raise load.http.client.BadStatusLine("x")
 
-    monkeypatch.setattr(load.urllib.request, "build_opener", lambda *_handlers: Opener())
+    monkeypatch.setattr(load.http.client, "HTTPConnection", Connection)
     assert load.post_json(load.Target("127.0.0.1", 1, "", {}, None, "completions", "m"), "/tokenize", {}) is None
 
 

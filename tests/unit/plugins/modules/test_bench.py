@@ -63,3 +63,13 @@ def test_what_cannot_be_measured_is_one_line(run_module, record, options, kind, 
 
 def test_check_mode_asks_nothing(run_module):
     assert run_module("bench", check=True, record={"endpoint": "http://127.0.0.1:9", "model": "m"})["skipped"]
+
+
+def test_the_key_goes_to_no_stranger_on_the_port(run_module, record, tmp_path):
+    """The service has no process here: whoever listens is somebody else."""
+    key = tmp_path / "key"
+    key.write_text("planted-secret\n")
+    service = {"name": "dsdeploy-none", "manager": "supervisor", "log": None}
+    result = run_module("bench", record=dict(record, api_key_file=str(key), service=service), concurrency=[1])
+    assert result["failed"] and "nothing could be measured" in result["msg"]
+    assert "dsdeploy-none: the service is " in result["msg"]

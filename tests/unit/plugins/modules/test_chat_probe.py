@@ -104,7 +104,7 @@ def test_check_mode_asks_nothing_and_says_so(run_module):
         ({"health_timeout": -1}, "health_timeout: must be at least 1"),
         ({"health_path": "health"}, "health_path: 'health' is not a path that starts with /"),
         ({"api_key_file": "/not/there"}, "api_key_file: /not/there: No such file or directory"),
-        ({"api_key_file": "/dev/null"}, "api_key_file: /dev/null is empty"),
+        ({"api_key_file": "/dev/null"}, "api_key_file: /dev/null: not a file"),
         ({"api_key": "two words"}, "the API key holds a space"),
         ({"url": "https://127.0.0.1:1", "ca_path": "/not/there"}, "ca_path: /not/there: No such file or directory"),
         ({"url": "https://127.0.0.1:1", "ca_path": "/dev/null"}, "ca_path: /dev/null: "),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import ProbeError
 
 ROOT = Path(__file__).resolve().parents[5]
 
@@ -100,3 +101,25 @@ def test_the_key_is_sent_and_a_line_break_is_not_made_of_it():
     job = load.job_of(target, [1, 2], 5)
     assert job.head.startswith(b"POST /p/v1/completions HTTP/1.1\r\nHost: [::1]:80\r\n")
     assert b"\r\nAuthorization: Bearer k\r\n" in job.head and json.loads(job.body)["prompt"] == [1, 2]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_connection_is_trusted_before_the_key_goes_over_it(port, trusted):
+    asked = []
+
+    def trust(address, number):
+        asked.append((address, number))
+        if not trusted:
+            raise ProbeError("port 1 is held by user mallory: the API key was not sent")
+
+    script = json.dumps({"ttft": 0.01, "gap": 0.002, "tokens": 2})
+    headers = {"Authorization": "Bearer sk-1"}
+    target = load.Target("127.0.0.1", port, "", headers, None, "completions", script, trust=trust)
+    supply = prompts.Prompts(8, pool=range(1000))
+    found = load.run_point(target, supply, 2, 2, 4, time.monotonic() + 20)
+    assert asked and set(asked) == {("127.0.0.1", port)}
+    wrong = {request.error for request in found.requests}
+    assert wrong == ({None} if trusted else {"port 1 is held by user mallory: the API key was not sent"})
+    asked.clear()
+    load.token_pool(target)
+    assert asked == [("127.0.0.1", port)]

@@ -280,7 +280,8 @@ def test_a_record_that_nobody_could_read_is_refused_before_anything_is_changed(h
         ({"success_exit_status": ["1 2\n"]}, "success_exit_status has"),
         ({"environment": {"A B": "1"}}, "environment has the name 'A B'"),
         ({"environment": {"A": "line\nend"}}, "environment variable A has a line break"),
-        ({"api_key": "secret-with-end\n"}, "the API key has a line break"),
+        ({"api_key": "secret-with-end\n"}, "the API key holds a space, a line break"),
+        ({"api_key": "secret with a space"}, "the API key holds a space"),
         ({"read_only_paths": ["model"]}, "read_only_paths is not an absolute path"),
         ({"nofile": 0}, "nofile is 0, less than 1"),
     ],
@@ -595,3 +596,36 @@ def test_supervisor_starts_restarts_and_stops(supervised):
 def test_systemd_waits_for_an_engine_that_works_beyond_its_time(host):
     host.run(start_timeout=60)
     assert "\nTimeoutStartSec=7200\n" in (host.root / "units/dsdeploy-vllm.service").read_text()
+
+
+def test_a_link_that_leads_nowhere_is_somebodys_wish(host):
+    """A data directory that was linked to a disk before it was made there."""
+    (host.root / "data").symlink_to(host.root / "disk/llm")
+    assert f"make directory {host.root}/data/dsdeploy-vllm" in host.changes()
+    assert (host.root / "disk/llm/dsdeploy-vllm").is_dir()
+    assert (host.root / "data").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "path", ["etc/dsdeploy/deployments/vllm.json", "etc/dsdeploy/salt", "units/dsdeploy-vllm.service",
+             "etc/dsdeploy/keys/dsdeploy-vllm", "etc/dsdeploy/dsdeploy-vllm.env"],
+)  # fmt: skip
+def test_a_directory_in_the_place_of_a_file_is_refused_before_anything_is_changed(host, path):
+    (host.root / path).mkdir(parents=True)
+    with pytest.raises(Failure) as refused:
+        host.run(api_key=KEY)
+    assert f"{path} is a directory" in str(refused.value) or "not dsdeploy's" in str(refused.value)
+    assert host.files() == {} and not (host.root / "data").exists()
+
+
+@pytest.mark.parametrize("note", ["etc/dsdeploy/owned.json", "etc/dsdeploy/firewall/dsdeploy-vllm.json"])
+@pytest.mark.parametrize("state", ["started", "absent"])
+def test_notes_that_cannot_be_read_stop_it_before_anything_is_changed(host, note, state):
+    host.run()
+    (host.root / note).parent.mkdir(exist_ok=True)
+    (host.root / note).write_text("5")
+    before = host.files()
+    with pytest.raises(Failure, match="cannot be read") as refused:
+        host.run(state, environment={"A": "new"})
+    assert str(host.root / note) in str(refused.value) and refused.value.hint
+    assert host.files() == before
