@@ -44,12 +44,19 @@ options:
       - The API key of an engine whose metrics ask for it is sent to a server of the service's own user alone.
     type: bool
     default: false
+  checks:
+    description:
+      - Also make the quick checks of M(dsdeploy.llm.host_check) that concern what is deployed, and warn with a line for
+        each that does not pass. Nothing is said of a host that is in order.
+    type: bool
+    default: false
   health_timeout:
     description: How long an endpoint may take to answer, in seconds.
     type: int
     default: 3
 seealso:
   - module: dsdeploy.llm.chat_probe
+  - module: dsdeploy.llm.host_check
   - module: dsdeploy.llm.service_log
 """
 
@@ -128,6 +135,11 @@ deployments:
     ready_detail:
       description: Why it is not ready, in one line, else V(null).
       type: str
+checks:
+  description: Results of the checks, as M(dsdeploy.llm.host_check) returns them.
+  returned: with O(checks)
+  type: list
+  elements: dict
 unreadable:
   description: Files that are no records.
   returned: always
@@ -159,11 +171,26 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import told
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import readiness
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import service_state, starts_with_host
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
+
+
+def check(module, deployments):
+    """The results of the quick checks; what does not pass is warned of."""
+    place = Place(
+        records=module.params["path"],
+        supervisor_config=module.params["supervisor_config"],
+        engine=module.params["engine"] or "",
+        known=tuple(deployments),
+    )
+    found = make(place, moment="up")["checks"]
+    for line in told(found):
+        module.warn(line)
+    return found
 
 
 def main() -> None:
@@ -174,6 +201,7 @@ def main() -> None:
             strict=dict(type="bool", default=True),
             health=dict(type="bool", default=True),
             live=dict(type="bool", default=False),
+            checks=dict(type="bool", default=False),
             health_timeout=dict(type="int", default=3),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
@@ -185,18 +213,10 @@ def main() -> None:
     for record in records:
         if params["engine"] and record["engine"] != params["engine"]:
             continue
-        service = record["service"]
-        state = ready = detail = None
-        on_purpose = False
-        try:
-            state = service_state(service["name"], service["manager"], params["supervisor_config"])
-            if state["active"] in ("stopped", "failed"):
-                on_purpose = not starts_with_host(service["name"], service["manager"], params["supervisor_config"])
-        except Failure as exc:
-            module.warn(f"{record['engine']}: the state of service {service['name']} is not known: {exc}")
-        if params["health"] and not on_purpose:
-            ready, detail = readiness(record, state, params["health_timeout"])
-        found = {"state": state, "stopped_on_purpose": on_purpose, "ready": ready, "ready_detail": detail}
+        found = look(record, params["health"], params["health_timeout"], params["supervisor_config"])
+        problem = found.pop("problem")
+        if problem:
+            module.warn(f"{record['engine']}: the state of service {record['service']['name']} is not known: {problem}")
         deployments.append(dict(record, **found))
     result = {
         "deployments": deployments,
@@ -205,6 +225,8 @@ def main() -> None:
     }
     if params["live"]:
         result["look"] = look_once(params["engine"], params["path"], params["supervisor_config"])
+    if params["checks"]:
+        result["checks"] = check(module, deployments)
     # A record that cannot be read may be of an engine that runs: nobody is to be told that there is none.
     own = [
         problem for problem in problems if params["engine"] in (None, os.path.basename(problem.file)[: -len(".json")])

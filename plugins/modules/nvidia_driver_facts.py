@@ -107,110 +107,8 @@ ansible_facts:
           sample: ["the kernel runs driver 550.54.15, installed is 550.90.12"]
 """
 
-import glob
-import os
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
-
-SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# Where DKMS, and Ubuntu's shim, keep the key that they sign modules with.
-MACHINE_OWNER_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
-LIBRARY_DIRECTORIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib")
-PACKAGE_QUERIES = (
-    ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n"],
-    ["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} installed\n"],
-)
-
-
-def read(*path: str) -> bytes | None:
-    try:
-        with open(os.path.join(*path), "rb") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
-def text(*path: str) -> str:
-    return (read(*path) or b"").decode("utf-8", "replace")
-
-
-def devices(sysfs: str) -> list[nvidia_gpus.Device]:
-    """NVIDIA's GPUs and NVSwitches, in the order of the bus."""
-    directory = os.path.join(sysfs, "bus/pci/devices")
-    found = []
-    for address in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
-        ids = [text(directory, address, name) for name in ("vendor", "class", "device")]
-        one = nvidia_gpus.device(address, *ids) if all(ids) else None
-        if one:
-            found.append(one)
-    return found
-
-
-def library() -> str | None:
-    """The file that libnvidia-ml.so.1 is in the end."""
-    found = [path for pattern in LIBRARY_DIRECTORIES for path in glob.glob(pattern + "/libnvidia-ml.so.1")]
-    return os.path.realpath(found[0]) if found else None
-
-
-class Host:
-    """What is asked of programs of the host. None of them need be there."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self._module = module
-
-    def path(self, command: str) -> str | None:
-        return self._module.get_bin_path(command)
-
-    def says(self, *argv: str) -> str:
-        program = self.path(argv[0])
-        if not program:
-            return ""
-        _rc, out, _err = self._module.run_command([program, *argv[1:]])
-        return out
-
-    def packages(self) -> dict[str, str]:
-        query = next((query for query in PACKAGE_QUERIES if self.path(query[0])), None)
-        return nvidia_driver.driver_packages(self.says(*query) if query else "")
-
-    def mok_enrolled(self) -> bool:
-        keys = [key for key in MACHINE_OWNER_KEYS if os.path.exists(key)]
-        return any("already enrolled" in self.says("mokutil", "--test-key", key) for key in keys)
-
-
-def gather(host: Host, sysfs: str, procfs: str) -> dict[str, Any]:
-    """The value of `ansible_facts.nvidia_driver`."""
-    found = devices(sysfs)
-    release = text(procfs, "sys/kernel/osrelease").strip()
-    compiler = nvidia_driver.compiler_of(text(procfs, "version"))
-    loaded = nvidia_driver.loaded_module(text(procfs, "driver/nvidia/version"))
-    facts = {
-        "gpus": [
-            {"address": one.address, "device_id": one.device_id, "generation": one.generation}
-            for one in found
-            if one.kind == "gpu"
-        ],
-        "nvswitches": sum(one.kind == "nvswitch" for one in found),
-        "kernel": {
-            "release": release,
-            "compiler": compiler,
-            "has_compiler": bool(compiler and host.path(compiler)),
-            "has_headers": os.path.exists("/lib/modules/%s/build" % release),
-        },
-        "nouveau_loaded": "nouveau" in nvidia_driver.loaded_names(text(procfs, "modules")),
-        "may_load_modules": nvidia_driver.may_load_modules(text(procfs, "self/status")),
-        "secure_boot": nvidia_driver.secure_boot(read(sysfs, SECURE_BOOT)),
-        "mok_enrolled": host.mok_enrolled(),
-        "loaded_version": loaded.version,
-        "loaded_open": loaded.open,
-        "library_version": nvidia_driver.library_version(library()),
-        "fabric_manager_version": nvidia_driver.fabric_manager_version(host.says("nv-fabricmanager", "--version")),
-        "packages": host.packages(),
-    }
-    problems = [problem._asdict() for problem in nvidia_driver.mix_problems(facts)]
-    return dict(facts, problems=problems, reboot_reasons=nvidia_driver.reboot_reasons(facts))
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver_gather import gather
 
 
 def main() -> None:
@@ -222,7 +120,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, ansible_facts={"nvidia_driver": gather(Host(module), **module.params)})
+    module.exit_json(changed=False, ansible_facts={"nvidia_driver": gather(**module.params)})
 
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ ansible_facts:
               utilization_percent: 0
               power_draw_w: 75.03
               power_limit_w: 700.0
+              power_default_w: 700.0
               temperature_c: 44
               ecc:
                 mode: Enabled
@@ -143,7 +144,11 @@ ansible_facts:
                 mode: Disabled
                 instances: []
               fabric: {state: Completed, status: Success, health: null, health_problems: []}
+              sram_errors: {correctable: 0, uncorrectable: 0, threshold_exceeded: false}
+              persistence_mode: true
+              pcie: {width: 16, max_width: 16, gen: 5, max_gen: 5, device_gen: 5, replays: 0}
               nvlinks: 18
+              nvlinks_down: 0
               recovery_action: null
               remapped_rows: {correctable: 0, uncorrectable: 0, pending: false, failure: false}
               retired_pages: {single_bit: null, double_bit: null, pending: null}
@@ -169,6 +174,20 @@ ansible_facts:
             nvlinks:
               description: Number of active NVLink links. Null when C(nvidia-smi nvlink) did not say.
               type: int
+            nvlinks_down:
+              description: Number of NVLink links that are not active. Null when C(nvidia-smi nvlink) did not say.
+              type: int
+            sram_errors:
+              description: Errors of the SRAM over the GPU's life, and whether they are more than the driver allows.
+              type: dict
+            persistence_mode:
+              description: Whether the driver stays loaded while nobody uses the GPU.
+              type: bool
+            pcie:
+              description:
+                - Lanes and generation of the PCIe link now (C(width), C(gen)) and at most (C(max_width), C(max_gen)),
+                  the generation that the GPU could do (C(device_gen)), and how often data was sent again (C(replays)).
+              type: dict
             recovery_action:
               description: What the driver asks for to mend the GPU, such as V(Reset) or V(Reboot).
               type: str

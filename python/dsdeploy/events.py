@@ -171,6 +171,19 @@ class Look(Event):
 
 
 @dataclass(frozen=True)
+class Checks(Event):
+    """What `doctor` found on a host (`host_check`), as docs/doctor.schema.json describes it. `status`: fail, warn,
+    unknown, pass or skip, the first that occurs; `counts` by status; `deep`: whether the long checks were made."""
+
+    name: ClassVar[str] = "checks"
+    host: str
+    status: str
+    deep: bool
+    counts: dict[str, int]
+    checks: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
 class ServiceLog(Event):
     """The last lines of a service's log (`service_log`), oldest first."""
 
@@ -218,7 +231,7 @@ class Failure(Event):
 class HostSummary:
     """How a host ended. `status`: ok, failed or unreachable. The counts are Ansible's; `changed_tasks` are `<stage>:
     <what was done>`. `stages`: what of prepare, preflight, model, install, configure, service and
-    verify was gone through, in this order."""
+    verify was gone through, in this order. `checks`: status and counts of what `doctor` found."""
 
     status: str
     ok: int
@@ -235,6 +248,7 @@ class HostSummary:
     look: dict[str, Any] | None = None
     plans: list[dict[str, Any]] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
+    checks: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

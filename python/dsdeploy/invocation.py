@@ -17,7 +17,9 @@ from dsdeploy.collection import Collection
 from dsdeploy.errors import DsdeployError
 
 PLAYBOOKS = {"up": "deepseek_r1", "prepare": "prepare_host"}
-PLAYBOOKS.update({verb: verb for verb in ("status", "ask", "bench", "watch", "logs", "down", "rollback", "plan")})
+PLAYBOOKS.update(
+    {verb: verb for verb in ("status", "doctor", "ask", "bench", "watch", "logs", "down", "rollback", "plan")}
+)
 PLAYBOOKS.update({f"model {verb}": f"model_{verb}" for verb in ("list", "verify", "prune")})
 DEFAULT_INVENTORY = "local"
 

@@ -46,6 +46,7 @@ class Host:
     plans: list[events.Plan] = field(default_factory=list)
     logs: list[events.ServiceLog] = field(default_factory=list)
     models: list[events.StoredModel] = field(default_factory=list)
+    checks: events.Checks | None = None
     stages: set[str] = field(default_factory=set)
 
 
@@ -213,6 +214,8 @@ class Tracker:
                     host.logs.append(event)
                 elif isinstance(event, events.StoredModel):
                     host.models.append(event)
+                elif isinstance(event, events.Checks):
+                    host.checks = event
                 yield event
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -319,6 +322,7 @@ class Tracker:
             look=host.look,
             plans=[{"plan": found.plan, "lines": found.lines} for found in host.plans],
             stages=[stage for stage in STAGES if stage in host.stages],
+            checks=asdict(host.checks) if host.checks else None,
         )
 
 
@@ -403,6 +407,14 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
             )
         if isinstance(result.get("look"), dict):
             yield events.Look(host, result["look"])
+    elif module == "host_check" and isinstance(result.get("checks"), list):
+        yield events.Checks(
+            host=host,
+            status=str(result.get("status") or ""),
+            deep=bool(result.get("deep")),
+            counts=result.get("counts") or {},
+            checks=[{key: plain_text(str(value)) for key, value in one.items()} for one in result["checks"]],
+        )
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})
     elif module in _STORE_RESULTS:

@@ -222,25 +222,32 @@ def install_problems(facts: Dict[str, Any], kernel_min: str) -> List[Problem]:
     return problems
 
 
+def gpu_count_problem(on_pci: int, smi: Dict[str, Any], expected: int) -> Optional[Problem]:
+    """What is wrong with the number of GPUs that nvidia-smi shows.
+
+    :param on_pci: GPUs that the PCI bus holds. `expected`: that there must be; 0 for those.
+    """
+    usable, wanted = len(smi["gpus"]), expected or on_pci
+    if usable >= wanted or smi["status"] not in ("ok", "gpu_lost"):
+        return None
+    return _named(
+        "gpu_missing",
+        "nvidia-smi shows %d GPUs, %s %d" % (usable, "expected are" if expected else "the PCI bus holds", wanted),
+        "Look at `dmesg | grep -i -e xid -e nvrm`. A GPU that is off the bus may come back with a reboot.",
+    )
+
+
 def gpu_problems(facts: Dict[str, Any], smi: Dict[str, Any], expected: int) -> List[Problem]:
     """What is wrong with the GPUs as nvidia-smi shows them (facts of nvidia_smi_facts).
 
     :param expected: GPUs that there must be; 0 for as many as the PCI bus holds.
     """
-    usable = len(smi["gpus"])
     problems = []
     if smi["status"] != "ok":
         problems.append(_named(smi["status"], smi["reason"], smi["hint"]))
-    wanted = expected or len(facts["gpus"])
-    if usable < wanted and smi["status"] in ("ok", "gpu_lost"):
-        problems.append(
-            _named(
-                "gpu_missing",
-                "nvidia-smi shows %d GPUs, %s %d"
-                % (usable, "expected are" if expected else "the PCI bus holds", wanted),
-                "Look at `dmesg | grep -i -e xid -e nvrm`. A GPU that is off the bus may come back with a reboot.",
-            )
-        )
+    missing = gpu_count_problem(len(facts["gpus"]), smi, expected)
+    if missing:
+        problems.append(missing)
     fabric = smi["fabric"]
     if fabric["ready"] is False and (fabric["state"], fabric["status"]) == ("Completed", "Success"):
         problems.append(

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import (
     Report,
     parse_nvlink,
+    parse_nvlink_down,
     parse_query,
     report_of,
 )
@@ -60,7 +61,7 @@ def build_facts(
     report = report or report_of("")
     # An output that broke off tells nothing certain of how many GPUs there are, unless it broke off at a lost one.
     gpus: list[Any] = [dict(gpu) for gpu in report["gpus"]] if diagnosis["status"] in ("ok", "gpu_lost") else []
-    rows, links = parse_query(query), parse_nvlink(nvlink)
+    rows, links, down = parse_query(query), parse_nvlink(nvlink), parse_nvlink_down(nvlink)
     for gpu in gpus:
         told = None
         for uuid, index, capability in rows:
@@ -71,7 +72,7 @@ def build_facts(
             if capability:
                 gpu["compute_capability"], gpu["compute_capability_source"] = capability, source_of
                 break
-        gpu["nvlinks"] = links.get(gpu["uuid"] or "")
+        gpu["nvlinks"], gpu["nvlinks_down"] = links.get(gpu["uuid"] or ""), down.get(gpu["uuid"] or "")
     counts = [gpu["nvlinks"] for gpu in gpus if gpu["nvlinks"] is not None]
     facts = dict(
         diagnosis,

@@ -35,11 +35,18 @@ class Gpu(TypedDict):
     utilization_percent: int | None
     power_draw_w: float | None
     power_limit_w: float | None
+    power_default_w: float | None  # what the limit is when nobody has changed it
     temperature_c: int | None
     ecc: dict[str, Any]  # {mode, volatile: {correctable, uncorrectable}, aggregate: {the same}}
+    sram_errors: dict[str, Any]  # over its life: {correctable, uncorrectable: int, threshold_exceeded: bool}
     mig: dict[str, Any]  # {mode, instances: [{index, gpu_instance_id, compute_instance_id, uuid, memory_…_mib, …}]}
     fabric: dict[str, Any]  # {state, status, health, health_problems}; None and [] where it is on no NVLink fabric
     nvlinks: int | None  # active links; None when nvidia-smi did not say
+    nvlinks_down: int | None  # links that are not active
+    persistence_mode: bool | None
+    pcie: dict[
+        str, Any
+    ]  # {width, max_width: lanes; gen, max_gen: of the link; device_gen: what the GPU could; replays}
     recovery_action: str | None  # "Reset", "Reboot", …: what the driver asks for
     remapped_rows: dict[str, Any]  # {correctable, uncorrectable: int, pending, failure: bool}; Ampere and later
     retired_pages: dict[str, Any]  # {single_bit, double_bit: int, pending: bool}; before Ampere
@@ -136,6 +143,20 @@ def parse_nvlink(text: str) -> dict[str, int]:
     return links
 
 
+def parse_nvlink_down(text: str) -> dict[str, int]:
+    """From the same output: {GPU uuid: links that are there and not active}."""
+    down: dict[str, int] = {}
+    uuid = None
+    for line in text.splitlines():
+        gpu = re.match(r"\s*GPU \d+:.*\(UUID: (\S+?)\)", line)
+        if gpu:
+            uuid = gpu.group(1)
+            down[uuid] = 0
+        elif uuid and re.match(r"\s*Link \d+: <?inactive>?\s*\Z", line, re.I):
+            down[uuid] += 1
+    return down
+
+
 def diagnose(rc: int | None, stdout: str, stderr: str, report: Report, timeout: float | None = None) -> dict[str, str]:
     """Say how nvidia-smi fared: {status, reason, hint}; `status` is a key of HINTS.
 
@@ -226,10 +247,12 @@ def blank(index: int) -> Gpu:
     gpu.update(
         index=index,
         ecc={"mode": None, "volatile": dict(counts), "aggregate": dict(counts)},
+        sram_errors=dict(counts, threshold_exceeded=None),
         mig={"mode": None, "instances": []},
         fabric={"state": None, "status": None, "health": None, "health_problems": []},
         remapped_rows=dict.fromkeys(("correctable", "uncorrectable", "pending", "failure")),
         retired_pages=dict.fromkeys(("single_bit", "double_bit", "pending")),
+        pcie=dict.fromkeys(("width", "max_width", "gen", "max_gen", "device_gen", "replays")),
         throttle_reasons=[],
         processes=[],
     )

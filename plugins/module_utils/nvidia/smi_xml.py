@@ -34,6 +34,15 @@ _MIG_TAGS = {
     "multiprocessors": "device_attributes/shared/multiprocessor_count",
 }
 
+_PCIE_TAGS = {
+    "width": "pci_gpu_link_info/link_widths/current_link_width",
+    "max_width": "pci_gpu_link_info/link_widths/max_link_width",
+    "gen": "pci_gpu_link_info/pcie_gen/current_link_gen",
+    "max_gen": "pci_gpu_link_info/pcie_gen/max_link_gen",
+    "device_gen": "pci_gpu_link_info/pcie_gen/max_device_link_gen",
+    "replays": "replay_counter",
+}
+
 # A GPU is lost when one of these says so, or two of the readings; any of them can fail alone.
 _IDENTITY = ("uuid", "product_name")
 _READINGS = (
@@ -141,9 +150,17 @@ def _gpu_from_xml(element: ET.Element, index: int) -> Gpu:
     draws = (new + "power_draw", new + "instant_power_draw", new + "average_power_draw", old + "power_draw")
     limits = (new + "current_power_limit", old + "enforced_power_limit", old + "power_limit")
     gpu["power_draw_w"], gpu["power_limit_w"] = number_of(_text(element, *draws)), number_of(_text(element, *limits))
+    gpu["power_default_w"] = number_of(_text(element, new + "default_power_limit", old + "default_power_limit"))
+    gpu["persistence_mode"] = {"enabled": True, "disabled": False}.get(
+        (_text(element, "persistence_mode") or "").lower()
+    )
+    gpu["pcie"] = {key: _lanes(_text(element, "pci/" + tag)) for key, tag in _PCIE_TAGS.items()}
     gpu["ecc"]["mode"] = _text(element, "ecc_mode/current_ecc")
     for span in ("volatile", "aggregate"):
         gpu["ecc"][span] = _ecc_counts(element.find("ecc_errors/" + span))
+    life = element.find("ecc_errors/aggregate")
+    exceeded = _yes(_text(life, "sram_threshold_exceeded"))
+    gpu["sram_errors"] = dict(_ecc_counts(life, "sram_"), threshold_exceeded=exceeded)
     gpu["mig"]["mode"] = _text(element, "mig_mode/current_mig")
     for one in element.iterfind("mig_devices/mig_device"):
         instance: dict[str, Any] = {key: _size(_text(one, tag)) for key, tag in _MIG_TAGS.items()}
@@ -198,15 +215,23 @@ def _size(text: str | None) -> int | None:
     return None if number is None or number < 0 else number
 
 
+def _lanes(text: str | None) -> int | None:
+    """16 of "16x"; a plain number of any other."""
+    return _size((text or "").rstrip("x"))
+
+
 def _yes(text: str | None) -> bool | None:
     return {"yes": True, "no": False}.get((text or "").lower())
 
 
-def _ecc_counts(block: ET.Element | None) -> dict[str, int | None]:
-    """Sum up: sram_…/dram_… tags (Ampere and later), or the totals of single_bit and double_bit (before)."""
+def _ecc_counts(block: ET.Element | None, memory: str = "") -> dict[str, int | None]:
+    """Sum up: sram_…/dram_… tags (Ampere and later), or the totals of single_bit and double_bit (before).
+
+    :param memory: the beginning of the tags that count, such as "sram_"; empty for all.
+    """
     counts: dict[str, int | None] = {"correctable": None, "uncorrectable": None}
-    leaves = [] if block is None else [(leaf.tag, leaf.text) for leaf in block]
-    if block is not None:
+    leaves = [] if block is None else [(leaf.tag, leaf.text) for leaf in block if str(leaf.tag).startswith(memory)]
+    if block is not None and not memory:
         leaves += [(tag, block.findtext(path)) for tag, path in
                    (("correctable", "single_bit/total"), ("uncorrectable", "double_bit/total"))]  # fmt: skip
     for tag, text in leaves:

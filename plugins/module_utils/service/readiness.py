@@ -1,8 +1,7 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-"""Whether a deployment answers now, and whether it is the deployment that does."""
+"""Whether a deployment runs and answers now, and whether it is the deployment that does."""
 
 from __future__ import annotations
 
@@ -10,9 +9,14 @@ from typing import Any, Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, health
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import account, named
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import has_process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
+    has_process,
+    service_state,
+    starts_with_host,
+)
 
 
 def stranger(record: Dict[str, Any]) -> Optional[str]:
@@ -49,3 +53,21 @@ def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: 
             f"{record['endpoint']} answers, but the service is {state['active']}: another program has its port",
         )
     return True, None
+
+
+def look(record: Dict[str, Any], ask: bool, timeout: float, supervisor_config: str) -> Dict[str, Any]:
+    """`{state, stopped_on_purpose, ready, ready_detail, problem}` of a deployment now, as module `deployment_facts`
+    describes them; `problem`: why its manager could not be asked, else None. `ask`: whether its endpoint is asked."""
+    service = record["service"]
+    found: Dict[str, Any] = {"state": None, "stopped_on_purpose": False, "ready": None, "ready_detail": None}
+    problem = None
+    try:
+        found["state"] = service_state(service["name"], service["manager"], supervisor_config)
+        if found["state"]["active"] in ("stopped", "failed"):
+            starts = starts_with_host(service["name"], service["manager"], supervisor_config)
+            found["stopped_on_purpose"] = not starts
+    except Failure as exc:
+        problem = str(exc)
+    if ask and not found["stopped_on_purpose"]:
+        found["ready"], found["ready_detail"] = readiness(record, found["state"], timeout)
+    return dict(found, problem=problem)

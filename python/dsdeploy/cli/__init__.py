@@ -18,6 +18,7 @@ VERBS = {
         "dsdeploy.cli.status:status",
         "Show what is deployed on each host, whether it answers, and what it does.",
     ),
+    "doctor": ("dsdeploy.cli.doctor:doctor", "Check hosts from driver to answer; say how to mend what is wrong."),
     "ask": ("dsdeploy.cli.ask:ask", "Ask the served model a question."),
     "bench": ("dsdeploy.cli.bench:bench", "Measure the served model under load."),
     "logs": ("dsdeploy.cli.logs:logs", "Print the last lines of the engine's log."),

@@ -135,6 +135,8 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
             for found in host.plans:
                 yield from ([f"{name}:"] if len(summary.hosts) > 1 else [])
                 yield from found["lines"]
+    elif summary.verb == "doctor":
+        yield from _checks(summary, every)
     elif summary.verb.startswith("model "):
         yield from _models(summary)
     elif summary.verb == "logs":
@@ -293,6 +295,30 @@ def _table(summary: events.Summary) -> Iterator[str]:
             now = 0.0
             for line in screen.host(name, screen.View(host.look, "", now), now, host.look["interval_s"]):
                 yield "".join(part.text for part in line)
+
+
+_SHOWN = ("fail", "warn", "unknown")  # statuses, in this order
+_COUNTED = (("fail", "failed"), ("warn", "warned"), ("unknown", "unknown"), ("pass", "passed"), ("skip", "skipped"))
+
+
+def _checks(summary: events.Summary, every: bool) -> Iterator[str]:
+    """What does not pass, the worst first, with its reason and its fix. `every`: all checks."""
+    for name, host in summary.hosts.items():
+        if host.checks is None:
+            continue
+        counts = [f"{host.checks['counts'].get(status, 0)} {word}" for status, word in _COUNTED]
+        yield f"{name}: {', '.join(count for count in counts if not count.startswith('0 '))}"
+        shown = (*_SHOWN, "pass", "skip") if every else _SHOWN
+        for status in shown:
+            for one in host.checks["checks"]:
+                if one["status"] == status:
+                    expected = (
+                        f" (expected: {one['expected']})" if one["expected"] and status in ("fail", "warn") else ""
+                    )
+                    yield f"  {status:<7} {one['id']}: {one['value']}{expected}"
+                    if one["fix"]:
+                        yield f"          why: {one['why']}"
+                        yield f"          fix: {one['fix']}"
 
 
 def _models(summary: events.Summary) -> Iterator[str]:

@@ -2,9 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import os
+import signal
 import time
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run, stream
 
 
@@ -46,3 +49,26 @@ def test_stream_ends_the_program_when_a_line_cannot_be_taken():
     with pytest.raises(KeyboardInterrupt):
         stream(["sh", "-c", "echo $$; exec sleep 60"], {}, refuse)
     assert time.monotonic() - began < 30
+
+
+def test_work_aside_that_crashes_hangs_or_fails_is_an_error():
+    assert process.aside(lambda: {"a": [1, "é"]}, 5) == {"a": [1, "é"]}
+    with pytest.raises(OSError, match="it crashed"):
+        process.aside(lambda: os.kill(os.getpid(), signal.SIGSEGV), 5)
+    with pytest.raises(OSError, match="ZeroDivisionError"):
+        process.aside(lambda: 1 // 0, 5)
+    with pytest.raises(TimeoutError, match="no answer within 0.2 s"):
+        process.aside(lambda: time.sleep(60), 0.2)
+    with pytest.raises(ChildProcessError):  # none is left behind
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_program_that_prints_without_end_is_killed(monkeypatch):
+    monkeypatch.setattr(process, "MOST_OUTPUT", 1024 * 1024)
+    answer = process.run(["cat", "/dev/zero"], 20)
+    assert (answer.rc, answer.stdout, answer.stderr, answer.timed_out) == (
+        None,
+        "",
+        "cat printed more than 1 MiB",
+        False,
+    )

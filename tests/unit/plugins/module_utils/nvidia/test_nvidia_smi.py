@@ -44,7 +44,7 @@ def check_types(facts):
         assert set(gpu) == set(Gpu.__annotations__)
         for key, value in gpu.items():
             kind = {"_mib": int, "_w": (int, float), "processes": list, "_reasons": list}
-            kind.update(dict.fromkeys(("ecc", "mig", "fabric", "_rows", "_pages"), dict))
+            kind.update(dict.fromkeys(("ecc", "mig", "fabric", "pcie", "_errors", "_rows", "_pages"), dict))
             expected = next((kind[end] for end in kind if key.endswith(end)), (str, int))
             assert value is None or isinstance(value, expected), (key, value)
         for counts in (gpu["ecc"]["volatile"], gpu["ecc"]["aggregate"]):
@@ -82,6 +82,7 @@ def test_real_h100_xml():
             "utilization_percent": 0,
             "power_draw_w": 75.03,
             "power_limit_w": 700.0,
+            "power_default_w": 700.0,
             "temperature_c": 44,
             "ecc": {
                 "mode": "Enabled",
@@ -90,7 +91,11 @@ def test_real_h100_xml():
             },
             "mig": {"mode": "Disabled", "instances": []},
             "fabric": {"state": None, "status": None, "health": None, "health_problems": []},
+            "sram_errors": {"correctable": 0, "uncorrectable": 0, "threshold_exceeded": False},
+            "persistence_mode": True,
+            "pcie": {"width": 16, "max_width": 16, "gen": 5, "max_gen": 5, "device_gen": 5, "replays": 0},
             "nvlinks": None,
+            "nvlinks_down": None,
             "recovery_action": None,
             "remapped_rows": {"correctable": 0, "uncorrectable": 0, "pending": False, "failure": False},
             "retired_pages": {"single_bit": None, "double_bit": None, "pending": None},

@@ -1,0 +1,61 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make checks on this host: read what they need, judge it."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Optional
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import (
+    check,
+    deep,
+    disk,
+    driver,
+    engine,
+    gpu,
+    network,
+    system,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place, look
+
+# Every file that registers checks.
+FILES = (gpu, driver, system, disk, network, engine, deep)
+
+
+def sections(checks: Iterable[check.Check]) -> List[str]:
+    """What these checks need to be read, each once."""
+    return list(dict.fromkeys(name for one in checks for name in one.needs))
+
+
+def listing(only: Iterable[str] = ()) -> List[Dict[str, Any]]:
+    """The checks as data: `{id, group, title, why, fix, source, when, deep}`.
+
+    :raises Failure: a name that is none.
+    """
+    return [
+        {
+            "id": one.id,
+            "group": one.group,
+            "title": one.title,
+            "why": one.why,
+            "fix": one.fix,
+            "source": one.source,
+            "when": list(one.when),
+            "deep": one.deep,
+        }
+        for one in check.selected(only, None, True)
+    ]
+
+
+def make(place: Place, only: Iterable[str] = (), moment: Optional[str] = None, loads: bool = False) -> Dict[str, Any]:
+    """`{status, counts, checks}` of a host; see check.judge for a check.
+
+    :param only: ids or groups; none for all. `moment`: as check.selected has it.
+    :param loads: whether those that load the GPUs are made, too.
+    :raises Failure: a name that is none.
+    """
+    chosen = check.selected(only, moment, loads)
+    facts = look(place, sections(chosen))
+    results = [check.judge(one, facts) for one in chosen]
+    return {"status": check.overall(results), "counts": check.counts(results), "checks": results, "facts": facts}

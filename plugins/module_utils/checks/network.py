@@ -1,0 +1,152 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of the network: names, links, InfiniBand. Pure; sections `network`, `infiniband`, `listeners`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import Skip, Verdict, check, fail, ok, warn
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
+
+FLAPS_MOST = 5  # times since the boot
+
+Facts = Dict[str, Any]
+
+
+@check(
+    "network_name",
+    title="the host's own name means an address",
+    why="torch.distributed and NCCL look up the own name: engines over several GPUs wait until a time-out.",
+    fix='echo "127.0.1.1 $(hostname)" >> /etc/hosts',
+    source="vllm#12670, sglang#3656; hosts(5)",
+    needs=["network"],
+    when=("prepare", "up"),
+)
+def own_name(facts: Facts) -> Verdict:
+    found = facts["network"]
+    if found["addresses"]:
+        return ok("%s is %s" % (found["name"], found["addresses"][0]), "an address")
+    return warn("%s means none: %s" % (found["name"], found["problem"]), "an address")
+
+
+@check(
+    "network_links",
+    title="the links of the network are up and stay up",
+    why="A link that comes and goes ends transfers and, over several hosts, hangs NCCL.",
+    fix="ethtool INTERFACE; dmesg | grep -i link; cable and port of the switch",
+    source="docs.kernel.org/ABI/testing/sysfs-class-net (carrier_down_count); gpud",
+    needs=["network"],
+    when=("prepare",),
+)
+def links(facts: Facts) -> Verdict:
+    found = facts["network"]["links"]
+    if not found:
+        raise Skip("there is no interface but loopback")
+    flaps = [
+        "%s %d times" % (one["name"], one["downs"])
+        for one in found
+        if one["physical"] and (one["downs"] or 0) > FLAPS_MOST
+    ]
+    if flaps:
+        return warn("went down: %s" % ", ".join(flaps), "at most %d times since the boot" % FLAPS_MOST)
+    up = [one["name"] for one in found if one["state"] == "up" or (one["state"] == "unknown" and one["carrier"])]
+    return ok("up: %s" % (", ".join(up) or "none but loopback"), "at most %d times down" % FLAPS_MOST)
+
+
+@check(
+    "network_infiniband",
+    title="the ports of InfiniBand or RoCE are active, at one rate",
+    why="NCCL goes over TCP when a port is down: a hundred times slower over several hosts.",
+    fix="ibstat; cable, port of the switch, subnet manager",
+    source="gpud, component infiniband; " + "github.com/Azure/azurehpc-health-checks",
+    needs=["infiniband"],
+    when=("prepare",),
+)
+def infiniband(facts: Facts) -> Verdict:
+    ports = facts["infiniband"]
+    if not ports:
+        raise Skip("there is none")
+    active = [one for one in ports if one["state"] == "ACTIVE"]
+    # What ports of the same card run at: those for storage are of another.
+    usual: Dict[str, str] = {}
+    for one in active:
+        usual[one["card"]] = max(one["rate"], usual.get(one["card"], ""), key=_gbit)
+    down = [
+        "%s port %s is %s" % (one["device"], one["port"], one["state"]) for one in ports if one["state"] != "ACTIVE"
+    ]
+    # Ports without a cable are usual; those that were active once are not.
+    lost = [one for one in ports if one["state"] != "ACTIVE" and (one["downed"] or 0) > 0]
+    slow = [
+        "%s port %s runs at %s, others at %s" % (one["device"], one["port"], one["rate"], usual[one["card"]])
+        for one in active
+        if _gbit(one["rate"]) < _gbit(usual[one["card"]])
+    ]
+    if lost or not active:
+        return fail("; ".join(down), "ACTIVE")
+    flaps = [
+        "%s went down %d times" % (one["device"], one["downed"]) for one in ports if (one["downed"] or 0) > FLAPS_MOST
+    ]
+    if slow or flaps:
+        return warn("; ".join(slow + flaps), "ACTIVE, all at one rate")
+    return ok("%d active at %s" % (len(active), ", ".join(sorted(set(usual.values())))), "ACTIVE, all at one rate")
+
+
+def _gbit(rate: str) -> float:
+    """400.0 of "400 Gb/sec (4X NDR)"."""
+    found = re.match(r"([0-9.]+) Gb", rate)
+    return float(found.group(1)) if found else 0.0
+
+
+@check(
+    "network_gpudirect",
+    title="network cards may read GPU memory (GPUDirect RDMA)",
+    why="Without it each message between hosts is copied through memory.",
+    fix="modprobe nvidia-peermem; or NVIDIA's open kernel modules, which do it by dma-buf",
+    source="docs.nvidia.com/cuda/gpudirect-rdma",
+    needs=["infiniband", "driver"],
+    when=("prepare",),
+)
+def gpudirect(facts: Facts) -> Verdict:
+    if not facts["infiniband"] or not facts["driver"]["loaded_version"]:
+        raise Skip("there is no InfiniBand, or no driver")
+    if facts["driver"]["loaded_open"] or facts["driver"].get("peermem"):
+        return ok("yes", "nvidia-peermem or open kernel modules")
+    return warn("neither", "nvidia-peermem or open kernel modules")
+
+
+# Programs that serve models or run what they are sent, and ask nobody who they are, by the names of their processes.
+_OPEN = re.compile(
+    r"ollama|llama-server|vllm|sglang|VLLM::|ray::|raylet|gcs_server|jupyter|text-generation|lmdeploy|xinference"
+)
+
+
+@check(
+    "network_exposed",
+    title="no model server of others listens beyond this host",
+    why="Tens of thousands of open Ollama servers are found by scanners; Ray's ports run programs for anyone.",
+    fix="let it listen on 127.0.0.1 (OLLAMA_HOST=127.0.0.1), or behind a proxy with a key",
+    source="CVE-2023-48022 (Ray); Censys and SentinelLABS on Ollama (175,108 hosts)",
+    needs=["listeners", "deployments"],
+    when=("prepare", "up"),
+)
+def exposed(facts: Facts) -> Verdict:
+    ours = {record["port"] for record in facts["deployments"]["records"]}
+    hidden = [one for one in facts["listeners"] if not is_loopback(one["address"]) and one["program"] is None]
+    found: List[str] = []
+    for one in facts["listeners"]:
+        if not is_loopback(one["address"]) and one["port"] not in ours and _OPEN.search(one["program"] or ""):
+            found.append("%s on %s port %d" % (one["program"], one["address"], one["port"]))
+    if found:
+        return fail("; ".join(sorted(set(found))), "none")
+    usual = {11434: "Ollama's", 8265: "Ray's"}
+    guessed = sorted(
+        {
+            "%s port %d is open" % (usual[one["port"]], one["port"])
+            for one in hidden
+            if one["port"] in usual and one["port"] not in ours
+        }
+    )
+    return warn("; ".join(guessed), "none") if guessed else ok("none", "none")

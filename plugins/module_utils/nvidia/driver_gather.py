@@ -1,0 +1,110 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read NVIDIA's driver off this host; driver.py judges what is read."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from typing import Any
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
+
+TIMEOUT = 30.0  # s; a package database that is locked, or a driver that hangs, must not hold up its caller
+SBIN = ("/sbin", "/usr/sbin", "/usr/local/sbin")
+SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+# Where DKMS, and Ubuntu's shim, keep the key that they sign modules with.
+MACHINE_OWNER_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
+LIBRARY_DIRECTORIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib")
+PACKAGE_QUERIES = (
+    ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n"],
+    ["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} installed\n"],
+)
+
+
+def read(*names: str) -> bytes | None:
+    try:
+        with open(os.path.join(*names), "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def text(*names: str) -> str:
+    return (read(*names) or b"").decode("utf-8", "replace")
+
+
+def devices(sysfs: str) -> list[nvidia_gpus.Device]:
+    """NVIDIA's GPUs and NVSwitches, in the order of the bus."""
+    directory = os.path.join(sysfs, "bus/pci/devices")
+    found = []
+    for address in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+        ids = [text(directory, address, name) for name in ("vendor", "class", "device")]
+        one = nvidia_gpus.device(address, *ids) if all(ids) else None
+        if one:
+            found.append(one)
+    return found
+
+
+def library() -> str | None:
+    """The file that libnvidia-ml.so.1 is in the end."""
+    found = [path for pattern in LIBRARY_DIRECTORIES for path in glob.glob(pattern + "/libnvidia-ml.so.1")]
+    return os.path.realpath(found[0]) if found else None
+
+
+def path(command: str) -> str | None:
+    """Where a program of the host is; none of them need be there."""
+    return shutil.which(command, path=os.pathsep.join((os.environ.get("PATH", os.defpath),) + SBIN))
+
+
+def says(*argv: str) -> str:
+    """What a program prints; empty where it is not there, or does not end in time."""
+    program = path(argv[0])
+    return run([program, *argv[1:]], TIMEOUT).stdout if program else ""
+
+
+def packages() -> dict[str, str]:
+    query = next((query for query in PACKAGE_QUERIES if path(query[0])), None)
+    return nvidia_driver.driver_packages(says(*query) if query else "")
+
+
+def mok_enrolled() -> bool:
+    keys = [key for key in MACHINE_OWNER_KEYS if os.path.exists(key)]
+    return any("already enrolled" in says("mokutil", "--test-key", key) for key in keys)
+
+
+def gather(sysfs: str, procfs: str) -> dict[str, Any]:
+    """The value of `ansible_facts.nvidia_driver`."""
+    found = devices(sysfs)
+    release = text(procfs, "sys/kernel/osrelease").strip()
+    compiler = nvidia_driver.compiler_of(text(procfs, "version"))
+    loaded = nvidia_driver.loaded_module(text(procfs, "driver/nvidia/version"))
+    facts = {
+        "gpus": [
+            {"address": one.address, "device_id": one.device_id, "generation": one.generation}
+            for one in found
+            if one.kind == "gpu"
+        ],
+        "nvswitches": sum(one.kind == "nvswitch" for one in found),
+        "kernel": {
+            "release": release,
+            "compiler": compiler,
+            "has_compiler": bool(compiler and path(compiler)),
+            "has_headers": os.path.exists("/lib/modules/%s/build" % release),
+        },
+        "nouveau_loaded": "nouveau" in nvidia_driver.loaded_names(text(procfs, "modules")),
+        "may_load_modules": nvidia_driver.may_load_modules(text(procfs, "self/status")),
+        "secure_boot": nvidia_driver.secure_boot(read(sysfs, SECURE_BOOT)),
+        "mok_enrolled": mok_enrolled(),
+        "loaded_version": loaded.version,
+        "loaded_open": loaded.open,
+        "library_version": nvidia_driver.library_version(library()),
+        "fabric_manager_version": nvidia_driver.fabric_manager_version(says("nv-fabricmanager", "--version")),
+        "packages": packages(),
+    }
+    problems = [problem._asdict() for problem in nvidia_driver.mix_problems(facts)]
+    return dict(facts, problems=problems, reboot_reasons=nvidia_driver.reboot_reasons(facts))

@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_check
+short_description: Check a GPU host, from its driver to the answers of what is deployed
+version_added: 1.0.0
+author:
+  - The dsdeploy developers (@dsdeploy)
+description:
+  - Makes the checks of C(dsdeploy doctor) in one process, and tells of each what was found, what was expected, why it
+    matters and how to mend it.
+  - It reads only. What cannot be read, for want of privileges or because a program does not answer in time, is
+    V(unknown), and never a pass.
+  - Nothing is written but the file in O(textfile).
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.supervisor
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The checks are made in check mode, too; O(textfile) is then not written.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  only:
+    description: Ids of checks, groups of them, or beginnings of ids that end with C(*). All of them when empty.
+    type: list
+    elements: str
+    default: []
+  moment:
+    description: Only the quick checks that V(up) or V(prepare) ends with.
+    type: str
+    choices: [up, prepare]
+  deep:
+    description:
+      - Also make the checks that take minutes and load the GPUs and disks.
+      - They are left out where an engine runs on the GPUs.
+    type: bool
+    default: false
+  fail_on:
+    description: What fails the task, a check that is V(fail), also one that is V(warn), or nothing (V(never)).
+    type: str
+    choices: [fail, warn, never]
+    default: fail
+  report_warnings:
+    description: Whether to warn with a line for each check that warns or fails.
+    type: bool
+    default: false
+  engine:
+    description: Only look at the deployment of this engine.
+    type: str
+    default: ""
+  expected_gpus:
+    description: Number of GPUs that there must be. V(0) for as many as the PCI bus holds.
+    type: int
+    default: 0
+  controller_time:
+    description: The controller's time, in seconds since the epoch. The host's is not compared when it is missing.
+    type: float
+  paths:
+    description: Directories on whose disks something is to be put, besides those of what is deployed.
+    type: list
+    elements: path
+    default: []
+  textfile:
+    description:
+      - Directory of the Prometheus node exporter's textfile collector.
+      - The results are written into its file C(dsdeploy_doctor.prom), in one step, readable for everybody.
+    type: path
+  timeout:
+    description: Seconds in which C(nvidia-smi) has to answer everything.
+    type: int
+    default: 30
+  records:
+    description: Directory of the deployment records.
+    type: path
+    default: /etc/dsdeploy/deployments
+  sysfs:
+    description: Where sysfs is mounted.
+    type: path
+    default: /sys
+  procfs:
+    description: Where procfs is mounted.
+    type: path
+    default: /proc
+seealso:
+  - module: dsdeploy.llm.nvidia_driver_check
+  - module: dsdeploy.llm.deployment_facts
+"""
+
+EXAMPLES = r"""
+- name: Is this host in order?
+  dsdeploy.llm.host_check:
+
+- name: Look at the GPUs alone, and go on whatever is found
+  dsdeploy.llm.host_check:
+    only: [gpu, driver_xid]
+    fail_on: never
+  register: found
+"""
+
+RETURN = r"""
+status:
+  description:
+    - That of the host, the first that occurs of V(fail), V(warn), V(unknown), V(pass) and V(skip) among its checks.
+  type: str
+  returned: always
+counts:
+  description: Number of checks by their status.
+  type: dict
+  returned: always
+  sample: {pass: 41, warn: 1, fail: 0, skip: 30, unknown: 2}
+checks:
+  description: A check each. C(docs/doctor.schema.json) is their schema.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    id:
+      description: Its name.
+      type: str
+      sample: gpu_row_remap
+    group:
+      description: The first word of its name.
+      type: str
+    status:
+      description: V(pass), V(warn), V(fail), V(skip) where it does not apply, V(unknown) where it could not be read.
+      type: str
+    value:
+      description: What was found, or why it was skipped or could not be read.
+      type: str
+    expected:
+      description: What should have been found.
+      type: str
+    why:
+      description: What goes wrong otherwise.
+      type: str
+    fix:
+      description: A command, or what to do. Empty where nothing is wrong.
+      type: str
+    source:
+      description: Where the rule or the threshold is from.
+      type: str
+deep:
+  description: Whether the checks that take minutes were made.
+  type: bool
+  returned: always
+textfile:
+  description: The file that was written.
+  type: str
+  returned: when O(textfile) is set
+hint:
+  description: What to do next.
+  type: str
+  returned: failure
+"""
+
+import os
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, textfile
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place, look
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
+FAILS = {"fail": ("fail",), "warn": ("fail", "warn"), "never": ()}
+
+
+def publish(path: str, text: str) -> None:
+    """Put a file for everybody in place of the old one, in one step; nobody else's link is followed."""
+    handle, temporary = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+
+
+def write(module: AnsibleModule, found: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Write the metrics where they differ; what to return of it."""
+    directory = module.params["textfile"]
+    if not directory:
+        return {}
+    path = os.path.join(directory, textfile.NAME)
+    smi = found["facts"].get("gpus") or look(place, ["gpus"])["gpus"]
+    text = textfile.render(found, smi)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            same = handle.read() == text
+    except OSError:
+        same = False
+    if not same and not module.check_mode:
+        try:
+            publish(path, text)
+        except OSError as error:
+            hint = "Give the directory of the node exporter's --collector.textfile.directory, and run it as root."
+            raise Failure("%s cannot be written: %s" % (path, error.strerror), hint, "") from None
+    return {"textfile": path, "changed": not same}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "only": {"type": "list", "elements": "str", "default": []},
+            "moment": {"type": "str", "choices": ["up", "prepare"]},
+            "deep": {"type": "bool", "default": False},
+            "fail_on": {"type": "str", "choices": ["fail", "warn", "never"], "default": "fail"},
+            "report_warnings": {"type": "bool", "default": False},
+            "engine": {"type": "str", "default": ""},
+            "expected_gpus": {"type": "int", "default": 0},
+            "controller_time": {"type": "float"},
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "textfile": {"type": "path"},
+            "timeout": {"type": "int", "default": 30},
+            "records": {"type": "path", "default": places.RECORDS},
+            "sysfs": {"type": "path", "default": "/sys"},
+            "procfs": {"type": "path", "default": "/proc"},
+            "supervisor_config": {"type": "path", "default": places.SUPERVISOR_CONFIG},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    place = Place(
+        sysfs=p["sysfs"],
+        procfs=p["procfs"],
+        timeout=p["timeout"],
+        expected_gpus=p["expected_gpus"],
+        controller_time=p["controller_time"],
+        paths=tuple(p["paths"]),
+        records=p["records"],
+        supervisor_config=p["supervisor_config"],
+        engine=p["engine"],
+    )
+    try:
+        found = make(place, p["only"], p["moment"], p["deep"])
+        written = write(module, found, place)
+    except Failure as failure:
+        module.fail_json(changed=False, **failure.fields())
+    result = {"changed": False, "deep": p["deep"], "status": found["status"], "counts": found["counts"]}
+    result.update(written, checks=found["checks"])
+    if p["report_warnings"]:
+        for line in check.told(found["checks"]):
+            module.warn(line)
+    bad = [one for one in found["checks"] if one["status"] in FAILS[p["fail_on"]]]
+    if bad:
+        names = ", ".join(one["id"] for one in bad)
+        msg = "%d of %d checks do not pass: %s" % (len(bad), len(found["checks"]), names)
+        module.fail_json(msg=msg, hint="%s: %s" % (bad[0]["id"], bad[0]["fix"]), error_kind="", **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
