@@ -10,6 +10,8 @@ the cache and is not among those that are understood here goes into ``unknown``:
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_keys as known
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import families, states
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
@@ -108,6 +110,8 @@ def facts_of(config):
     unknown = [known.STRANGE[facts["name"]]] if facts["name"] in known.STRANGE else []
     if facts["index_head_dim"] and not facts["kv_lora_rank"]:
         unknown.append("index_head_dim")
+    if facts["kv_heads"] == 0:
+        unknown.append("num_key_value_heads")
     if not facts["head_dim"] and not facts["kv_lora_rank"] and facts["hidden_size"] % facts["attention_heads"]:
         unknown.append("head_dim")
     caches = _Caches(config, facts, unknown)
@@ -135,7 +139,7 @@ def facts_of(config):
         elif ours not in ("intermediate_size", "experts_used"):
             unknown.append(name)
     usual = "indexed" if facts["kv_lora_rank"] and facts["index_head_dim"] else "full"
-    if "attention" not in facts and any(kind != usual for kind in kinds):
+    if "attention" not in facts and (any(kind != usual for kind in kinds) or config.get("per_layer_config")):
         facts["attention"] = caches.groups(kinds)
     unknown += _suspects(config)
     if unknown:
@@ -201,7 +205,7 @@ def _suspects(config):
         if key in known.SAID_BY_TYPES and (config.get("layer_types") or config.get("layers_block_type")):
             continue
         # Nothing, off, or of another part of the model.
-        if value in (None, False, 0, "", [], {}) or isinstance(value, float) or key.endswith(("_config", "_token_id")):
+        if value in (None, False, 0, "", [], {}) or isinstance(value, float) or key.endswith("_token_id"):
             continue
         found.append(key[:60])
     return found
@@ -418,7 +422,7 @@ class _Caches:
         """The layers by what they keep, as ``attention`` of a catalog entry."""
         found = []
         for layer, kind in enumerate(kinds):
-            group = self._one(kind)
+            group = dict(self._one(kind), **self._own_of(layer, kind))
             if kv_heads and kind not in ("state", "none", "shared"):
                 group["kv_heads"] = kv_heads[layer]
                 if not kv_heads[layer]:
@@ -460,6 +464,25 @@ class _Caches:
             group = {"kind": kind}
         group.update(self._other(kind))
         return {key: value for key, value in group.items() if value}
+
+    def _own_of(self, layer, kind):
+        """What ``per_layer_config`` of transformers 5 says of one layer: ``{"05": {"head_dim": 512}}`` (Gemma 4)."""
+        said = self.config.get("per_layer_config") or {}
+        if not isinstance(said, dict) or any(
+            not (isinstance(key, str) and re.match(r"[0-9]{1,4}\Z", key) and int(key) < self.layers) for key in said
+        ):
+            self.unknown.append("per_layer_config")
+            return {}
+        found = {}
+        for key, values in said.items():
+            if int(key) != layer or kind in ("state", "none", "shared"):
+                continue
+            if not isinstance(values, dict) or set(values) - set(known.OF_A_LAYER):
+                self.unknown.append("per_layer_config")
+                continue
+            numbers = {known.OF_A_LAYER[name]: _whole(values, name) for name in values}
+            found.update((name, number) for name, number in numbers.items() if name and number)
+        return found
 
     def _state(self):
         def get(*names):

@@ -73,7 +73,7 @@ SUSPECT = re.compile(
     r"window|sliding|(?<![a-z])swa|layer_types?$|layers?_block|block_types|block_configs|hybrid|mamba|ssm|recurr|rwkv|"
     r"retention|linear_|lightning|delta|conv(?!ers)|compress|sparse(?!_step)|index_|_share|share_|shared_(?:kv|layers)|"
     r"\bcla_|use_cla|yoco|kv_|_kv|key_value|multi_query|local|global|chunk|attn_type|attention_type|attn_layer|"
-    r"full_attn|full_attention|(?<![a-z])nsa|moba|latent|indexer|attention_other|layer_group|encoder_decoder|"
+    r"full_attn|full_attention|(?<![a-z])(?:nsa|dsa)(?![a-z])|moba|latent|indexer|attention_other|layer_group|encoder_decoder|"
     r"cross_attention_layers|k_eq_v|pattern|group_query|per_layer|state_size|loop_num",
 )
 # ... those that are understood below, and those that do not change it.
@@ -92,7 +92,7 @@ UNDERSTOOD = {name for names in NAMES.values() for name in names} | {
     "full_attn_idxs", "block_configs", "num_key_value_heads_per_layer", "attention_other_setting",
     "indexer_types", "index_topk_freq", "index_topk_pattern", "index_skip_topk_offset", "mamba_headdim",
     "n_mamba_heads", "mamba_ngroups", "state_size", "num_attention_heads_per_layer",
-    "num_sliding_attention_heads",
+    "num_sliding_attention_heads", "per_layer_config",
 }  # fmt: skip
 HARMLESS = {
     "use_cache", "cache_implementation", "rope_local_base_freq", "rope_theta_local", "local_rope_theta",
@@ -115,8 +115,12 @@ HARMLESS = {
     "layernorm_full_attention_alpha", "layernorm_full_attention_beta", "layernorm_linear_attention_alpha",
     "layernorm_linear_attention_beta", "conv1d_width", "hidden_mamba_act", "downsample_factor", "downsample_rate",
     "mixer_rms_eps", "use_shared_attention_adapter", "index_share_for_mtp_iteration",
+    "mtp_layers_block_type", "compression_config", "sparse_config",
     "linear_silu", "use_linear_silu", "linear_attn_norm_type", "linear_scale", "linear_rope", "linear_mode",
 }  # fmt: skip
+# What one layer may have of its own; None: nothing of the cache.
+OF_A_LAYER = {"head_dim": "head_dim", "num_key_value_heads": "kv_heads", "sliding_window": "window",
+              "num_attention_heads": None, "intermediate_size": None, "layer_type": None}  # fmt: skip
 # Where the kind of each layer is said they say nothing further.
 SAID_BY_TYPES = {"prefix_dense_sliding_window_pattern", "hybrid_layer_ids", "global_attn_every_n_layers",
                   "num_mem_blocks"}  # fmt: skip

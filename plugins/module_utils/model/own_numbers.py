@@ -41,9 +41,10 @@ def _weight_bits(config):
     """Bits of one weight; None where the config does not say."""
     for key in ("quantization_config", "compression_config", "quantization"):
         how = config.get(key)
-        if isinstance(how, dict):
+        if how:
             break
-    if isinstance(how, dict):
+    if how:
+        how = how if isinstance(how, dict) else {}
         bits = how.get("bits") or how.get("w_bit") or {"fp8": 8, "mxfp4": 4.25}.get(str(how.get("quant_method")))
         return bits if isinstance(bits, (int, float)) and not isinstance(bits, bool) and 1 <= bits <= 32 else None
     kind = str(config.get("dtype") or config.get("torch_dtype")).replace("torch.", "")

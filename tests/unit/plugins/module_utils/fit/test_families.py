@@ -145,6 +145,11 @@ def test_a_whole_model_is_not_taken_from_its_class():
         ({"model_type": "deci", "num_key_value_heads": None, "num_key_value_heads_per_layer": [2] * 6 + [1] * 2}, 7),
         ({"model_type": "nemotron_h", "num_hidden_layers": None,
           "layers_block_type": ["mamba", "attention", "moe"]}, 1),
+        # Gemma 4 as transformers 5 writes it: layers 1 and 3 have one head of twice the length.
+        ({"model_type": "gemma4_text", "sliding_window": 512,
+          "layer_types": ["sliding_attention", "full_attention"] * 4,
+          "per_layer_config": {"01": {"head_dim": 256, "num_key_value_heads": 2}, "3": {"head_dim": 256}}}, 6),
+        ({"per_layer_config": {"0": {"num_key_value_heads": 4}, "7": {"num_attention_heads": 4}}}, 9),
         # Step 3.5: three layers that predict further tokens stand behind; those that slide have other heads.
         ({"model_type": "step3p5", "sliding_window": 512, "num_nextn_predict_layers": 1,
           "layer_types": ["sliding_attention", "full_attention"] * 4 + ["sliding_attention"],

@@ -33,7 +33,9 @@ COUNT = mutations.COUNT
 ODD = [None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 10**40, 1.5, 1e308, float("inf"), float("nan"), "", "x", "8",
        "MEM*-", [], [0], [1, 2, 3], ["full_attention"], [None], [[]], {}, {"a": 1}, {"kv_n_heads": "x"}]  # fmt: skip
 # Keys that some model has, so that mutations reach what is understood of them.
-KEYS = sorted({key for path in (FIXTURES / "configs").glob("*.json") for key in json.loads(path.read_text())["config"]})
+KEYS = ["per_layer_config", "block_configs", "architectures", "is_encoder_decoder"] + sorted(
+    {key for path in (FIXTURES / "configs").glob("*.json") for key in json.loads(path.read_text())["config"]}
+)
 CONFIGS = [json.loads(path.read_text())["config"] for path in sorted((FIXTURES / "configs").glob("*.json"))]
 REQUESTS = [Request(), Request(tensor_parallel=3), Request(kv_bytes=1.0, context=10**7, sequences=64),
             Request(pipeline_parallel=3, data_parallel=2), Request(gpu_layers=5, kv_space=2**30)]  # fmt: skip

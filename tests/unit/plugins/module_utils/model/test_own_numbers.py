@@ -184,3 +184,31 @@ def test_a_hub_that_does_not_answer_is_one_line(tmp_path):
 def test_a_missing_path_is_left_to_the_fetch(tmp_path):
     entry = {"name": "mine", "sources": [{"kind": "path", "path": str(tmp_path / "nowhere.gguf")}]}
     assert look(entry, tmp_path) == (entry, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "bits"),
+    [
+        ({}, 16),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, 4),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, 8),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, 4.25),
+        # What is not said for all of them, or not as a number, is not known.
+        ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {}}}, None),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, None),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, None),
+        ({"quantization_config": {"quant_method": "w4afp8"}}, None),
+        ({"quantization_config": {"bits": "4"}}, None),
+        ({"quantization_config": {"bits": [4, 8]}}, None),
+        ({"quantization_config": "awq"}, None),
+        ({"compression_config": {"config_groups": {}}}, None),
+        ({"quantization": {"bits": 4, "group_size": 64}}, 4),
+        ({"dtype": "float32", "torch_dtype": None}, 32),
+        ({"text_config": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "vocab_size": 9},
+          "quantization_config": {"quant_method": "gptq", "bits": 8}}, 8),
+    ],
+)  # fmt: skip
+def test_bits_of_a_weight(keys, bits):
+    config = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "vocab_size": 9,
+              "intermediate_size": 128, "torch_dtype": "bfloat16", **keys}  # fmt: skip
+    assert own_numbers.of_config(json.dumps(config)).get("weight_bits") == bits
