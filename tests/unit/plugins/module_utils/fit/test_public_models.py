@@ -90,6 +90,10 @@ which its name links to; the same rules plan a model of your own (`plugins/modul
 - *Apart* is what has a bound: windows when they are full, and states, for one sequence.
 
 An engine without a cache for windows keeps all tokens of those layers too: what fits for certain is reckoned so.
+vLLM puts layers into groups of one size and fills the last one up: for the 52 windows of Gemma 3 27B it takes 60, and
+so does a plan for it.
+
+A model that writes no text (BERT, T5, Whisper, a reward or an embedding model, a diffusion model) is refused by name.
 
 Measured with vLLM 0.32.0 on a CPU and tiny models, windows of 8,192: one sequence of 65,536 tokens in batches of 8,192
 takes 0.8 % more than planned where every layer has a window, 0.7 % more where half of them keep a state; one of 32,768
