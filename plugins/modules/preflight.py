@@ -42,6 +42,13 @@ options:
     type: list
     elements: str
     default: []
+  manager:
+    description:
+      - What is to run the service. Of V(supervisor) it is said whether it has to be installed, in O(install_dir) where
+        this host has none of dsdeploy's yet.
+    type: str
+    choices: [systemd, supervisor]
+    default: systemd
   prefix:
     description: Prefix of the role's variables, for messages that name one.
     type: str
@@ -196,6 +203,10 @@ said:
   description: What O(ask) wrote; empty where the program is not there.
   type: str
   returned: always
+supervisor_missing:
+  description: Where supervisor has to be installed; empty where it is there, or not needed.
+  type: str
+  returned: always
 port_owner:
   description: Who listens on the port; null when nobody does.
   type: dict
@@ -230,7 +241,13 @@ import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, preflight, sockets, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
+    owned,
+    preflight,
+    sockets,
+    supervisor_place,
+    users,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
@@ -341,6 +358,14 @@ def ask(module: AnsibleModule, argv: list, environment: dict) -> str:
     return out + err
 
 
+def supervisor_missing(manager: str, install_dir: str) -> str:
+    """Where supervisor has to be installed, empty where it is there or not needed."""
+    if manager != "supervisor" or not install_dir:
+        return ""
+    path = supervisor_place.place(install_dir, "")["supervisor"]
+    return "" if supervisor_place.is_installed(path) else path
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -378,6 +403,7 @@ def main() -> None:
             "ask_environment": {"type": "dict", "default": {}},
             "install_dir": {"type": "str", "default": ""},
             "reach": {"type": "list", "elements": "str", "default": []},
+            "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "systemd"},
             "glibc": {"type": "str"},
             "require": {
                 "type": "list",
@@ -425,6 +451,7 @@ def main() -> None:
         "missing_packages": [name for name in p["packages"] if name not in packages],
         "said": ask(module, p["ask"], p["ask_environment"]),
         "port_owner": owner,
+        "supervisor_missing": supervisor_missing(p["manager"], p["install_dir"]),
         "processors": len(os.sched_getaffinity(0)),
         "problems": [problem._asdict() for problem in problems],
     }

@@ -16,7 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, owned, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, owned, supervisor_place, users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import make_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
@@ -46,15 +46,6 @@ def source_of(program: Any) -> str:
     """The text of a module of ours that is installed on the host as a program."""
     source = program.__spec__.loader.get_source(program.__name__)
     return source if isinstance(source, str) else source.decode("utf-8")  # Ansible's own loader gives bytes
-
-
-def read_host() -> Dict[str, str]:
-    """Where this host's supervisor and its logs are; empty where that is not noted. It can be found anew."""
-    try:
-        found = foreign.read(places.HOST)
-        return {key: found.text(key, pattern="/[^\\x00-\\x1f]*") for key in ("supervisor", "log_dir")}
-    except (OSError, Failure):
-        return {}
 
 
 class Service:
@@ -103,13 +94,7 @@ class Service:
 
     def _host(self) -> Dict[str, str]:
         """Where supervisor is: where it was put first, whatever the variables say now; else where they say."""
-        noted = read_host()
-        if noted and os.path.exists(noted["supervisor"] + "/bin/supervisord"):
-            return noted
-        return {
-            "supervisor": self.options["install_dir"].rstrip("/") + "/supervisor",
-            "log_dir": self.options["log_dir"].rstrip("/"),
-        }
+        return supervisor_place.place(self.options["install_dir"], self.options["log_dir"])
 
     def log_file(self) -> Optional[str]:
         if self.manager_name == "systemd":
@@ -207,11 +192,7 @@ class Service:
 
     def supervisor_is_there(self) -> bool:
         """Whether supervisor is installed, in the version that is wanted."""
-        found = glob.glob(
-            "%s/lib/python3*/site-packages/supervisor-%s.dist-info"
-            % (glob.escape(self.host["supervisor"]), glob.escape(self.options["supervisor_version"]))
-        )
-        return bool(found) and os.access(self.host["supervisor"] + "/bin/supervisord", os.X_OK)
+        return supervisor_place.is_installed(self.host["supervisor"], self.options["supervisor_version"])
 
     def ensure_user(self, definition: Dict[str, Any]) -> Optional[users.Account]:
         """The user that it runs as, made where there is none; None in check mode where it would be made."""
@@ -421,6 +402,8 @@ class Service:
             self.remove_supervisor(self.manager)
         self.remove_programs(self.programs_before)
         self.give_up_user(record)
+        if os.path.lexists(record.get("model_path") or ""):
+            self.left.append("%s: the model, unless it is named too (down --purge-model)" % record["model_path"])
         if record:
             desired.absent(self.record_file(record["engine"]))
         else:
@@ -482,6 +465,10 @@ class Service:
         if self.check_mode:
             return
         notes = owned.load()
+        if last and notes["packages"]:
+            names = ", ".join(sorted(notes["packages"]))
+            self.left.append("packages %s: installed for dsdeploy; others may need them by now" % names)
+            notes["packages"] = {}
         for path in sorted(notes["directories"], key=len, reverse=True):
             # One that is empty may be what another service runs in.
             if not last and not any((own + "/").startswith(path + "/") for own in gone):

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import gauges
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
@@ -65,9 +65,8 @@ def uptime_s(since: Optional[str], now: float) -> Optional[int]:
 def key_of(record: Dict[str, Any]) -> Optional[str]:
     """The API key of a deployment; None where it has none, or this user may not read it."""
     try:
-        with open(record.get("api_key_file") or "/nonexistent", encoding="utf-8") as handle:
-            return handle.read().strip() or None
-    except (OSError, UnicodeDecodeError):
+        return api_key.read(record["api_key_file"]) if record.get("api_key_file") else None
+    except Failure:
         return None
 
 

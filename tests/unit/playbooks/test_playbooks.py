@@ -48,3 +48,14 @@ def test_what_only_reads_checks_its_variables_and_waits_for_nobody(name: str) ->
     first = tasks[0]["ansible.builtin.include_role"]
     assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm._common", "variables")
     assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
+
+
+def test_supervisor_is_there_before_a_model_is_fetched() -> None:
+    """One that cannot be had is known at once, not after 404 GB."""
+    (play,) = yaml.safe_load((PLAYBOOKS / "deepseek_r1.yml").read_text(encoding="utf-8"))
+    names = [task["name"] for block in play["tasks"] if "block" in block for task in block["block"]]
+    assert names.index("Preflight") < names.index("Service manager") < names.index("Model") < names.index("Engine")
+    for role in ("llama_cpp", "vllm_venv", "sglang", "ollama"):
+        tasks = yaml.safe_load((PLAYBOOKS.parent / f"roles/{role}/tasks/preflight.yml").read_text(encoding="utf-8"))
+        look = next(task["dsdeploy.llm.preflight"] for task in tasks if "dsdeploy.llm.preflight" in task)
+        assert look["manager"] == "{{ _dsdeploy_manager }}" and look["install_dir"]

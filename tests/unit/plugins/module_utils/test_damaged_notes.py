@@ -17,10 +17,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix,
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, ollama_notes, ollama_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import journal as merge_journal
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, lock, owned
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, lock, owned, supervisor_place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service import apply, deployments, launcher, managers
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployments, launcher, managers
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
 
 CONTENT = {
@@ -90,7 +90,7 @@ READERS = {
               {kind: {} for kind in owned.KINDS}, True),
     "firewall": ("vllm.json", [{"manager": "ufw", "network": "10.0.0.0/8", "port": 8000}],
                  lambda path: firewall.read(str(path)), [], True),
-    "host": ("host.json", {"supervisor": "/s", "log_dir": "/l"}, lambda _path: apply.read_host(), {}, False),
+    "host": ("host.json", {"supervisor": "/s", "log_dir": "/l"}, lambda _path: supervisor_place.read_host(), {}, False),
     "manifest": (model_store.MANIFEST, {"version": 1, "format": "gguf", "name": "m", "source": {}, "files": [
         {"path": "a", "bytes": 1, "sha256": "a" * 64, "mtime_ns": 1}]},
         lambda path: model_store.read_manifest(str(path.parent)), None, False),

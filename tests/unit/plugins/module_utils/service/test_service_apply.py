@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, supervisor_place, users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import apply, definition, managers
 
 sys.path.append(str(Path(__file__).resolve().parents[4] / "standins"))
@@ -629,3 +629,28 @@ def test_notes_that_cannot_be_read_stop_it_before_anything_is_changed(host, note
         host.run(state, environment={"A": "new"})
     assert str(host.root / note) in str(refused.value) and refused.value.hint
     assert host.files() == before
+
+
+def test_packages_and_the_model_that_stay_are_named(host):
+    """Of the first of two services nothing is said of packages: the other needs them."""
+    model = host.root / "m.gguf"
+    model.write_bytes(b"GGUF")
+    host.run()
+    record = host.record()
+    (Path(places.RECORDS) / "vllm.json").write_text(json.dumps(dict(record, model_path=str(model))))
+    owned.note("packages", "zstd")
+    owned.note("packages", "python3-venv")
+    host.run(engine="sglang", device="cpu")
+    assert not any("packages" in line for line in host.run("absent", engine="sglang").left)
+    left = host.run("absent").left
+    assert "packages python3-venv, zstd: installed for dsdeploy; others may need them by now" in left
+    assert f"{model}: the model, unless it is named too (down --purge-model)" in left
+    assert not os.path.exists(places.OWNED)
+
+
+def test_whether_supervisor_has_to_be_installed_is_known_from_the_disk(supervised, tmp_path):
+    assert supervisor_place.is_installed(f"{supervised.root}/opt/supervisor", "4.3.0")
+    assert supervisor_place.is_installed(f"{supervised.root}/opt/supervisor")
+    assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor", "4.4.0")
+    (supervised.root / "opt/supervisor/bin/supervisord").unlink()
+    assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor")
