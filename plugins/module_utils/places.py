@@ -14,6 +14,7 @@ RECORDS = CONFIG + "/deployments"  # <engine>.json: what is deployed
 KEYS = CONFIG + "/keys"  # API keys by the service's name, 0600
 FIREWALL = CONFIG + "/firewall"  # <service>.json: rules of the firewall that are ours
 OWNED = CONFIG + "/owned.json"  # users, groups and directories that are ours, 0600
+GATEWAY = CONFIG + "/gateway"  # configuration, certificate, maps and the hashes of its keys
 HOST = CONFIG + "/host.json"  # where this host's supervisor is
 SALT = CONFIG + "/salt"  # of the revisions of services, 0600
 

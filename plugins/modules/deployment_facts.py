@@ -54,6 +54,13 @@ options:
     description: How long an endpoint may take to answer, in seconds.
     type: int
     default: 3
+  via:
+    description:
+      - How RV(deployments[].ask) leads to an engine. V(auto) is through the gateway where others reach it so.
+      - V(gateway) fails where there is none before the engine.
+    type: str
+    choices: [auto, gateway, engine]
+    default: auto
 seealso:
   - module: dsdeploy.llm.chat_probe
   - module: dsdeploy.llm.host_check
@@ -92,7 +99,7 @@ deployments:
       description: Base URL.
       type: str
     api:
-      description: V(openai) or V(ollama).
+      description: V(openai) or V(ollama); V(gateway) for the gateway before the engines.
       type: str
     api_key_file:
       description: File on the host with the API key, or V(null).
@@ -116,6 +123,17 @@ deployments:
       description: Directories and files that belong to the deployment and go with it.
       type: list
       elements: str
+    public_endpoint:
+      description: Base URL for others than the host, through the gateway, or V(null).
+      type: str
+    fingerprint:
+      description: SHA-256 of the gateway's certificate, where others reach it so, or V(null).
+      type: str
+    ask:
+      description:
+        - Where the host itself asks it (O(via)). C(endpoint), C(health_path), C(api_key_file), C(metrics_path) and
+          C(service) of what answers there.
+      type: dict
     file:
       description: The record's file.
       type: str
@@ -174,9 +192,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import told
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.through_gateway import with_gateway
 
 
 def check(module, deployments):
@@ -203,6 +223,7 @@ def main() -> None:
             live=dict(type="bool", default=False),
             checks=dict(type="bool", default=False),
             health_timeout=dict(type="int", default=3),
+            via=dict(type="str", choices=["auto", "gateway", "engine"], default="auto"),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
         supports_check_mode=True,
@@ -210,9 +231,14 @@ def main() -> None:
     params = module.params
     deployments = []
     records, problems = read_records(params["path"])
+    gateway = next((record for record in records if record["engine"] == "gateway"), {})
     for record in records:
         if params["engine"] and record["engine"] != params["engine"]:
             continue
+        try:
+            record = with_gateway(record, gateway, params["via"])
+        except Failure as failure:
+            module.fail_json(**failure.fields())
         found = look(record, params["health"], params["health_timeout"], params["supervisor_config"])
         problem = found.pop("problem")
         if problem:

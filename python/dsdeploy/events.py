@@ -145,7 +145,8 @@ class Plan(Event):
 class Deployment(Event):
     """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
     starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not;
-    `stopped_on_purpose`: as `down` leaves it."""
+    `stopped_on_purpose`: as `down` leaves it. `public_endpoint`: where others reach it, through the gateway, or "";
+    `fingerprint`: SHA-256 of the gateway's certificate."""
 
     name: ClassVar[str] = "deployment"
     host: str
@@ -159,6 +160,8 @@ class Deployment(Event):
     ready: bool | None
     ready_detail: str
     stopped_on_purpose: bool = False
+    public_endpoint: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,19 @@ class StoredModel(Event):
 
 
 @dataclass(frozen=True)
+class GatewayKey(Event):
+    """One key of a host's gateway (`gateway_key`): its name and limits, null where it has none of its own."""
+
+    name: ClassVar[str] = "gateway_key"
+    host: str
+    key_name: str
+    created: str
+    requests_per_minute: int | None
+    streams: int | None
+    models: list[str] | None
+
+
+@dataclass(frozen=True)
 class Failure(Event):
     """Why a host failed: `msg` is the engine's or module's own message, `hint` the next thing to do, `log_tail` the
     last lines of the log that belongs to it. `kind`: usage, preflight, verify, unreachable or "" (any other).
@@ -247,6 +263,7 @@ class HostSummary:
     measurements: list[dict[str, Any]] = field(default_factory=list)
     look: dict[str, Any] | None = None
     plans: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[dict[str, Any]] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     checks: dict[str, Any] | None = None
 

@@ -20,6 +20,7 @@ PLAYBOOKS = {"up": "deepseek_r1", "prepare": "prepare_host"}
 PLAYBOOKS.update(
     {verb: verb for verb in ("status", "doctor", "ask", "bench", "watch", "logs", "down", "rollback", "plan")}
 )
+PLAYBOOKS.update({f"key {verb}": f"key_{verb}" for verb in ("add", "list", "revoke")})
 PLAYBOOKS.update({f"model {verb}": f"model_{verb}" for verb in ("list", "verify", "prune")})
 DEFAULT_INVENTORY = "local"
 

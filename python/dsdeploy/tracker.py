@@ -47,6 +47,7 @@ class Host:
     logs: list[events.ServiceLog] = field(default_factory=list)
     models: list[events.StoredModel] = field(default_factory=list)
     checks: events.Checks | None = None
+    keys: list[events.GatewayKey] = field(default_factory=list)
     stages: set[str] = field(default_factory=set)
 
 
@@ -212,6 +213,8 @@ class Tracker:
                     host.plans.append(event)
                 elif isinstance(event, events.ServiceLog):
                     host.logs.append(event)
+                elif isinstance(event, events.GatewayKey):
+                    host.keys.append(event)
                 elif isinstance(event, events.StoredModel):
                     host.models.append(event)
                 elif isinstance(event, events.Checks):
@@ -321,6 +324,7 @@ class Tracker:
             measurements=[asdict(measurement) for measurement in host.measurements],
             look=host.look,
             plans=[{"plan": found.plan, "lines": found.lines} for found in host.plans],
+            keys=[asdict(key) for key in host.keys],
             stages=[stage for stage in STAGES if stage in host.stages],
             checks=asdict(host.checks) if host.checks else None,
         )
@@ -404,6 +408,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 ready=found.get("ready"),
                 ready_detail=plain_text(str(found.get("ready_detail") or "")),
                 stopped_on_purpose=bool(found.get("stopped_on_purpose")),
+                public_endpoint=str(found.get("public_endpoint") or ""),
+                fingerprint=str(found.get("fingerprint") or ""),
             )
         if isinstance(result.get("look"), dict):
             yield events.Look(host, result["look"])
@@ -417,6 +423,16 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
         )
     elif module == "service_log" and result.get("lines") is not None:
         yield events.ServiceLog(host, [plain_text(str(line)) for line in result["lines"]], result.get("state") or {})
+    elif module == "gateway_key":
+        for found in result.get("keys") or []:
+            yield events.GatewayKey(
+                host=host,
+                key_name=str(found.get("name") or ""),
+                created=str(found.get("created") or ""),
+                requests_per_minute=found.get("requests_per_minute"),
+                streams=found.get("streams"),
+                models=found.get("models"),
+            )
     elif module in _STORE_RESULTS:
         for found in result.get(_STORE_RESULTS[module]) or []:
             yield events.StoredModel(

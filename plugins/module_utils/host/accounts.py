@@ -8,11 +8,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from typing import List
+from typing import List, Optional, Sequence
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, users
 
 TIMEOUT = 60.0  # s
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin")
@@ -42,6 +43,28 @@ def make_user(name: str, home: str) -> None:
     owned.note("users", name, uid=None, home=home)
     _do(["useradd", "--system", "--gid", name, "--home-dir", home, "--no-create-home", "--shell", shell, name])
     owned.note("users", name, uid=pwd.getpwnam(name).pw_uid, home=home)
+
+
+def ensure_user(desired: Desired, name: str, home: str, connection: Sequence[str]) -> Optional[users.Account]:
+    """The user that a service runs as, made where there is none; None in check mode where it would be made.
+
+    :param connection: names of the users that the run came by.
+    """
+    notes = owned.load()
+    found = users.account(name)
+    problem = users.user_problem(found, found is not None and users.is_ours(found, notes), connection)
+    if problem:
+        raise Failure(
+            "%s: no service runs as such" % problem,
+            hint="Name another user for it; one that does not exist is made, and is taken away with the service.",
+            error_kind="usage",
+        )
+    if found is None:
+        desired.change("make user " + name, lambda: make_user(name, home))
+        return users.account(name)
+    if users.is_ours(found, notes) and notes["users"][name].get("uid") is None and not desired.check_mode:
+        owned.note("users", name, uid=found.uid, home=found.home)
+    return found
 
 
 def remove_user(name: str) -> None:

@@ -18,7 +18,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, owned, supervisor_place, users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import make_user, remove_user
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
     deployments,
     launcher,
@@ -196,21 +196,7 @@ class Service:
 
     def ensure_user(self, definition: Dict[str, Any]) -> Optional[users.Account]:
         """The user that it runs as, made where there is none; None in check mode where it would be made."""
-        name, notes = definition["user"], owned.load()
-        found = users.account(name)
-        problem = users.user_problem(found, found is not None and users.is_ours(found, notes), self.connection)
-        if problem:
-            raise Failure(
-                "%s: no service runs as such" % problem,
-                hint="Name another user for it; one that does not exist is made, and is taken away with the service.",
-                error_kind="usage",
-            )
-        if found is None:
-            self.desired.change("make user " + name, lambda: make_user(name, definition["state_dir"]))
-            return users.account(name)
-        if users.is_ours(found, notes) and notes["users"][name].get("uid") is None and not self.check_mode:
-            owned.note("users", name, uid=found.uid, home=found.home)
-        return found
+        return ensure_user(self.desired, definition["user"], definition["state_dir"], self.connection)
 
     def ensure_directories(self, definition: Dict[str, Any], account: Optional[users.Account]) -> None:
         uid, gid = (account.uid, account.gid) if account else (0, 0)

@@ -24,6 +24,8 @@ _PATHS = ("dirs", "left", "write_paths")
 MOST_BYTES = 1024 * 1024  # of a record
 MANAGERS = ("systemd", "supervisor")
 DEVICES = ("gpu", "cpu")
+# What a record is of: what an engine speaks, or the gateway before the engines.
+APIS = (*HEALTH_PATHS, "gateway")
 
 
 class Unreadable(NamedTuple):
@@ -80,11 +82,11 @@ def parse_record(text: str) -> Dict[str, Any]:
     service = record.get("service")
     if not isinstance(service, dict) or not isinstance(service.get("name"), str):
         raise ValueError("'service' is missing or has no name")
-    if record["api"] not in HEALTH_PATHS:
-        raise ValueError(f"'api' is '{record['api']}', not one of {', '.join(HEALTH_PATHS)}")
+    if record["api"] not in APIS:
+        raise ValueError(f"'api' is '{record['api']}', not one of {', '.join(APIS)}")
     if service.get("manager") not in MANAGERS:
         raise ValueError(f"'service.manager' is '{service.get('manager')}', not one of {', '.join(MANAGERS)}")
-    health_path = record.get("health_path") or HEALTH_PATHS[record["api"]]
+    health_path = record.get("health_path") or HEALTH_PATHS.get(record["api"], "/health")
     if not isinstance(health_path, str) or not health_path.startswith("/"):
         raise ValueError(f"'health_path' is '{health_path}', not a path that starts with /")
     for key in _PATHS:

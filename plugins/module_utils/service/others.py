@@ -13,7 +13,7 @@ CHOICES = ("gpu", "all", "none")
 def making_room(
     deployments: Sequence[Dict[str, Any]], engine: str, device: str, stop_others: str
 ) -> List[Dict[str, Any]]:
-    """Those of the deployments that are stopped before `engine` starts on `device`.
+    """Those of the deployments, the gateway left out, that are stopped before `engine` starts on `device`.
 
     :param deployments: records; of those with a `state` only what runs or starts.
     :param device: gpu or cpu, of the engine that is to start.
@@ -25,6 +25,7 @@ def making_room(
         other
         for other in deployments
         if other["engine"] != engine
+        and other.get("api") != "gateway"
         and (stop_others == "all" or other.get("device") == "gpu")
         and ("state" not in other or (other["state"] and other["state"]["active"] in ("running", "starting")))
     ]

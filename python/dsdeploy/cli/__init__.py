@@ -28,6 +28,7 @@ VERBS = {
         "Go back to the release of the engine that ran before, and ask it a question.",
     ),
     "model": ("dsdeploy.cli.model:model", "List, verify and prune the models on the hosts."),
+    "key": ("dsdeploy.cli.key:key", "Add, list and revoke keys of the gateway."),
     "gguf": ("dsdeploy.cli.gguf:gguf", "Merge and inspect GGUF models in local files."),
 }
 

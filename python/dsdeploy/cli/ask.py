@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     help="Longest answer, its reasoning included.  [default: as `up` verified it]",
 )
 @click.option("--reasoning", is_flag=True, help="Print the model's reasoning before its answer.")
+@click.option(
+    "--via",
+    type=click.Choice(["gateway", "engine"]),
+    help="Ask through the gateway, or past it.  [default: the gateway, where others reach the model so]",
+)
 @common_options
-def ask(options: Options, question: str | None, expect: str | None, max_tokens: int | None, reasoning: bool) -> int:
+def ask(
+    options: Options,
+    question: str | None,
+    expect: str | None,
+    max_tokens: int | None,
+    reasoning: bool,
+    via: str | None,
+) -> int:
     """Ask the served model QUESTION (default: the question that `up` verifies with).
 
     Only the answer goes to stdout.
@@ -34,5 +46,6 @@ def ask(options: Options, question: str | None, expect: str | None, max_tokens: 
         "dsdeploy_question": question,
         "dsdeploy_expect": expect,
         "dsdeploy_answer_max_tokens": max_tokens,
+        "dsdeploy_via": via,
     }
     return execute("ask", options, variables, reasoning)

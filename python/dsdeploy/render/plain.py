@@ -13,7 +13,7 @@ PROGRESS_EVERY = 10.0
 # A stage is told when it is over; one that lasts this long (s) without a word meanwhile is told as running.
 SILENCE = 10.0
 # Verbs that change hosts: their way is told.
-CHANGING = ("up", "prepare", "down", "rollback", "model prune")
+CHANGING = ("up", "prepare", "down", "rollback", "model prune", "key revoke")
 
 
 class PlainRenderer:

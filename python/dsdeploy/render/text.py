@@ -137,6 +137,10 @@ def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.Servi
                 yield from found["lines"]
     elif summary.verb == "doctor":
         yield from _checks(summary, every)
+    elif summary.verb == "key list":
+        yield from _keys(summary)
+    elif summary.verb.startswith("key "):
+        pass  # `key add` prints the key, and nothing else
     elif summary.verb.startswith("model "):
         yield from _models(summary)
     elif summary.verb == "logs":
@@ -153,6 +157,10 @@ def _host(summary: events.Summary, name: str, host: events.HostSummary, reasonin
     if summary.verb in ("up", "rollback") and (_serves(host) or host.answers):
         for found in host.deployments:
             yield f"  endpoint  {found['endpoint']}"
+            if found.get("public_endpoint"):
+                yield f"  public    {found.get('public_endpoint')}"
+            if found.get("fingerprint"):
+                yield f"  certificate SHA-256 {found['fingerprint']}"
             yield f"  model     {found['model']}"
             yield f"  engine    {found['engine']} {found['version']}".rstrip()
         for answer in host.answers:
@@ -283,6 +291,8 @@ def _table(summary: events.Summary) -> Iterator[str]:
             active = str(found["state"].get("active") or "unknown")
             state = "ready" if found["ready"] else "running, not ready" if active == "running" else active
             rows.append((name, found["engine"], found["version"], found["model"], found["endpoint"], managed, state))
+            if found.get("public_endpoint"):
+                notes.append(f"{name}: {found['engine']} is reached from outside at {found.get('public_endpoint')}")
             if found["ready_detail"]:
                 notes.append(f"{name}: {found['engine']}: {found['ready_detail']}")
     if len(rows) > 1:
@@ -329,6 +339,20 @@ def _models(summary: events.Summary) -> Iterator[str]:
             empty.append(f"{name}: {'nothing to remove' if summary.verb == 'model prune' else 'no models here'}")
         for found in host.models:
             rows.append((name, found["model"], found["revision"], amount(found["bytes"], "B"), _model_state(found)))
+    if len(rows) > 1:
+        yield from columns(rows)
+    yield from empty
+
+
+def _keys(summary: events.Summary) -> Iterator[str]:
+    rows = [("HOST", "KEY", "CREATED", "REQUESTS/MIN", "STREAMS", "MODELS")]
+    empty = []
+    for name, host in summary.hosts.items():
+        if host.status == "ok" and not host.keys:
+            empty.append(f"{name}: no keys here (dsdeploy key add NAME)")
+        for found in host.keys:
+            limits = [str(found[limit] or "default") for limit in ("requests_per_minute", "streams")]
+            rows.append((name, found["key_name"], found["created"], *limits, ", ".join(found["models"] or ["all"])))
     if len(rows) > 1:
         yield from columns(rows)
     yield from empty

@@ -10,7 +10,7 @@ import yaml
 
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 # What only reads may be run at any time.
-READ_ONLY = {"ask", "bench", "doctor", "logs", "model_list", "plan", "status", "watch"}
+READ_ONLY = {"ask", "bench", "doctor", "key_list", "logs", "model_list", "plan", "status", "watch"}
 IMPORT = "ansible.builtin.import_role"
 
 

@@ -80,9 +80,9 @@ def test_help_names_every_verb_and_exit_code(dsdeploy) -> None:  # type: ignore[
         assert word in done.stdout
 
 
-# gguf works on local files, without hosts; model has verbs of its own.
-PLAYBOOK_VERBS = [verb for verb in VERBS if verb not in ("gguf", "model")]
-PLAYBOOK_VERBS += ["model list", "model verify", "model prune"]
+# gguf works on local files, without hosts; model and key have verbs of their own.
+PLAYBOOK_VERBS = [verb for verb in VERBS if verb not in ("gguf", "model", "key")]
+PLAYBOOK_VERBS += ["model list", "model verify", "model prune", "key add", "key list", "key revoke"]
 
 
 @pytest.mark.parametrize("verb", PLAYBOOK_VERBS)

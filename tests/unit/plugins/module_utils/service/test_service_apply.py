@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, supervisor_place, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import accounts, owned, supervisor_place, users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import apply, definition, managers
 
 sys.path.append(str(Path(__file__).resolve().parents[4] / "standins"))
@@ -88,7 +88,7 @@ class Host:
         monkeypatch.setattr(apply, "barrier", lambda *_arguments: None)
         self.accounts = {}
         monkeypatch.setattr(users, "account", self.accounts.get)
-        monkeypatch.setattr(apply, "make_user", self.make_user)
+        monkeypatch.setattr(accounts, "make_user", self.make_user)
         monkeypatch.setattr(apply, "remove_user", self.remove_user)
 
     def make_user(self, name, home):

@@ -1,0 +1,76 @@
+"""`dsdeploy key`: who may use the gateway."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dsdeploy.cli._options import common_options
+
+if TYPE_CHECKING:
+    from dsdeploy.invocation import Options
+
+
+@click.group(short_help="Add, list and revoke keys of the gateway.")
+def key() -> None:
+    """The API keys by which others use the gateway."""
+
+
+@key.command()
+@click.argument("name")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="A model that it may use. Repeatable.  [all]")
+@click.option("--streams", type=click.IntRange(min=1), metavar="N", help="Requests under way at most.")
+@click.option("--requests-per-minute", type=click.IntRange(min=1), metavar="N", help="Requests a minute at most.")
+@click.option("--replace", is_flag=True, help="NAME has a key already, which is refused from now on.")
+@common_options
+def add(
+    options: Options,
+    name: str,
+    models: tuple[str, ...],
+    streams: int | None,
+    requests_per_minute: int | None,
+    replace: bool,
+) -> int:
+    """Make a key for NAME, and print it. It is not shown again: the hosts get its SHA-256 alone."""
+    import hashlib
+    import json
+    import secrets
+
+    from dsdeploy.session import execute
+
+    # Of this process alone: Ansible, whose results and logs go many ways, knows the hash.
+    made = "sk-dsdeploy-" + secrets.token_urlsafe(32)
+    variables = {
+        "gateway_key_name": name,
+        "gateway_key_sha256": hashlib.sha256(made.encode("ascii")).hexdigest(),
+        "gateway_key_models": list(models) or None,
+        "gateway_key_own_streams": streams,
+        "gateway_key_own_requests_per_minute": requests_per_minute,
+        "gateway_key_replace": replace or None,
+    }
+    code = execute("key add", options, variables)
+    if code == 0 and not options.check:
+        click.echo(json.dumps({"event": "key", "name": name, "key": made}) if options.json else made)
+    elif code != 0:
+        click.echo("The key is not shown, because it is not on all hosts. Add it again, with --replace.", err=True)
+    return code
+
+
+@key.command("list")
+@common_options
+def list_(options: Options) -> int:
+    """Show the keys of each host: names and limits. The keys themselves are nowhere."""
+    from dsdeploy.session import execute
+
+    return execute("key list", options, {})
+
+
+@key.command()
+@click.argument("name")
+@common_options
+def revoke(options: Options, name: str) -> int:
+    """Refuse NAME's key from now on. Answers that are under way are not cut."""
+    from dsdeploy.session import execute
+
+    return execute("key revoke", options, {"gateway_key_name": name})

@@ -1,0 +1,263 @@
+"""What the gateway lets through: its configuration, its keys' maps, and how the runtime is brought to them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import (
+    apply,
+    certificate,
+    config,
+    keys,
+    paths,
+    runtime,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
+KEY = "sk-dsdeploy-of-the-tests"
+SHA = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+def pool(engine: str = "vllm", **more: Any) -> dict[str, Any]:
+    own = {"name": engine, "host": "127.0.0.1", "port": 8000}
+    return {"engine": engine, "model": "r1", "health_path": "/health", "has_key": True, "replicas": [own], **more}
+
+
+def want(**more: Any) -> dict[str, Any]:
+    numbers = dict.fromkeys(config.NUMBERS, 60)
+    fixed = {
+        "host": "0.0.0.0",
+        "port": 8443,
+        "exposed": False,
+        "networks": [],
+        "metrics_port": 8405,
+        "names": [],
+        "directory": "/etc/dsdeploy/gateway",
+        "socket": "/var/lib/dsdeploy/dsdeploy-gateway/admin.sock",
+        "engine": "vllm",
+        "extra_paths": [],
+        "pools": [pool()],
+    }
+    return {**fixed, **numbers, **more}
+
+
+def test_it_is_on_loopback_unless_it_is_exposed_to_networks_that_are_named() -> None:
+    assert re.findall(r"bind (\S+)", config.render(want())) == ["127.0.0.1:8443", "127.0.0.1:8405"]
+    exposed = config.render(want(exposed=True, networks=["10.0.0.0/8"]))
+    assert re.findall(r"bind (\S+)", exposed) == ["0.0.0.0:8443", "127.0.0.1:8405"]
+    assert "tcp-request connection reject if !{ src 127.0.0.0/8 ::1 10.0.0.0/8 }" in exposed
+    with pytest.raises(Failure, match="gateway_networks is empty"):
+        config.render(want(exposed=True))
+    with pytest.raises(Failure, match="0.0.0.0/0 is everybody"):
+        config.render(want(exposed=True, networks=["0.0.0.0/0"]))
+    assert "0.0.0.0/0" in config.render(want(exposed=True, networks=["0.0.0.0/0"], open_to_all=True))
+
+
+@pytest.mark.parametrize("engine", sorted(paths.ALLOWED))
+def test_what_passes_is_a_list_of_exact_paths_and_what_is_not_in_it_is_404_before_a_key_is_looked_at(
+    engine: str,
+) -> None:
+    text = config.render(want(engine=engine, pools=[pool(engine)]))
+    passing = re.findall(r"set-var\(txn.pool\) str\(\w+\) if \{ method (\w+) \} \{ path -m str (\S+) \}", text)
+    listed = set(paths.ALLOWED[engine])
+    assert set(passing) == listed | {(method, f"/{engine}{path}") for method, path in listed}
+    assert text.index("status 404") < text.index("keys.map")
+    # Neither a prefix nor a pattern: `/v1/models/..` is another path.
+    assert not re.search(r"path_(beg|reg|sub|dir|end)|path -m (beg|reg|sub)", text)
+
+
+def test_what_may_be_opened_is_a_list_too() -> None:
+    text = config.render(want(extra_paths=["POST /v1/embeddings"]))
+    assert "{ method POST } { path -m str /v1/embeddings }" in text
+    assert "/v1/embeddings" not in config.render(want())
+    for closed in ("POST /v1/load_lora_adapter", "GET /metrics", "POST /v1/embeddings/", "/v1/embeddings", ""):
+        with pytest.raises(Failure, match="gateway_extra_paths"):
+            paths.check_extra([closed])
+
+
+def test_no_list_has_what_loads_changes_or_describes_a_server() -> None:
+    passing = {path for listed in (*paths.ALLOWED.values(), *paths.MORE.values()) for _method, path in listed}
+    assert not passing & set(
+        "/api/pull /api/push /api/create /api/copy /api/delete /api/blobs /metrics /slots /props /tokenize /docs "
+        "/openapi.json /v1/load_lora_adapter /flush_cache /server_info /collective_rpc /invocations /v1/stream".split()
+    )
+
+
+def test_the_configuration_holds_no_key_of_an_engine_and_takes_those_of_clients_off() -> None:
+    text = config.render(want())
+    assert 'set-header Authorization "Bearer %[str(vllm),map_str(/etc/dsdeploy/gateway/engines.map)]"' in text
+    headers = re.search(r"del-header '(.+)' -m reg", text)
+    assert headers
+    gone = re.compile(headers.group(1))
+    for header in ("authorization", "x-api-key", "x-forwarded-for", "x-request-id", "x-data-parallel-rank", "origin"):
+        assert gone.match(header)
+    for header in ("content-type", "content-length", "host", "accept"):
+        assert not gone.match(header)
+
+
+def test_only_the_engine_at_the_root_is_there_every_one_is_below_its_name() -> None:
+    text = config.render(want(engine="vllm", pools=[pool("llama_cpp"), pool("vllm")]))
+    assert "str(vllm) if { method GET } { path -m str /v1/models }" in text
+    assert "str(llama_cpp) if { method GET } { path -m str /v1/models }" not in text
+    assert "str(llama_cpp) if { method GET } { path -m str /llama_cpp/v1/models }" in text
+
+
+def test_a_replica_gets_no_more_than_its_engine_works_on() -> None:
+    replicas = [
+        {"name": "one", "host": "127.0.0.1", "port": 1, "streams": 4},
+        {"name": "two", "host": "::1", "port": 2, "tls": True},
+        {"name": "three", "host": "127.0.0.1", "port": 3, "streams": 999},
+    ]
+    text = config.render(want(pools=[pool(replicas=replicas)]))
+    assert "server one 127.0.0.1:1 maxconn 4\n" in text
+    assert "server two [::1]:2 ssl verify none maxconn 60\n" in text
+    assert "server three 127.0.0.1:3 maxconn 60\n" in text
+    with pytest.raises(Failure, match="is not a replica's name"):
+        config.render(want(pools=[pool(replicas=[{"name": "a b", "host": "127.0.0.1", "port": 1}])]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"networks": ["10.0.0.0/8", "intranet"]}, "'intranet' is not a network"),
+        ({"host": "gpu1"}, "gateway_host: 'gpu1' is not an address"),
+        ({"metrics_port": 8443}, "is gateway_port, too"),
+        ({"queue_timeout": 0}, "gateway_queue_timeout: 0 is less than 1"),
+        ({"names": ["a b"]}, "neither a host name nor an address"),
+        ({"names": ["x,DNS:bank.example"]}, "neither a host name nor an address"),
+    ],
+)
+def test_a_wrong_value_is_named(wrong: dict[str, Any], said: str) -> None:
+    assert [line for line in config.problems(want(**wrong)) if said in line]
+
+
+def test_every_error_is_one_that_clients_of_openai_read() -> None:
+    text = config.render(want())
+    for status in (400, 401, 403, 404, 411, 413, 429, 503, 504):
+        assert f"status {status} content-type application/json" in text
+    assert text.count('hdr Retry-After "5"') >= 3
+    assert 'hdr Retry-After "%[int(60),div(txn.rate),add(1)]"' in text
+
+
+# --- keys
+
+
+def key(name: str, token: str = KEY, **limits: Any) -> keys.Key:
+    return keys.make(name, hashlib.sha256(token.encode()).hexdigest(), "2026-11-27T00:00:00Z", limits)
+
+
+def test_keys_are_kept_by_their_hash_and_come_back_as_they_were() -> None:
+    made = [key("bob", "b", streams=2, requests_per_minute=5), key("alice", models=["r1", "r1"])]
+    text = keys.dump(made)
+    assert KEY not in text
+    assert keys.parse(text) == sorted(made, key=lambda entry: str(entry["name"]))
+    found = keys.maps(made, [pool("vllm"), pool("sglang", model="other"), pool("ollama")])
+    assert found["keys.map"] == {SHA: "alice", hashlib.sha256(b"b").hexdigest(): "bob"}
+    assert found["streams.map"] == {"bob": "2"}
+    assert found["rates.map"] == {"bob": "5"}
+    assert found["limited.map"] == {"alice": "1"}
+    # Ollama answers with what the body names, which nobody looks at: a limited key has no way there.
+    assert found["allowed.map"] == {"alice/vllm": "1"}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "a/b", "ä", "a\n", "x" * 64, "dsdeploy", "nobody", "#a", "a,b"])
+def test_a_name_is_one_word_and_not_the_host_s_own(name: str) -> None:
+    with pytest.raises(Failure):
+        keys.check_name(name)
+
+
+def test_the_hash_is_of_a_key() -> None:
+    for wrong in ("", "abc", SHA.upper(), SHA + "0", SHA + "\n", keys.EMPTY):
+        with pytest.raises(Failure, match="sha256") as told:
+            keys.make("a", wrong, "", {})
+        assert not wrong or wrong not in str(told.value)
+    assert keys.EMPTY == hashlib.sha256(b"").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        '[{"name": "a"}]',
+        '[{"name": "a", "sha256": "SHA"}, {"name": "a", "sha256": "OTHER"}]',
+        '[{"name": "a", "sha256": "SHA"}, {"name": "b", "sha256": "SHA"}]',
+        '[{"name": "a", "sha256": "SHA", "streams": true}]',
+        '[{"name": "a", "sha256": "SHA", "streams": 0}]',
+        '[{"name": "a", "sha256": "SHA", "models": "r1"}]',
+        '[{"name": "a b", "sha256": "SHA"}]',
+        '[{"name": "a", "sha256": "EMPTY"}]',
+    ],
+)
+def test_a_file_of_keys_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        keys.parse(text.replace("SHA", SHA).replace("OTHER", "0" * 64).replace("EMPTY", keys.EMPTY))
+
+
+# --- the gateway that runs
+
+PROC = """#<PID>          <type>          <reloads>       <uptime>        <version>
+27036           master          5               0d00h08m00s     2.6.12-1+deb12u4
+# workers
+28123           worker          0               0d00h00m10s     2.6.12-1+deb12u4
+# old workers
+25985           worker          4               0d00h07m00s     2.6.12-1+deb12u4
+# programs
+
+"""
+
+
+def test_the_master_tells_of_its_workers() -> None:
+    assert runtime.workers_of(PROC) == [runtime.Worker(28123, False), runtime.Worker(25985, True)]
+    assert runtime.version_of(PROC) == "2.6.12-1+deb12u4"
+    assert runtime.workers_of("") == []
+
+
+def test_a_map_that_runs_is_brought_to_what_it_is_to_be_and_what_goes_goes_first() -> None:
+    running = runtime.map_of("0x55d0 aaa alice\n0x55d1 bbb bob\n0x55d2 ccc\n\n")
+    assert running == {"aaa": "alice", "bbb": "bob", "ccc": ""}
+    commands = runtime.map_commands("/k", running, {"aaa": "alice", "bbb": "bert", "ddd": "dora"})
+    assert commands == ["del map /k ccc", "set map /k bbb bert", "add map /k ddd dora"]
+    assert runtime.map_commands("/k", running, running) == []
+
+
+def test_replicas_are_told_with_what_they_have_under_way() -> None:
+    csv = (
+        "# pxname,svname,qcur,qmax,scur,status,\nvllm,FRONTEND,,,3,OPEN,\nvllm,one,1,2,3,UP,\nvllm,BACKEND,1,2,3,UP,\n"
+    )
+    assert runtime.servers_of(csv) == [{"pool": "vllm", "name": "one", "state": "UP", "streams": 3, "queued": 1}]
+    assert runtime.servers_of("") == []
+
+
+def test_what_is_deployed_stands_behind_it_and_the_replicas_that_are_named() -> None:
+    record = {"engine": "vllm", "endpoint": "http://127.0.0.1:8000", "health_path": "/health", "model": "r1"}
+    gateway = {**record, "engine": "gateway"}
+    replica = {"name": "two", "engine": "vllm", "host": "10.0.0.2", "port": 8000}
+    (found,) = apply.pools_of([gateway, record], [replica])
+    assert [one["name"] for one in found["replicas"]] == ["vllm", "two"]
+    assert found["has_key"] is False
+    with pytest.raises(Failure, match="not deployed on this host"):
+        apply.pools_of([record], [{**replica, "engine": "sglang"}])
+    with pytest.raises(Failure, match="two of the name"):
+        apply.pools_of([record], [{**replica, "name": "vllm"}])
+
+
+# --- certificates
+
+
+def test_a_certificate_is_told_by_its_names_and_its_end() -> None:
+    said = (
+        "notAfter=Feb 28 12:00:00 2029 GMT\nX509v3 Subject Alternative Name: \n"
+        "    DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, DNS:gpu1, IP Address:FD00:0:0:0:0:0:0:5\n"
+    )
+    assert certificate.holds(said, ["gpu1", "fd00::5"])
+    assert not certificate.holds(said, ["gpu2"])
+    assert not certificate.holds(said, ["gpu"])
+    end = 1866974400.0  # 2029-02-28T12:00:00Z
+    assert certificate.lasts(said, end - 31 * 86400)
+    assert not certificate.lasts(said, end - 29 * 86400)
+    assert not certificate.lasts("", 0)
