@@ -26,11 +26,11 @@ attributes:
   check_mode:
     support: partial
     details:
-      - Nothing is asked in check mode, because nothing may be served yet. RV(verified) is then V(false).
+      - Nothing is asked or noted in check mode, because nothing may be served yet. RV(verified) is then V(false).
   diff_mode:
     support: N/A
     details:
-      - This action does not modify state.
+      - This action does not modify state, but for a note in a deployment record (O(figures_of)).
   idempotent:
     support: full
     details:
@@ -92,6 +92,12 @@ options:
     description:
       - Path of the server's own metrics, in the Prometheus format, such as V(/metrics) of vLLM and SGLang. With it
         RV(tokens_per_s) is what the server measured.
+    type: str
+  figures_of:
+    description:
+      - The engine, V(vllm), V(sglang), V(llama_cpp) or V(ollama), whose own figures (bytes of weights, tokens of its
+        cache) are read from the log of O(service), or from O(metrics_path), after it has answered, and kept in its
+        deployment record. Of one start they are read once.
     type: str
   answer_timeout:
     description:
@@ -224,6 +230,17 @@ tokens_per_s_source:
       the last.
   returned: when a question was asked
   type: str
+measured:
+  description:
+    - With O(figures_of), what the engine said of its own memory. C(weights) and C(kv) (bytes), C(kv_tokens), C(source),
+      C(since), the start that it is of.
+  returned: when the engine said something
+  type: dict
+changes:
+  description: What was changed, one line each.
+  returned: changed
+  type: list
+  elements: str
 service_state:
   description: State of O(service), in the shape that M(dsdeploy.llm.service_log) describes.
   returned: when O(service) is given and its manager answers
@@ -241,6 +258,7 @@ from typing import Any, Callable, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import figures
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics as engine_metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     HEALTH_PATHS,
@@ -257,7 +275,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking impor
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployments
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
+
+FIGURES_LINES = 5000  # of the log: an engine says what it takes when it starts
 
 
 def read_key(params: Dict[str, Any]) -> Optional[str]:
@@ -289,18 +310,23 @@ class NotYet(Exception):
     """The server is not healthy yet, and is not to be waited for."""
 
 
-def metrics(endpoint: Endpoint, path: Optional[str]) -> Dict[str, float]:
-    """The server's own metrics; none where it has none."""
+def metrics_text(endpoint: Endpoint, path: Optional[str]) -> str:
+    """The text of the server's own metrics; empty where it has none."""
     if not path:
-        return {}
+        return ""
     try:
         status, _type, body = endpoint.get(path, HTTP_TIMEOUT)
     except ProbeError:
-        return {}
+        return ""
     text = body.decode("utf-8", "replace")
     if len(body) >= MAX_BODY:
         text = text.rpartition("\n")[0]  # the rest was cut off, perhaps inside a number
-    return engine_metrics.parse(text) if status == 200 else {}
+    return text if status == 200 else ""
+
+
+def metrics(endpoint: Endpoint, path: Optional[str]) -> Dict[str, float]:
+    """The server's own metrics; none where it has none."""
+    return engine_metrics.parse(metrics_text(endpoint, path))
 
 
 def teller(
@@ -358,6 +384,26 @@ def probe(
         check_service()  # an engine that dies of its first question is not verified
 
 
+def note_figures(params: Dict[str, Any], endpoint: Endpoint, service: WatchedService) -> Dict[str, Any]:
+    """What the engine said of its memory, kept in its record: a part of the result. A log that cannot be read, or says
+    nothing, is no failure: the engine answers."""
+    engine = params["figures_of"]
+    records, _problems = deployments.read_records()
+    record = next((one for one in records if one["engine"] == engine), {})
+    before = record.get("measured")
+    since = (service.state or {}).get("since")
+    if before and since and before.get("since") == since:
+        return {"measured": before}
+    lines = service.log_tail(FIGURES_LINES)
+    found = figures.measured(engine, lines, metrics_text(endpoint, params["metrics_path"]), since, before)
+    if not found:
+        return {"measured": before} if before else {}
+    result: Dict[str, Any] = {"measured": found}
+    if record and deployments.note_measured(engine, found):
+        result.update(changed=True, changes=["note what %s takes of memory" % engine])
+    return result
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
@@ -373,6 +419,7 @@ def main() -> None:
             reasoning_tags=dict(type="str", choices=list(TAGS), default="auto"),
             wait=dict(type="bool", default=True),
             health_timeout=dict(type="int", default=600),
+            figures_of=dict(type="str"),
             answer_timeout=dict(type="int", default=300),
             expect=dict(type="str"),
             api_key=dict(type="str", no_log=True),
@@ -431,6 +478,8 @@ def main() -> None:
             log_tail=service.log_tail() if service else [],
             **result,
         )
+    if params["figures_of"] and service:
+        result.update(note_figures(params, endpoint, service))
     speed = f", {result['tokens_per_s']} tokens/s" if result["tokens_per_s"] else ""
     cut = ", cut at max_tokens" if result["finish_reason"] == "length" else ""
     result.update(verified=True, msg=f"{result['model']} answered{speed}{cut}: {one_line(result['answer'], 120)}")

@@ -119,7 +119,7 @@ def build(
         result["why_none"] = plan_choice.why_not(rows)
         if wanted:
             result["needs"] = [_needs(catalog, engines, ask, wanted)]
-    result["measured"] = plan_measured.beside(host.records, catalog, by_name, machine)
+    result["measured"] = plan_measured.beside(host.records, catalog, by_name, machine, ask)
     return result
 
 

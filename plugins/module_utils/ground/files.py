@@ -34,10 +34,15 @@ def fsync_directory(path):
         os.close(handle)
 
 
-def write_durably(path, text):
-    """Replace a small file: the old or the new content is there, whatever happens in between."""
+def write_durably(path, text, mode=None):
+    """Replace a small file: the old or the new content is there, whatever happens in between.
+
+    :param mode: of the file; None: as the umask has it.
+    """
     temporary = path + ".new"
     with open(temporary, "w", encoding="utf-8") as handle:
+        if mode is not None:
+            os.fchmod(handle.fileno(), mode)
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())

@@ -154,6 +154,7 @@ class Service:
             answer_max_tokens=self.options["answer_max_tokens"],
         )
         before = self.record_before or {}
+        record.update(deployments.kept_measured(before, record))
         old = [*before.get("left", []), *before.get("dirs", [])]
         old += filter(None, [before.get("state_dir"), before.get("service", {}).get("log")])
         ours = [*record.get("dirs", []), definition["state_dir"], self.log_file() or "/"]

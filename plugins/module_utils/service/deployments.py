@@ -15,6 +15,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS, Endpoint
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import check_name
 
 UNREADABLE_HINT = (
@@ -63,6 +64,47 @@ def _removable(path: str) -> bool:
     return path.startswith("/") and os.path.normpath(path) != "/" and ".." not in path.split("/")
 
 
+_MEASURED = ("weights", "kv", "kv_tokens")
+
+
+def _check_measured(value: Any) -> None:
+    """ValueError for what is not what `engine/figures.py` makes."""
+    if value is None:
+        return
+    good = isinstance(value, dict) and isinstance(value.get("source"), str)
+    if good:
+        good = all(foreign.is_whole(value[key]) and value[key] >= 0 for key in _MEASURED if key in value)
+        good = good and isinstance(value.get("since"), (str, type(None)))
+    if not good:
+        raise ValueError("'measured' is not what an engine was seen to take")
+
+
+def kept_measured(before: Dict[str, Any], record: Dict[str, Any]) -> Dict[str, Any]:
+    """What a new record takes over of what the engine was seen to take: all of it, where it serves the same still."""
+    alike = all(before.get(key) == record.get(key) for key in ("engine", "version", "model", "model_path"))
+    return {"measured": before["measured"]} if alike and before.get("measured") else {}
+
+
+def note_measured(engine: str, value: Dict[str, Any]) -> bool:
+    """Keeps in the record of an engine what it was seen to take; whether that changed it.
+
+    Nothing is written where there is no record, or one that cannot be read.
+    """
+    path = os.path.join(places.RECORDS, "%s.json" % engine)
+    try:
+        with open(path, encoding="utf-8") as handle:
+            text = handle.read()
+        parse_record(text)
+        record = foreign.loads(text)
+    except (OSError, ValueError):
+        return False
+    before = record.get("measured") or {}
+    if all(before.get(key) == value.get(key) for key in _MEASURED):
+        return False
+    write_durably(path, dump(dict(record, measured=value)), 0o644)
+    return True
+
+
 def parse_record(text: str) -> Dict[str, Any]:
     """The record in a JSON text. Filled in where missing: `health_path`, `dirs`, `device`, `user`, `service.log`.
 
@@ -105,6 +147,7 @@ def parse_record(text: str) -> Dict[str, Any]:
         raise ValueError("'answer_max_tokens' is not a number of tokens")
     if service.get("log") is not None and not (isinstance(service["log"], str) and _removable(service["log"])):
         raise ValueError("'service.log' is not an absolute path")
+    _check_measured(record.get("measured"))
     store = record.get("store", {"directory": "/-", "state_file": "/-"})
     if not isinstance(store, dict) or not all(_removable(str(store.get(key))) for key in ("directory", "state_file")):
         raise ValueError("'store' does not name a directory and a state_file, absolute paths")

@@ -118,8 +118,8 @@ class WatchedService:
             time.sleep(0.25 if self.state else 0)
             self.check()
 
-    def log_tail(self) -> List[str]:
-        return log_tail(self.service)
+    def log_tail(self, count: int = LOG_LINES) -> List[str]:
+        return log_tail(self.service, count)
 
 
 def _user(uid: int) -> str:
@@ -151,11 +151,11 @@ def wait_for(
         raise Failure(str(error), error.hint, "verify", log_tail(service)) from error
 
 
-def log_tail(service: Optional[Dict[str, Any]]) -> List[str]:
+def log_tail(service: Optional[Dict[str, Any]], count: int = LOG_LINES) -> List[str]:
     """The last lines of a service's log; none without a service."""
     if not service:
         return []
     try:
-        return service_log(service["name"], service["manager"], service.get("log"), LOG_LINES)
+        return service_log(service["name"], service["manager"], service.get("log"), count)
     except Failure as error:
         return ["(no log: %s)" % error]
