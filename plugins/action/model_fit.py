@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, Request
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED
 
 
 class ActionModule(ActionBase):
@@ -39,6 +41,7 @@ class ActionModule(ActionBase):
                 deployments=dict(type="list", elements="dict", default=[]),
                 mirrors=dict(type="dict"),
                 source_order=dict(type="list", elements="str", default=[]),
+                settings=dict(type="dict", default={}),
                 refuse=dict(type="bool", default=True),
             )
         )
@@ -53,6 +56,9 @@ class ActionModule(ActionBase):
         where = (args["memory"], users, args["device"] == "cpu", args["nodes"])
         fit = fit_report.check(args["model"], args["nvidia_smi"], request, *where)
         result.update(changed=False, fit=fit)
+        costly = self._costly(args, request, where)
+        if costly:
+            result["warnings"] = ["%s. Better: %s" % (one["what"], one["fix"]) for one in costly]
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])
             others = fit_report.alternatives(
@@ -72,3 +78,14 @@ class ActionModule(ActionBase):
                 error_kind="preflight",
             )
         return result
+
+    def _costly(self, args, request, where):
+        """Settings that cost speed, or days (plugin_utils/mistakes.py)."""
+        if not args["settings"] or args["device"] != "gpu":
+            return []
+        fitting = None
+        if args["engine"] in LAYERED:
+            whole = request._replace(gpu_layers=-1)
+            fitting = fit_report.check(args["model"], args["nvidia_smi"], whole, *where).get("gpu_layers")
+        role = {"vllm": "vllm_venv"}.get(args["engine"], args["engine"])
+        return mistakes.find(role, args["settings"], total_bytes(args["model"]), fitting)

@@ -45,6 +45,10 @@ options:
     type: list
     elements: dict
     default: []
+  profile:
+    description: V(latency) or V(throughput). A recipe for it goes before one for neither, one for the other is out.
+    type: str
+    default: ""
   prefix:
     description: Prefix of the role's variables, for messages that name one.
     type: str
@@ -146,6 +150,7 @@ def main() -> None:
             "table": {"type": "dict", "required": True},
             "values": {"type": "dict", "required": True},
             "recipes": {"type": "list", "elements": "dict", "default": []},
+            "profile": {"type": "str", "default": ""},
             "prefix": {"type": "str", "required": True},
             "engine": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
@@ -171,7 +176,7 @@ def main() -> None:
         with open(p["help_file"], encoding="utf-8") as handle:
             known = parameters.parse_help(handle.read())
     try:
-        recipe = parameters.recipe_of(p["recipes"], version)
+        recipe = parameters.recipe_of(p["recipes"], version, p["profile"])
         values = parameters.filled(table, p["values"], recipe)
         problems = parameters.check_values(table, values, p["prefix"], p["own_lock"])
         problems += parameters.check_own_flags(table, p["extra_args"], p["prefix"], known or ())

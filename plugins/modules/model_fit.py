@@ -120,6 +120,12 @@ options:
     type: list
     elements: str
     default: []
+  settings:
+    description:
+      - What is set of the engine, without the prefix of its role, that is looked through for what costs speed. Eager
+        mode, fewer layers on the GPUs than fit, a keep-alive that unloads a large model are warned of.
+    type: dict
+    default: {}
   refuse:
     description: Fail when the model does not fit.
     type: bool

@@ -95,6 +95,7 @@ def offer(name: str, entry: Dict[str, Any], engine: Engine, machine: Machine, as
         "newer": newer,
         "context": context_of(entry, ask),
         "users": ask.users,
+        "profile": ask.profile,
         "bytes": download_bytes(entry),
         "minimum_vram_gb": (entry.get("minimum") or {}).get("vram_gb"),
         "minimum_source": (entry.get("minimum") or {}).get("source"),

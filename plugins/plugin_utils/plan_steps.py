@@ -96,6 +96,8 @@ def changes(
 def variables(row: Dict[str, Any], entry: Dict[str, Any], engine: Engine, role: str, hosts: int = 1) -> Dict[str, Any]:
     """What must be set, beside engine and model, for `up` to do as the row says."""
     layout, found = row["layout"], {}
+    if row["profile"]:
+        found["dsdeploy_profile"] = row["profile"]
     if engine.name in ("vllm", "sglang") and layout.get("tensor_parallel"):
         found["%s_tensor_parallel_size" % role] = layout["tensor_parallel"]
         recipes = (entry.get("recipes") or {}).get(engine.name) or []

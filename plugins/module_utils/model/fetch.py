@@ -19,7 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs, sources
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs, own_numbers, sources
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote, git_blob_sha1
@@ -460,6 +460,8 @@ class Fetch:
         wrong = model_store.wrong_weights(part)
         if wrong:
             raise Failure([wrong.replace(part, remote.path)])
+        if remote.path == own_numbers.CONFIG:
+            self._check_numbers(part)
         final = os.path.join(self.directory, remote.path)
         make_directory(os.path.dirname(final))
         model_store.drop_manifest(self.directory)
@@ -468,6 +470,16 @@ class Fetch:
         fsync_directory(os.path.dirname(final))
         model_store.note_file(self.directory, remote.path, sha256)
         self._done[remote.path] = sha256
+
+    def _check_numbers(self, config):
+        """Failure where the model is not the one that was planned: its memory would be another one, too."""
+        with open(config, "rb") as handle:
+            found = own_numbers.differences(self.entry, handle.read(own_numbers.MOST_CONFIG))
+        if found:
+            raise Failure(
+                ["model %s is not what the catalog says: %s" % (self.entry["name"], "; ".join(found))],
+                "correct its architecture in the catalog, or its sources",
+            )
 
     def _finish(self, files, source, commit):
         about = {

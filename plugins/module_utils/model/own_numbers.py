@@ -37,6 +37,27 @@ def of_config(text):
     return dict(added, weight_bits=bits) if bits else added
 
 
+# What a catalog may say otherwise than a model's own config.json: a context that is served shorter, a name, a sum.
+_FREE = ("name", "parameters", "context", "tied_embeddings", "attention", "unknown", "moe_layers")
+
+
+def differences(entry, text):
+    """What a model's own config.json says otherwise than its entry in the catalog, a line each.
+
+    A config.json that is not understood says nothing.
+    """
+    catalog = entry.get("architecture") or {}
+    try:
+        found = of_config(text)["architecture"]
+    except ValueError:
+        return []
+    return [
+        "%s is %s in config.json, %s in the catalog" % (key, found[key], catalog[key])
+        for key in sorted(set(catalog) & set(found) - set(_FREE))
+        if found[key] != catalog[key]
+    ]
+
+
 def _weight_bits(config):
     """Bits of one weight; None where the config does not say."""
     for key in ("quantization_config", "compression_config", "quantization"):
