@@ -22,10 +22,12 @@ CATALOG = dict(
 # Entries whose model, or the one that it was made of, has its config.json among the fixtures.
 KNOWN = {
     "deepseek-r1": "deepseek-r1", "deepseek-r1-awq": "deepseek-r1", "deepseek-r1-0528": "deepseek-r1",
-    "deepseek-r1-0528-w4afp8": "deepseek-r1", "deepseek-v3.1": "deepseek-r1",
+    "deepseek-r1-0528-w4afp8": "deepseek-r1",
+    "deepseek-v3.1": "deepseek-r1",
     "deepseek-v4-flash": "deepseek-v4-flash",
     "gpt-oss-20b": "gpt-oss-20b", "gpt-oss-120b": "gpt-oss-120b", "minimax-m2.5": "minimax-m2", "qwen3-8b": "qwen3-8b",
-    "qwen3-30b-a3b-fp8": "qwen3-30b-a3b", "qwen3-235b-a22b-fp8": "qwen3-235b-a22b", "qwen2.5-72b-instruct": "qwen2.5-72b",
+    "qwen3-30b-a3b-fp8": "qwen3-30b-a3b", "qwen3-235b-a22b-fp8": "qwen3-235b-a22b",
+    "qwen2.5-72b-instruct": "qwen2.5-72b",
     "deepseek-r1-distill-llama-8b": "llama-3.1-8b", "deepseek-r1-distill-llama-70b": "llama-3.1-70b",
 }  # fmt: skip
 
