@@ -62,10 +62,11 @@ EXAMPLES = r"""
   dsdeploy.llm.file_set:
     files:
       - path: /opt/dsdeploy/llama_cpp/bin/llama-server
-        content: "{{ lookup('ansible.builtin.template', 'llama-server.py.j2') }}"
+        content: "{{ lookup('ansible.builtin.file', 'llama-server', rstrip=false) }}"
         mode: "0755"
       - path: /etc/profile.d/dsdeploy-llama-cpp.sh
-        content: "{{ lookup('ansible.builtin.template', 'profile.sh.j2') }}"
+        content: |
+          PATH="/opt/dsdeploy/llama_cpp/bin:$PATH"
 """
 
 RETURN = r"""
