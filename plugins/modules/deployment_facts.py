@@ -61,6 +61,19 @@ options:
     type: str
     choices: [auto, gateway, engine]
     default: auto
+  unlock:
+    description:
+      - Also give the host's lock back, in the same process, as M(dsdeploy.llm.host_lock) does.
+      - Not done where this fails.
+    type: bool
+    default: false
+  lock:
+    description: File of the lock.
+    type: path
+    default: /run/dsdeploy.lock
+  holder:
+    description: The run, for O(unlock). The action plugin fills it in.
+    type: dict
 seealso:
   - module: dsdeploy.llm.chat_probe
   - module: dsdeploy.llm.host_check
@@ -80,6 +93,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+unlocked:
+  description: Whether the lock was given back. In check mode there is none.
+  returned: success
+  type: bool
 deployments:
   description: One entry for each record, sorted by engine.
   returned: always
@@ -193,6 +210,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import t
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
@@ -224,6 +242,9 @@ def main() -> None:
             checks=dict(type="bool", default=False),
             health_timeout=dict(type="int", default=3),
             via=dict(type="str", choices=["auto", "gateway", "engine"], default="auto"),
+            unlock=dict(type="bool", default=False),
+            lock=dict(type="path", default=host_lock.PATH),
+            holder=dict(type="dict"),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
         supports_check_mode=True,
@@ -262,7 +283,13 @@ def main() -> None:
         module.fail_json(msg=message, hint=UNREADABLE_HINT, error_kind="preflight", **result)
     for problem in problems:
         module.warn(f"{problem}; skipped")
-    module.exit_json(changed=False, **result)
+    if params["unlock"] and not module.check_mode:
+        try:
+            host_lock.release(params["lock"], params["holder"] or {})
+        except (Failure, OSError) as error:
+            module.warn(f"{params['lock']}: the lock could not be given back: {error}")
+            module.exit_json(changed=False, unlocked=False, **result)
+    module.exit_json(changed=False, unlocked=params["unlock"], **result)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,25 @@ options:
     description: The directory with the PCI devices of the host.
     type: path
     default: /sys/bus/pci/devices
+  lock:
+    description: Take the host's lock first. The action plugin of M(dsdeploy.llm.host_lock) fills it in.
+    type: dict
+    suboptions:
+      path:
+        description: File of the lock.
+        type: path
+        default: /run/dsdeploy.lock
+      force:
+        description: Take the lock from whoever holds it.
+        type: bool
+        default: false
+      holder:
+        description: The run.
+        type: dict
+        required: true
+      dead:
+        description: A run that is known to have ended.
+        type: dict
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -36,9 +55,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+holder:
+  description: The run that holds the lock now.
+  returned: with O(lock), outside check mode
+  type: dict
 ansible_facts:
   description: The facts, besides those of M(ansible.builtin.setup).
-  returned: always
+  returned: unless another run holds the lock
   type: dict
   contains:
     nvidia_smi:
@@ -60,6 +83,8 @@ from ansible.module_utils.facts.system.distribution import DistributionFactColle
 from ansible.module_utils.facts.system.platform import PlatformFactCollector
 from ansible.module_utils.facts.system.python import PythonFactCollector
 from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import memory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import gather
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
@@ -80,9 +105,29 @@ def main() -> None:
         argument_spec={
             "timeout": {"type": "int", "default": 30},
             "pci_devices": {"type": "path", "default": "/sys/bus/pci/devices"},
+            "lock": {
+                "type": "dict",
+                "options": {
+                    "path": {"type": "path", "default": host_lock.PATH},
+                    "force": {"type": "bool", "default": False},
+                    "holder": {"type": "dict", "required": True},
+                    "dead": {"type": "dict"},
+                },
+            },
         },
         supports_check_mode=True,
     )
+    wanted, holder = module.params["lock"], {}
+    if wanted and not module.check_mode:
+        try:
+            found = host_lock.take(wanted["path"], wanted["holder"], wanted["dead"], wanted["force"])
+        except Failure as failure:
+            module.fail_json(**failure.fields())
+        except OSError as error:
+            module.fail_json(msg="%s: %s" % (wanted["path"], error.strerror), error_kind="preflight")
+        holder = {"holder": found}
+        if not host_lock.same(found, wanted["holder"]):
+            module.exit_json(changed=False, **holder)
     records, problems = read_records()
     for problem in problems:
         module.warn("%s; skipped" % str(problem))
@@ -92,7 +137,7 @@ def main() -> None:
         dsdeploy_memory=memory.look(),
         dsdeploy_deployments=records,
     )
-    module.exit_json(changed=False, ansible_facts=facts)
+    module.exit_json(changed=False, ansible_facts=facts, **holder)
 
 
 if __name__ == "__main__":

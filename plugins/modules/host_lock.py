@@ -42,6 +42,12 @@ options:
     description: Take the lock from whoever holds it.
     type: bool
     default: false
+  facts:
+    description:
+      - Also read what M(dsdeploy.llm.host_facts) returns, in the same process on the host; not for O(state=released).
+      - The facts come also where no lock is needed, in check mode, but not where another run holds the lock.
+    type: bool
+    default: false
   holder:
     description: The run. The action plugin fills it in.
     type: dict
@@ -55,6 +61,10 @@ author:
 EXAMPLES = r"""
 - name: Lock the host
   dsdeploy.llm.host_lock:
+
+- name: Lock the host, and read what the roles need to know of it
+  dsdeploy.llm.host_lock:
+    facts: true
 
 - name: Unlock the host
   dsdeploy.llm.host_lock:
@@ -97,6 +107,7 @@ def main() -> None:
             state=dict(type="str", choices=["held", "released"], default="held"),
             path=dict(type="path", default=host_lock.PATH),
             force=dict(type="bool", default=False),
+            facts=dict(type="bool", default=False),
             holder=dict(type="dict"),
             dead=dict(type="dict"),
         ),

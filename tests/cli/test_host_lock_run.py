@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import signal
@@ -124,6 +125,57 @@ def test_the_lock_of_a_killed_run_goes_from_a_host_elsewhere(runs: Runs, number:
     while (runs.directory / "lock").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def watchers(run: subprocess.Popen[str]) -> list[int]:
+    """Processes that were forked off by this run and outlive it: they have its command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            pid = int(path.parent.name)
+            if str(run.args) == str([word.decode() for word in path.read_bytes().split(b"\0")[:-1]]) and pid != run.pid:
+                found.append(pid)
+    return found
+
+
+def test_a_run_that_gave_its_lock_back_leaves_nobody_to_do_so_again(runs: Runs) -> None:
+    """It would send the module to the host once more, after the run."""
+    ssh = runs.directory / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    report = """        - dsdeploy.llm.deployment_facts:
+            path: /nonexistent
+            lock: "{{ lock }}"
+            unlock: true
+"""
+    elsewhere = PLAYBOOK.replace("connection: local", "connection: ssh")
+    (runs.directory / "play.yml").write_text(elsewhere.replace("      always:\n", report + "      always:\n"))
+    run = runs.start("-e", f"ansible_ssh_executable='{ssh}'")
+    runs.wait_until_it_holds_the_lock()
+    assert len(watchers(run)) >= 1
+    runs.go_on()
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode == 0, said
+    assert not (runs.directory / "lock").exists()
+    assert watchers(run) == []
+
+
+def test_the_lock_and_the_facts_are_one_process(runs: Runs) -> None:
+    facts = PLAYBOOK.replace(
+        '        path: "{{ lock }}"\n    - block', '        path: "{{ lock }}"\n        facts: true\n    - block'
+    )
+    assert facts != PLAYBOOK
+    show = '    - block:\n        - ansible.builtin.debug: {msg: "it is {{ ansible_facts.os_family | length > 0 }}"}\n'
+    (runs.directory / "play.yml").write_text(facts.replace("    - block:\n", show))
+    first = runs.start()
+    runs.wait_until_it_holds_the_lock()
+    assert (runs.directory / "lock").read_text()
+    second = runs.start("-vvv")
+    said = second.communicate(timeout=60)[0]
+    assert "another run works on this host" in said and "it is True" not in said
+    assert said.count("Using module file ") == 1
+    runs.go_on()
+    assert "it is True" in first.communicate(timeout=60)[0]
 
 
 def test_check_mode_needs_no_lock(runs: Runs) -> None:

@@ -11,7 +11,8 @@ import yaml
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 # What only reads may be run at any time.
 READ_ONLY = {"ask", "bench", "doctor", "key_list", "logs", "model_list", "plan", "status", "watch"}
-IMPORT = "ansible.builtin.import_role"
+IMPORT, LOCK = "ansible.builtin.import_role", "dsdeploy.llm.host_lock"
+MAIN = "deepseek_r1.yml"
 
 
 def plays(name: str) -> list[dict[str, Any]]:
@@ -27,10 +28,18 @@ def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
     for play in plays(name):
         variables, lock, work = play["tasks"]
         assert without_tags(variables) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "variables"}}
-        assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "lock"}}
         assert set(without_tags(work)) == {"block", "always"}
         unlock = work["always"][-1]
-        assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "unlock"}}
+        if name == MAIN:
+            # One process on the host takes the lock and reads its facts, one reports and gives the lock back.
+            assert without_tags(lock) == {LOCK: {"force": "{{ dsdeploy_break_lock }}", "facts": True}}
+            report = work["block"][-1]
+            assert report["dsdeploy.llm.deployment_facts"]["unlock"] is True
+            not_yet = f"not {report['register']}.unlocked | default(false)"
+            assert without_tags(unlock) == {LOCK: {"state": "released"}, "when": not_yet}
+        else:
+            assert without_tags(lock) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "lock"}}
+            assert without_tags(unlock) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "unlock"}}
         # What is selected by a tag must not run without the lock, nor leave it behind.
         assert variables.get("tags") == lock.get("tags") == unlock.get("tags")
         # The lock is root's.

@@ -56,9 +56,9 @@ def test_documented_are_the_options_of_all_entry_points():
 
 
 def test_the_list_is_that_of_the_roles_and_quickly_read():
-    begun = time.monotonic()
+    begun = time.process_time()
     specs = _specs()
-    assert time.monotonic() - begun < 1  # 0.02 s; a busy machine gets its time
+    assert time.process_time() - begun < 1  # 0.02 s
     assert "vllm_venv_max_model_len" in specs["vllm_venv"]
     # What the playbooks take, which no role has a default for.
     assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= specs["_common"]

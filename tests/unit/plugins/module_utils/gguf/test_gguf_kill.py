@@ -4,7 +4,7 @@
 
 """Merges killed at random times, and what a power cut may leave: the next run always ends with the right file.
 
-DSDEPLOY_KILLS sets how many kills each mode gets (default 6; 100 takes some minutes).
+DSDEPLOY_KILLS sets how many kills each mode gets (default 3; 100 takes some minutes).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import merge as 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.journal import journal_path, part_path, read_entry
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
-KILLS = int(os.environ.get("DSDEPLOY_KILLS", "6"))
+KILLS = int(os.environ.get("DSDEPLOY_KILLS", "3"))
 SHARD = 24 * 1024 * 1024
 MODEL = files.model(50, shards=4, big=SHARD)
 

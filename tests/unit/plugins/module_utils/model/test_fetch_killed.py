@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""kill -9 during a download, again and again. DSDEPLOY_KILLS=50 for the long run (default 6)."""
+"""kill -9 during a download, again and again. DSDEPLOY_KILLS=50 for the long run (default 3)."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download imp
 
 ROOT = Path(__file__).resolve().parents[5]
 
-KILLS = int(os.environ.get("DSDEPLOY_KILLS", "6"))
+KILLS = int(os.environ.get("DSDEPLOY_KILLS", "3"))
 SIZES = {"m-00001-of-00003.gguf": 40 * CHUNK, "m-00002-of-00003.gguf": 40 * CHUNK + 77, "m-00003-of-00003.gguf": 9}
 
 RUN = """
