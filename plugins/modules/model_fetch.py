@@ -197,6 +197,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import di
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import KINDS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import DISK_HINT, Fetch
@@ -336,6 +337,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    module.no_log_values.update(secrets_in(module.params["mirrors"], module.params["pypi_index"]))
     try:
         with Progress("model %s" % module.params["model"]["name"]) as progress:
             result = run(module, progress)

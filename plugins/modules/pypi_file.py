@@ -103,6 +103,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     sha256_of,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError, shown
@@ -158,6 +159,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    module.no_log_values.update(secrets_in(module.params, pypi.pip_config(os.environ)))
     dest, checksum = module.params["dest"], module.params["checksum"]
     if not re.match(r"[0-9a-fA-F]{64}\Z", checksum):
         module.fail_json(

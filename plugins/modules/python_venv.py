@@ -90,6 +90,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp imp
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import secrets_in
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 
 
 def wanted_stamp(requirements: list[str], version: str) -> dict:
@@ -184,6 +186,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    module.no_log_values.update(secrets_in(module.params, pypi.pip_config(os.environ)))
     path, requirements = module.params["path"], module.params["requirements"]
     python = module.params["python"] or sys.executable
     # Others must be able to read what a service's user is to run.

@@ -181,6 +181,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import m
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo, secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 
 HELP = ".dsdeploy-help.txt"
@@ -303,23 +304,32 @@ class Environment:
         command = [self.params["uv"], "pip", "sync", "--python", self.python, "--require-hashes"]
         build = self.params["build_lock"]
         command += ["--build-constraints", build, "--require-build-hashes"] if build else ["--no-build"]
-        for place in self.params["find_links"] + self.pip.get("find-links", "").split():
-            command += ["--find-links", place]
+        # What holds a password is no argument, which others on the host can see.
+        places = self.params["find_links"] + self.pip.get("find-links", "").split()
+        hidden = [place for place in places if has_userinfo(place)]
+        for place in places:
+            command += [] if place in hidden else ["--find-links", place]
+        if hidden:
+            self.variables["UV_FIND_LINKS"] = ",".join(hidden)
         if "UV_DEFAULT_INDEX" not in self.variables:
             command.append("--no-index")
         command.append(self.params["lock"])
-        more = [word for index in self.params["fallback_index_urls"] for word in ("--index", index)]
-        for attempt in (command, command + more) if more else (command,):
+        fallback = self.params["fallback_index_urls"]
+        reasons = []
+        for indexes in ([], fallback) if fallback else ([],):
+            if indexes:
+                self.variables["UV_INDEX"] = " ".join([*self.variables.get("UV_INDEX", "").split(), *indexes])
             try:
-                self.run(attempt, progress)
+                self.run(command, progress)
                 return
             except UvFailed as failed:
                 output, wrong = failed.output, failed.output.wrong_file()
+            reasons.append(wrong or output.reason())
             # A file that is found and is another is no reason to look elsewhere.
             if wrong:
                 break
         self.fail(
-            "uv could not install %s: %s" % (self.params["distribution"], wrong or output.reason()),
+            "uv could not install %s: %s" % (self.params["distribution"], "; then: ".join(dict.fromkeys(reasons))),
             WRONG_FILE_HINT if wrong else hint_for(output.tail(), INDEX_HINT),
             output,
         )
@@ -401,6 +411,7 @@ def main() -> None:
     # Others must be able to read what the service's user is to run.
     os.umask(0o022)
     environment = Environment(module)
+    module.no_log_values.update(secrets_in(module.params, environment.pip))
     before, wanted = read_stamp(environment.path), environment.wanted()
     changed = before is None or before != wanted
     closed = not changed and closed_to_others(environment.path)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Union
+import re
+import urllib.parse
+from typing import Any, Iterator, Set, Union
 
 # A server that listens on every address is asked over loopback.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -28,3 +30,36 @@ def host_port(host: str, port: Union[int, str]) -> str:
 def base_url(host: str, port: Union[int, str], tls: bool = False) -> str:
     """The URL at which this host reaches a server that listens on `host`: `http://[::1]:8080`."""
     return "%s://%s" % ("https" if tls else "http", host_port(_EVERYWHERE.get(host, host), port))
+
+
+# User and password of a URL, anywhere in a text: RFC 3986, 3.2.1.
+_USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#\s@]*(?:@[^/?#\s@]*)*)@", re.IGNORECASE)
+
+
+def has_userinfo(text: str) -> bool:
+    """Whether a text holds a URL with a user, a password or a token in it."""
+    return _USERINFO.search(text) is not None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+
+
+def secrets_in(*values: Any) -> Set[str]:
+    """The passwords of the URLs in any values, however deep, and tokens that stand in the place of a user; as they are
+    written and decoded. For what is to be masked wherever it is said."""
+    found = set()
+    for text in _texts(values):
+        for userinfo in _USERINFO.findall(text):
+            user, colon, password = userinfo.partition(":")
+            secret = password if colon else user
+            found |= {secret, urllib.parse.unquote(secret)}
+    return found - {""}

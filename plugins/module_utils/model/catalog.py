@@ -13,6 +13,7 @@ import unicodedata
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import KINDS as KEPT
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
 
 FORMATS = ("gguf", "safetensors")
@@ -145,15 +146,34 @@ _positive = _leaf("a whole number, 1 or more", lambda value: is_whole(value) and
 _bits = _leaf("a number above 0", lambda value: isinstance(value, (int, float)) and value > 0)
 _sha256 = _leaf(
     "64 hexadecimal digits (sha256)",
-    lambda value: isinstance(value, str) and re.match(r"^[0-9a-f]{64}$", value) is not None,
+    lambda value: isinstance(value, str) and re.match(r"[0-9a-f]{64}\Z", value) is not None,
 )
 _path = _leaf("a path below the model's directory (relative, no '..')", is_safe_path)
 _absolute = _leaf("an absolute path", lambda value: isinstance(value, str) and value.startswith("/"))
-_url = _leaf(
-    "an http(s) URL", lambda value: isinstance(value, str) and re.match(r"^https?://[^/\s]+", value) is not None
+
+
+def _url(value):
+    if not isinstance(value, str) or not re.match(r"^https?://[^/\s]+", value):
+        yield "", "an http(s) URL", repr(value)
+    elif has_userinfo(value):
+        yield "", "a URL without user and password (a token goes into model_token)", "one with them"
+
+
+# Also the name of a directory in the store, and a word of git's: a branch, a tag or a commit (git-check-ref-format(1)).
+_revision = _leaf(
+    "a branch, tag or commit",
+    lambda value: (
+        isinstance(value, str)
+        and re.match(r"(?![-./])[A-Za-z0-9._/+-]{1,200}\Z", value) is not None
+        and ".." not in value
+        and not value.endswith(("/", ".", ".lock"))
+    ),
 )
 _repository = _leaf(
-    "owner/name", lambda value: isinstance(value, str) and re.match(r"^[\w.-]+/[\w.-]+$", value) is not None
+    "owner/name",
+    lambda value: (
+        isinstance(value, str) and re.match(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*\Z", value, re.ASCII) is not None
+    ),
 )
 
 
@@ -184,10 +204,10 @@ _SOURCES = {
         "sha256": Field(_sha256, True),
         "members": Field(_check_members, True),
     },
-    "huggingface": {"id": Field(_repository, True), "revision": Field(_text)},
-    "modelscope": {"id": Field(_repository, True), "revision": Field(_text)},
+    "huggingface": {"id": Field(_repository, True), "revision": Field(_revision)},
+    "modelscope": {"id": Field(_repository, True), "revision": Field(_revision)},
     "url": {"base": Field(_url, True)},
-    "git_lfs": {"url": Field(_url, True), "revision": Field(_text)},
+    "git_lfs": {"url": Field(_url, True), "revision": Field(_revision)},
     "path": {"path": Field(_absolute, True)},
     "generated": {"architecture": Field(_text, True)},
 }
@@ -254,7 +274,9 @@ _GUIDANCE = {
     "disk_gb": Field(_positive),
 }
 
-_version = _leaf("a version", lambda value: isinstance(value, str) and re.match(r"^\d+(\.\d+)*$", value) is not None)
+_version = _leaf(
+    "a version", lambda value: isinstance(value, str) and re.match(r"[0-9]+(\.[0-9]+)*\Z", value) is not None
+)
 _any_mapping = _leaf("a mapping", lambda value: isinstance(value, dict))
 _seconds_or_rate = _leaf(
     "a number above 0", lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
@@ -296,7 +318,7 @@ def _check_recipes(value):
 
 _capability = _leaf(
     "a compute capability such as '9.0'",
-    lambda value: isinstance(value, str) and re.match(r"^\d{1,2}\.\d$", value) is not None,
+    lambda value: isinstance(value, str) and re.match(r"[0-9]{1,2}\.[0-9]\Z", value) is not None,
 )
 _NEEDS = {"version": Field(_version), "capability": Field(_capability)}
 _DOUBT = {"since": Field(_version), "until": Field(_version), "what": Field(_text, True)}
@@ -327,7 +349,7 @@ _ENTRY = {
     "quantization": Field(_text),
     "weight_bits": Field(_bits),
     "licence": Field(_text),
-    "revision": Field(_text),
+    "revision": Field(_revision),
     "engines": Field(_list(_text), True),
     "sources": Field(_list(_check_source), True),
     "include": Field(_list(_text)),
@@ -348,7 +370,7 @@ _ENTRY = {
     "unverified": Field(_list(_text)),
 }
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 def check_entry(name, entry):
@@ -431,7 +453,7 @@ def resolve(catalog, extra, name, engine=None):
     entries = dict(catalog, **(extra or {}))
     if not isinstance(name, str) or not name.strip():
         raise CatalogError(["no model is named"], "set dsdeploy_model to one of: %s" % ", ".join(sorted(entries)))
-    if re.match(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", name) and not name.endswith(".gguf"):
+    if re.match(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z", name, re.ASCII) and not name.endswith(".gguf"):
         return _entry_of_repository(name)
     if "/" in name:
         return _entry_of_path(name)

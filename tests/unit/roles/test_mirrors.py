@@ -85,3 +85,14 @@ def test_air_gapped_llama_cpp_does_not_go_to_github():
     assert github(air_gapped=True) is True
     assert github(air_gapped=True, github_proxy="https://gh.example/") is False
     assert resolve("llama_cpp", HOST, "_llama_cpp_source_github") is False
+
+
+def test_an_address_with_a_password_is_refused_by_its_key():
+    def wrong(**mirrors):
+        return resolve("_common", HOST, "_dsdeploy_mirrors_with_users", dsdeploy_mirrors=mirrors)
+
+    assert wrong() == [] and wrong(pypi_index="https://me:secret@index.example/simple") == []
+    assert wrong(pypi_index="https://token@index.example/simple") == ["pypi_index"]
+    assert wrong(huggingface=["https://hub.example", "https://me:secret@hub.example"]) == ["huggingface"]
+    assert wrong(github_proxy="https://me:secret@gh.example/") == ["github_proxy", "uv_releases", "python_builds"]
+    assert wrong(cuda_repository="https://h/a@b") == []

@@ -222,3 +222,35 @@ def test_source_is_built_only_where_the_lock_says_what_with(arguments, tmp_path)
     build.write_text("")
     done = made(arguments, build_lock=str(build))
     assert (done["changed"], done["version"]) == (True, "1.0")
+
+
+def test_a_password_of_an_index_is_in_no_command_line_and_no_answer(arguments, tmp_path):
+    """uv is one that says all it was told, and refuses."""
+    uv = tmp_path / "uv"
+    told, environ = tmp_path / "told", tmp_path / "environ"
+    uv.write_text(
+        f'#!/bin/sh\necho "$@" >> {told}\nenv >> {environ}\ncase "$*" in *sync*) ;; *) exit 0;; esac\n'
+        'echo "error: no $UV_DEFAULT_INDEX $UV_INDEX" >&2\nexit 2\n'
+    )
+    uv.chmod(0o755)
+    more = {
+        "uv": str(uv),
+        "index_url": "https://me:planted%20one@index.example/simple",
+        "fallback_index_urls": ["https://planted-two@other.example/simple"],
+        "find_links": ["https://me:planted-three@links.example/"],
+    }
+    module = start("uv_venv", {**arguments, **more}, environment=OFFLINE)
+    printed = module.communicate(timeout=60)[0]
+    assert '"failed": true' in printed and "could not install" in printed
+    for secret in ("planted%20one", "planted one", "planted-two", "planted-three"):
+        assert secret not in printed and secret not in told.read_text()
+    for secret in ("planted%20one", "planted-two", "planted-three"):
+        assert secret in environ.read_text()
+
+
+def test_what_the_index_said_is_not_hidden_by_the_one_that_was_tried_after_it(arguments, tmp_path):
+    uv = tmp_path / "uv"
+    uv.write_text('#!/bin/sh\ncase "$*" in *sync*) ;; *) exit 0;; esac\necho "error: ${UV_INDEX:-first}" >&2\nexit 2\n')
+    uv.chmod(0o755)
+    done = made(arguments, uv=str(uv), fallback_index_urls=["https://second.example/simple"])
+    assert done["failed"] and "first; then: " in done["msg"] and "second.example" in done["msg"]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.filter.urls import FilterModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import base_url, host_port, is_loopback
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import (
+    base_url,
+    has_userinfo,
+    host_port,
+    is_loopback,
+    secrets_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +44,14 @@ def test_an_address_with_its_port():
 def test_loopback():
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.0.1", "::1", "localhost", "LOCALHOST"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "fd00::7", "localhost.example.org", ""))
+
+
+def test_secrets_of_urls_wherever_they_stand():
+    said = {
+        "index": "https://me:p%40ss@index.example/simple",
+        "list": ["x", {"y": "see http://tok-1@h/ and ftp://u:two@three@h"}],
+        "none": ["https://h/@x", "https://h?x=a:b@c", "me@example.org", "git@host:path", 5, None],
+    }
+    assert secrets_in(said) == {"p%40ss", "p@ss", "tok-1", "two@three"}
+    assert has_userinfo("https://me@h") and not has_userinfo("https://h/a@b")
+    assert secrets_in("https://me:@h", "https://:@h") == set()

@@ -152,3 +152,51 @@ def test_every_entry_has_the_sha256_of_its_files_or_says_why_not():
 @pytest.mark.parametrize("value", [{}, [], {"a": "x"}, {"../a": "0" * 64}, {"a": None}, {".dsdeploy-x": "0" * 64}])
 def test_hashes_that_are_none(value):
     assert len(check_entry("m", dict(copy.deepcopy(SMOL), hashes=value))) == 1
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["..", ".", "../x", "a/../b", "-x", "--upload-pack=x", "", "a b", "a\nb", "/x", "x/", "a.lock", ".x", "x" * 201, 5],
+)
+def test_a_revision_is_a_branch_a_tag_or_a_commit(revision):
+    entry = copy.deepcopy(SMOL)
+    entry["revision"] = revision
+    (line,) = check_entry("m", entry)
+    assert line.startswith("model m: revision: expected a branch, tag or commit") and "\n" not in line
+    entry = copy.deepcopy(SMOL)
+    entry["sources"] = [{"kind": "huggingface", "id": "a/b", "revision": revision}]
+    assert any("sources[0].revision: expected a branch, tag or commit" in line for line in check_entry("m", entry))
+
+
+@pytest.mark.parametrize("revision", ["main", "0.1.2", "refs/pr/1", "v1.0+cpu", "a" * 40, "release-2_x"])
+def test_what_is_a_revision(revision):
+    entry = copy.deepcopy(SMOL)
+    entry["revision"] = revision
+    assert check_entry("m", entry) == []
+
+
+def test_a_password_in_an_address_is_refused_and_not_said():
+    entry = copy.deepcopy(SMOL)
+    entry["sources"] = [{"kind": "git_lfs", "url": "https://me:planted@git.example/x"}]
+    lines = [line for line in check_entry("m", entry) if "sources[0].url" in line]
+    assert len(lines) == 1 and "without user and password" in lines[0] and "planted" not in lines[0]
+
+
+@pytest.mark.parametrize("repository", ["../..", "a/..", "./b", "a/b\n", "a/b/c", "模型/x", "a", "/a", "-x/y"])
+def test_a_repository_is_owner_and_name(repository):
+    entry = copy.deepcopy(SMOL)
+    entry["sources"] = [{"kind": "huggingface", "id": repository}]
+    assert any("sources[0].id: expected owner/name" in line for line in check_entry("m", entry))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(["sources", 0, "sha256"], "a" * 64 + "\n"), (["files", 0, "sha256"], "a" * 64 + "\n")]
+)
+def test_a_line_break_at_the_end_is_no_part_of_a_value(path, value):
+    entry = copy.deepcopy(SMOL)
+    place = entry
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert any("64 hexadecimal digits" in line and "\n" not in line for line in check_entry("m", entry))
+    assert any("name" in line for line in check_entry("m\n", copy.deepcopy(SMOL)))
