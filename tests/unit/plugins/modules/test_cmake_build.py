@@ -255,7 +255,7 @@ def test_nonsense_is_refused(source, prefix):
     assert "negative" in run_module.run("cmake_build", arguments(source, prefix, jobs=-1))["msg"]
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -303,14 +303,22 @@ def test_killed_at_the_rename(source, prefix):
     assert beside(prefix) == ["prefix"]
 
 
+def has_open(process, path):
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    return any(os.readlink(one) == str(path) for one in descriptors.iterdir() if one.exists())
+
+
 def test_the_second_of_two_waits(source, prefix, tmp_path, calls):
     environment, count = calls
-    started = tmp_path / "started"
-    (source / "CMakeLists.txt").write_text(PROJECT.replace("sleep 97.5", "sleep 2"))
+    started, go = tmp_path / "started", tmp_path / "go"
+    patient = f'sh -c "until [ -e {go} ]; do sleep 0.05; done" VERBATIM'
+    (source / "CMakeLists.txt").write_text(PROJECT.replace("sleep 97.5", patient))
     wanted = arguments(source, prefix, f"-DSLEEP={started}")
     first = run_module.start("cmake_build", wanted, environment=environment)
     wait_for(started.exists)
     second = run_module.start("cmake_build", wanted, environment=environment)
+    wait_for(lambda: has_open(second, f"{prefix}.lock"))
+    go.touch()
     results = [run_module.finish(first), run_module.finish(second)]
     assert [(result["changed"], result["built"]) for result in results] == [(True, True), (True, True)]
     assert ["configure_command" in result for result in results] == [True, False]
