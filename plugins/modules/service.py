@@ -117,6 +117,15 @@ options:
         description: Whether systemd confines it. Containers that forbid mount namespaces need V(false).
         type: bool
         default: true
+      needs:
+        description:
+          - What it needs beside its own files, from which its confinement is excepted.
+          - V(gpu) are NVIDIA's devices, also told by O(definition.record). V(jit) is code that it makes while it runs.
+            V(network) are connections to or from other hosts.
+        type: list
+        elements: str
+        choices: [gpu, jit, network]
+        default: []
       read_only_paths:
         description: Paths that it reads, such as its model. Home directories are hidden otherwise.
         type: list

@@ -20,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall,
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
+    confinement,
     deployments,
     launcher,
     others,
@@ -258,7 +259,8 @@ class Service:
         real += [os.path.realpath(definition["state_dir"]), os.path.realpath(definition["exec"][0])]
         real.append(definition["exec"][0])
         try:
-            confined = texts.settings(definition, real)
+            version = self.manager.version() if isinstance(self.manager, Systemd) else 0
+            confined = confinement.settings(definition, real, version)
             self.revision = revision(definition, "\n".join(confined), salt)
             desired.file(definition["environment_file"], texts.environment_text(definition), 0o600, secret=True)
             if definition["secrets"]:
@@ -267,7 +269,7 @@ class Service:
             else:
                 desired.absent(self.key_file())
             if self.manager_name == "systemd":
-                return self.write_unit(definition, confined)
+                return self.write_unit(definition, confined, version)
             return self.write_program(definition)
         except ValueError as error:
             raise Failure("service %s: %s" % (self.name, error), error_kind="usage") from None
@@ -284,12 +286,12 @@ class Service:
         self.desired.file(places.SALT, made + "\n", 0o600, secret=True, what="salt of the revisions")
         return bytes.fromhex(made)
 
-    def write_unit(self, definition: Dict[str, Any], confined: List[str]) -> bool:
+    def write_unit(self, definition: Dict[str, Any], confined: List[str], version: int) -> bool:
         check = self.program_path("wait_healthy.py")
         if definition.get("health_url"):
             self.desired.directory(os.path.dirname(check), 0o755)
             self.desired.file(check, source_of(wait_healthy), 0o755, quiet=True)
-        text = texts.unit_text(definition, confined, self.revision, check, self.manager.version())
+        text = texts.unit_text(definition, confined, self.revision, check, version)
         return self.desired.file(self.manager.file, text, 0o644)
 
     def write_program(self, definition: Dict[str, Any]) -> bool:

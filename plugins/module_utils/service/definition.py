@@ -40,6 +40,7 @@ SPEC: Dict[str, Dict[str, Any]] = {
     "nofile": {"type": "int", "default": 65536},
     "memlock": {"type": "str", "default": "infinity"},
     "hardening": {"type": "bool", "default": True},
+    "needs": {"type": "list", "elements": "str", "choices": ["gpu", "jit", "network"], "default": []},
     "read_only_paths": {"type": "list", "elements": "path", "default": []},
     "write_paths": {"type": "list", "elements": "path", "default": []},
     "revision": {"type": "str", "default": ""},

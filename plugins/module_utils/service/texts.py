@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import waiting
@@ -21,31 +20,6 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import 
 MARK = "dsdeploy:service"  # in every file that makes a service ours
 HEAD = "Written by dsdeploy; what is changed here is written over."
 
-# How systemd confines a service, in this order. Not PrivateDevices (it hides the GPUs), not MemoryDenyWriteExecute
-# (kernels are compiled at run time), not PrivateIPC (NCCL shares memory). Values in braces are filled in.
-HARDENING: Tuple[Tuple[str, str], ...] = (
-    ("NoNewPrivileges", "yes"),
-    ("CapabilityBoundingSet", ""),
-    ("ProtectSystem", "strict"),
-    ("ReadWritePaths", "{write_paths}"),
-    ("ProtectHome", "{protect_home}"),
-    ("PrivateTmp", "{private_tmp}"),
-    ("ProtectKernelTunables", "yes"),
-    ("ProtectKernelModules", "yes"),
-    ("ProtectKernelLogs", "yes"),
-    ("ProtectControlGroups", "yes"),
-    ("ProtectClock", "yes"),
-    ("ProtectHostname", "yes"),
-    ("LockPersonality", "yes"),
-    ("RestrictRealtime", "yes"),
-    ("RestrictSUIDSGID", "yes"),
-    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
-    ("SystemCallArchitectures", "native"),
-)
-# Hidden from a service that is confined, unless it has to read there.
-_HOMES = re.compile(r"/(home|root|run/user)(/|\Z)")
-_TEMPORARY = re.compile(r"/(var/)?tmp(/|\Z)")
-
 
 def environment_text(definition: Dict[str, Any]) -> str:
     """The environment, the secrets among it, for EnvironmentFile= and the launcher."""
@@ -54,28 +28,12 @@ def environment_text(definition: Dict[str, Any]) -> str:
     return "\n".join(["# " + HEAD, *lines]) + "\n"
 
 
-def settings(definition: Dict[str, Any], real_paths: Sequence[str]) -> List[str]:
-    """The lines of a unit that confine it; none with `hardening` off.
-
-    :param real_paths: what it has to read and to write, every link resolved: a path that looks harmless may lead into
-        a home directory.
-    """
-    if not definition["hardening"]:
-        return []
-    filled = {
-        "write_paths": " ".join(systemd_word(path) for path in [definition["state_dir"], *definition["write_paths"]]),
-        "protect_home": "read-only" if any(_HOMES.match(path) for path in real_paths) else "yes",
-        "private_tmp": "no" if any(_TEMPORARY.match(path) for path in real_paths) else "yes",
-    }
-    return ["%s=%s" % (name, value.format(**filled)) for name, value in HARDENING]
-
-
 def unit_text(
     definition: Dict[str, Any], confined: Sequence[str], revision: str, start_check: str, systemd_version: int
 ) -> str:
     """The unit.
 
-    :param confined: from `settings`.
+    :param confined: from `confinement.settings`.
     :param start_check: path of the start check's program.
     """
     name, run = definition["name"], places.RUN
