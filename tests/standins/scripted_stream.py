@@ -8,7 +8,7 @@
 It speaks /v1/completions, /v1/chat/completions and /api/generate as streams. The script is the model's name, JSON:
 {"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "fail": what goes wrong}, with
 "fail" one of "429", "drop" (cut after half of the answer), "stall" (nothing more after half), "error" (an error event),
-"close" (no keep-alive), and "every": which request in so many fails so (default: each). Usage counts what was sent.
+"close" (no keep-alive), "numbered": the tokens are 0, 1, 2 and so on, and "every": which request in so many fails so (default: each). Usage counts what was sent.
 
 Usage: scripted_stream.py [PORT]. Prints the port.
 """
@@ -69,7 +69,8 @@ class Server:
                 return False
             count = min(per_event, tokens - sent)
             sent += count
-            self.chunk(writer, self.event(path, "word " * count))
+            words = [f"{number} " if script.get("numbered") else "word " for number in range(sent - count, sent)]
+            self.chunk(writer, self.event(path, "".join(words)))
             due += script["gap"] * per_event
         prompt = body.get("prompt") or body["messages"]
         usage = {"prompt_tokens": len(prompt), "completion_tokens": sent, "total_tokens": len(prompt) + sent}

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Many streams at once of tests/standins/scripted_stream.py, each watched to its end: what did every client see?
+
+Usage: stream_watcher.py URL STREAMS TOKENS GAP [KEY]. URL is http or https, up to /v1/chat/completions. Prints one JSON
+object: {"whole": streams that got each token once, in order, "cut": that ended before, "wrong": that lost or reordered one,
+"refused": {status: number}, "seconds": wall time, "first_ms": [p50, p99], "tokens_s": of all}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.whole = self.cut = self.wrong = self.tokens = 0
+        self.refused: dict[int, int] = {}
+        self.first: list[float] = []
+
+
+async def stream(url: str, key: str, tokens: int, gap: float, seen: Seen, context: ssl.SSLContext | None) -> None:
+    parts = urlsplit(url)
+    model = json.dumps({"ttft": gap, "gap": gap, "tokens": tokens, "numbered": True})
+    body = json.dumps({"model": model, "messages": [], "stream": True}).encode()
+    got: list[int] = []
+    ended = False
+    began = time.monotonic()
+    try:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context, limit=1 << 20)
+        head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        status = int((await reader.readuntil(b"\r\n")).split()[1])
+        if status != 200:
+            seen.refused[status] = seen.refused.get(status, 0) + 1
+            writer.close()
+            return
+        async for line in reader:
+            found = re.findall(rb'"content": "([0-9 ]+)"', line)
+            if found:
+                if not got:
+                    seen.first.append(time.monotonic() - began)
+                got += [int(word) for word in found[0].split()]
+            elif b"[DONE]" in line:
+                ended = True
+                break
+        writer.close()
+    except (OSError, asyncio.IncompleteReadError):
+        pass
+    seen.tokens += len(got)
+    if got != list(range(len(got))):
+        seen.wrong += 1
+    elif ended and len(got) == tokens:
+        seen.whole += 1
+    else:
+        seen.cut += 1
+
+
+async def watch(url: str, streams: int, tokens: int, gap: float, key: str = "") -> dict[str, Any]:
+    seen, context = Seen(), None
+    if url.startswith("https:"):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    began = time.monotonic()
+    await asyncio.gather(*(stream(url, key, tokens, gap, seen, context) for _number in range(streams)))
+    seconds = time.monotonic() - began
+    first = sorted(seen.first) or [0.0]
+    return {
+        "whole": seen.whole,
+        "cut": seen.cut,
+        "wrong": seen.wrong,
+        "refused": seen.refused,
+        "seconds": round(seconds, 2),
+        "first_ms": [round(first[len(first) // 2] * 1000, 1), round(first[int(len(first) * 0.99)] * 1000, 1)],
+        "tokens_s": round(seen.tokens / seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    address, count, length, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    print(json.dumps(asyncio.run(watch(address, count, length, pause, *sys.argv[5:6]))))
