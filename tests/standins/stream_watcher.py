@@ -6,8 +6,8 @@
 """Many streams at once of tests/standins/scripted_stream.py, each watched to its end: what did every client see?
 
 Usage: stream_watcher.py URL STREAMS TOKENS GAP [KEY]. URL is http or https, up to /v1/chat/completions. Prints one JSON
-object: {"whole": streams that got each token once, in order, "cut": that ended before, "wrong": that lost or reordered one,
-"refused": {status: number}, "seconds": wall time, "first_ms": [p50, p99], "tokens_s": of all}.
+object: {"whole": streams that got each token once, in order, "cut": that ended before, "wrong": that lost or reordered
+one, "refused": {status: number}, "seconds": wall time, "first_ms": [p50, p99], "tokens_s": of all}.
 """
 
 from __future__ import annotations
