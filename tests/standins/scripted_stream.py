@@ -6,9 +6,10 @@
 """Stand-in for an engine whose every delay is scripted, to check what a load generator measures.
 
 It speaks /v1/completions, /v1/chat/completions and /api/generate as streams. The script is the model's name, JSON:
-{"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "fail": what goes wrong}, with
-"fail" one of "429", "drop" (cut after half of the answer), "stall" (nothing more after half), "error" (an error event),
-"close" (no keep-alive), "numbered": the tokens are 0, 1, 2 and so on, and "every": which request in so many fails so (default: each). Usage counts what was sent.
+{"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "fail": what goes wrong},
+with "fail" one of "429", "drop" (cut after half of the answer), "stall" (nothing more after half), "error" (an error
+event), "close" (no keep-alive), "numbered": the tokens are 0, 1, 2 and so on, and "every": which request in so many
+fails so (default: each). Usage counts what was sent.
 
 Usage: scripted_stream.py [PORT]. Prints the port.
 """

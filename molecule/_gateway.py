@@ -1,0 +1,60 @@
+"""A client of the gateway that says exactly what it means, and what is on its host."""
+
+import json
+import socket
+import ssl
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "tests/standins"))
+
+PORT = 8443
+TABLE = "/etc/dsdeploy/gateway"
+
+
+def address(host):
+    return host.check_output("hostname -i").split()[0]
+
+
+def raw(where, data, timeout=30.0, alpn=("http/1.1",), after=b""):
+    """What the gateway says to these very bytes, up to the end of the connection or of what it has to say."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(list(alpn))
+    with socket.create_connection((where, PORT), timeout) as plain, context.wrap_socket(plain) as channel:
+        said = b""
+        try:
+            channel.sendall(data)
+            if after:
+                channel.sendall(after)
+            while True:
+                part = channel.recv(65536)
+                if not part:
+                    break
+                said += part
+        except (TimeoutError, ConnectionError, ssl.SSLError):
+            pass
+        return said
+
+
+def status(said):
+    """HTTP status of an answer; 0 for a connection that was closed without one."""
+    return int(said.split(b" ", 2)[1]) if said.startswith(b"HTTP/1.") else 0
+
+
+def request(method, path, *headers, body=b"", version="1.1"):
+    """The bytes of a request; what is given as `headers` stands in it as it is."""
+    lines = [f"{method} {path} HTTP/{version}", "Host: gateway", "Connection: close", *headers]
+    if body and not any(line.lower().startswith("content-length") for line in headers):
+        lines.append(f"Content-Length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape") + body
+
+
+def bearer(key):
+    return f"Authorization: Bearer {key}"
+
+
+def chat(tokens=3, gap=0.01, ttft=0.01):
+    """A body that the scripted stand-in answers."""
+    model = json.dumps({"ttft": ttft, "gap": gap, "tokens": tokens, "numbered": True})
+    return json.dumps({"model": model, "messages": [], "stream": True}).encode()
