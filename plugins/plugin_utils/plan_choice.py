@@ -5,8 +5,8 @@
 
 The rule, in this order: it fits for certain (or by its recipe's minimum) for the users and the context that are asked;
 nothing is reported against it on this version of the engine; all of it is on the GPUs; the most parameters, of equal
-ones a DeepSeek; where one model can be had in several ways, the best published speed of one request, then the engine
-that serves many requests at once, then the most bits a weight.
+ones a DeepSeek; where one model can be had in several ways, the best published speed of one request, then the newest,
+then the engine (vLLM, SGLang, llama.cpp, Ollama), then the most bits a weight.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_offers
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_machine import MACHINES, Machine, of_gpus
 
 _GOOD = ("fits", "recipe")
-_ORDER = {"sglang": 2, "vllm": 2, "llama_cpp": 1, "ollama": 0}
+# vLLM before SGLang: of the two it is the one that this collection has run on GPUs.
+_ORDER = {"vllm": 3, "sglang": 2, "llama_cpp": 1, "ollama": 0}
 
 
 def is_good(row: Dict[str, Any]) -> bool:
@@ -54,6 +55,7 @@ def rank(row: Dict[str, Any], entry: Dict[str, Any]) -> Tuple[Any, ...]:
         "deepseek" in row["family"],
         row["verdict"] == "fits",
         best["tok_s"] if best else 0,
+        entry.get("released") or "",
         _ORDER.get(row["engine"], 0),
         bits,
     )
@@ -87,7 +89,8 @@ def reason(row: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
         )
     best = single_stream(row)
     if best:
-        parts.append("%s tokens/s for one request on %s (%s)" % (best["tok_s"], best["gpus"], best["source"]))
+        who = "%s, %s" % (best["engine"], best["source"])
+        parts.append("%s tokens/s for one request on %s (%s)" % (best["tok_s"], best["gpus"], who))
     for other in rows:
         if other is row or other["family"] != row["family"] or not is_good(other):
             continue

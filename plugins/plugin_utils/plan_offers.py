@@ -26,6 +26,7 @@ DEFAULT_CONTEXT = 8192  # tokens, where none is asked for
 CPU = "cpu"
 # CUDA 13 serves compute capability 7.5 and later (NVIDIA, CUDA 13.0 release notes: Maxwell, Pascal and Volta removed).
 _CUDA_13_SINCE = "7.5"
+_FP8_SINCE = (8, 9)
 LAYERED = ("llama_cpp", "ollama")
 TITLES = {"vllm": "vLLM", "sglang": "SGLang", "llama_cpp": "llama.cpp", "ollama": "Ollama"}
 
@@ -102,7 +103,7 @@ def offer(name: str, entry: Dict[str, Any], engine: Engine, machine: Machine, as
         "published": recipe.get("published") or [],
         "started": recipe.get("started") or [],
         "unproven": unproven(recipe, engine.title, version, name),
-        "doubts": doubts(entry, engine.name, version),
+        "doubts": doubts(entry, engine.name, version, machine.capability()),
         "layout": {},
         "numbers": {},
         "notes": [],
@@ -133,9 +134,15 @@ def download_bytes(entry: Dict[str, Any]) -> Dict[str, Any]:
     return number(shape.weight_bytes, "estimated", "parameters × %s bits" % entry.get("weight_bits"))
 
 
-def doubts(entry: Dict[str, Any], engine: str, version: str) -> List[str]:
-    """What is reported against this model on this version of the engine, a line each."""
+def doubts(entry: Dict[str, Any], engine: str, version: str, capability: Optional[str] = None) -> List[str]:
+    """What is reported against this model on this version of the engine and on such GPUs, a line each."""
     found = []
+    slow = engine == "vllm" and str(entry.get("quantization")).upper() == "FP8"
+    if slow and capability and products.number_of(capability) < _FP8_SINCE:
+        found.append(
+            "GPUs of compute capability %s do not multiply FP8: vLLM computes such weights in 16 bits, "
+            "which nobody has reported of this model" % capability
+        )
     for one in (entry.get("doubts") or {}).get(engine) or []:
         if not version or in_versions(version, one.get("since"), one.get("until")):
             found.append(one["what"])

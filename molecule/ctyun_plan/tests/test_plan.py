@@ -20,10 +20,10 @@ SEED = [
 ]
 
 
-def check(*variables):
+def check(*variables, playbook="deepseek_r1"):
     """The output of check mode on one line, and whether it succeeded."""
     run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
-    command = ["ansible-playbook", "-i", "inventories/ctyun", "playbooks/deepseek_r1.yml", "--check"]
+    command = ["ansible-playbook", "-i", "inventories/ctyun", f"playbooks/{playbook}.yml", "--check"]
     host = {
         "ansible_host": "ctyun-plan",
         "ansible_user": "operator",
@@ -39,9 +39,23 @@ def check(*variables):
     return " ".join((done.stdout + done.stderr).replace("''", "'").split()), done.returncode
 
 
+LLAMA = ("-e", "dsdeploy_engine=llama_cpp")
+
+
 @pytest.fixture(scope="module")
 def plan():
-    return check()
+    return check(*LLAMA)
+
+
+def test_what_is_served_by_default_is_what_plan_recommends(host):
+    said, code = check("-v", playbook="plan")
+    assert code == 0, said
+    assert "8 × NVIDIA H800, 81559 MiB (driver 550.90.12, CUDA 12.4" in said
+    assert "serve deepseek-r1-0528-w4afp8 with SGLang 0.5.10.post1" in said
+    assert "recommended the same" in said
+    said, code = check("--tags", "preflight")
+    assert code == 0, said
+    assert "the recipe of deepseek-r1-0528-w4afp8 for SGLang has not been started on GPUs yet" in said
 
 
 def test_the_plan_is_whole(host, plan):
@@ -70,7 +84,7 @@ def test_ollama_needs_three_copies(host):
 
 
 def test_what_does_not_fit_the_gpus_is_refused_with_what_would(host):
-    said, code = check("-e", "llama_cpp_context=131072")
+    said, code = check(*LLAMA, "-e", "llama_cpp_context=131072")
     assert code == 2
     assert "62 of 62 layers do not fit" in said
     assert "would fit" in said

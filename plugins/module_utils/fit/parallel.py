@@ -65,8 +65,7 @@ def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel
     whole = pipeline_parallel == 1
     stage = sum(sorted(layers, reverse=True)[:count])
     tail = rest if whole else rest // 2
-    parameters = sum(model_shape.layer_parameters(shape, layer) for layer in range(shape.layers))
-    each = sum(layers) / float(parameters)
+    each = sum(layers) / float(model_shape.layers_parameters(shape))
     attention, uncut = model_shape.attention_parameters(shape)
     kept = count * each * (attention if data_parallel_attention > 1 else uncut)
     if tensor_parallel == 1:

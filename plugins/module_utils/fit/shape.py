@@ -138,14 +138,21 @@ def parameters(shape):
     return number(count, "estimated", "attention + feed-forward + norms + embeddings")
 
 
+@functools.lru_cache(maxsize=256)
+def layers_parameters(shape):
+    """Parameters of all layers."""
+    return sum(layer_parameters(shape, layer) for layer in range(shape.layers))
+
+
+@functools.lru_cache(maxsize=256)
 def layer_weights(shape):
     """``(bytes of each layer, bytes of everything else, label)``: embeddings, head and last norm are the rest."""
     if shape.layer_bytes:
-        return list(shape.layer_bytes), shape.weight_bytes - sum(shape.layer_bytes), "exact"
+        return shape.layer_bytes, shape.weight_bytes - sum(shape.layer_bytes), "exact"
     counts = [layer_parameters(shape, layer) for layer in range(shape.layers)]
     rest = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
     each = shape.weight_bytes / float(sum(counts) + rest)
-    layers = [int(count * each) for count in counts]
+    layers = tuple(int(count * each) for count in counts)
     return layers, shape.weight_bytes - sum(layers), "estimated"
 
 
@@ -219,10 +226,11 @@ def _how(shape, tensor_parallel):
     return how
 
 
+@functools.lru_cache(maxsize=256)
 def not_known(shape):
     """Why it is not known what the model keeps: keys, and states without a size; empty when it is."""
     count = sum(cache.state < 0 for cache in shape.caches)
-    return list(shape.unknown) + (["the size of the states of %d layers" % count] if count else [])
+    return shape.unknown + (("the size of the states of %d layers" % count,) if count else ())
 
 
 @functools.lru_cache(maxsize=256)

@@ -342,6 +342,7 @@ def _by_engine(check):
 _ENTRY = {
     "title": Field(_text),
     "family": Field(_text),
+    "released": Field(_leaf("a month such as 2025-05", lambda v: isinstance(v, str) and re.match(r"^\d{4}-\d\d$", v))),
     "requires": Field(_by_engine(_mapping(_NEEDS))),
     "doubts": Field(_by_engine(_list(_mapping(_DOUBT)))),
     "minimum": Field(_mapping(_MINIMUM)),

@@ -4,15 +4,17 @@
 """Whole plans: the seed's machine, the machines of docs/plan.md, and what cannot be."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine, plan_offers, plan_text, planning
-from plan_cases import CATALOG, ENGINES, SEED, engine, plan, row
+from plan_cases import CATALOG, ENGINES, ROLES, ROOT, SEED, engine, plan, row
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +233,18 @@ def test_weights_in_blocks_are_not_cut_within_them():
     engines = [engine("vllm", tensor_parallel_size=8)]
     one = row(plan("8xH100", "qwen3", engines=engines), "qwen3-235b-a22b-fp8", "vllm")
     assert one["verdict"] == "no" and "cut within blocks of 128" in one["why"]
+
+
+@pytest.mark.parametrize("machine", ["seed", "8xH800-80GB"])
+def test_the_inventory_ctyun_serves_what_is_recommended_for_its_machine(machine):
+    """With the driver that the seed has, and with one that is not known."""
+    ctyun = DataLoader().load_from_file(str(ROOT / "inventories/ctyun/group_vars/all/main.yml"))
+    named = dict(re.findall(r"'(\w+)': '([^']+)'", ctyun["dsdeploy_model"]))
+    where = plan_machine.read(SEED) if machine == "seed" else machine
+    wish = planning.Wish(ctyun["dsdeploy_engine"], named[ctyun["dsdeploy_engine"]], True)
+    engines = [engine(name, **({"context_length": 65536} if name == "sglang" else {})) for name in ROLES]
+    found = plan(where, wish=wish, engines=engines)
+    best = found["recommended"]
+    assert (best["engine"], best["model"]) == (wish.engine, wish.model)
+    assert found["up"]["row"]["verdict"] == "fits"
+    assert found["up"]["row"]["numbers"]["largest_context"]["value"] > ctyun["sglang_context_length"]
