@@ -135,7 +135,7 @@ class ActionModule(ActionBase):
             if args["facts_file"] is not None:
                 return plan_machine.read(args["facts_file"])
         except ValueError as error:
-            raise Failure(str(error), error_kind="usage") from None
+            raise Failure(str(error), hint="docs/plan.md says what it takes.", error_kind="usage") from None
         users = tuple(sorted({one.get("user") or "" for one in args["deployments"]} - {""}))
         try:
             return plan_machine.of_facts(args["facts"], task_vars["inventory_hostname"], users)

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, resolve
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, entry_of_config, resolve
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 
@@ -21,11 +23,15 @@ class ActionModule(ActionBase):
                 engine=dict(type="str", default=""),
                 catalog=dict(type="dict", required=True),
                 extra=dict(type="dict", default={}),
+                config_urls=dict(type="bool", default=False),
                 values=VALUES,
             )
         )
         try:
-            model = resolve(args["catalog"], args["extra"], args["name"], args["engine"] or None)
+            if args["config_urls"] and re.match(r"https?://", args["name"]):
+                model = entry_of_config(args["name"])
+            else:
+                model = resolve(args["catalog"], args["extra"], args["name"], args["engine"] or None)
         except CatalogError as error:
             return dict(result, failed=True, msg="\n".join(error.problems), hint=error.hint, error_kind="usage")
         problems = value_problems(args["values"])

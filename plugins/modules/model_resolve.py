@@ -41,6 +41,10 @@ options:
     description: The user's own entries in the same form; they win over entries of the same name.
     type: dict
     default: {}
+  config_urls:
+    description: Whether the URL of a config.json names a model, too. It can be planned, and not fetched.
+    type: bool
+    default: false
   values:
     description: Values of variables to check besides, as by M(dsdeploy.llm.value_check).
     type: list

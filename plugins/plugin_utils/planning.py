@@ -47,7 +47,7 @@ def check_ask(users: Any, context: Any, profile: str) -> plan_offers.Ask:
     for name, value, least, most in (("users", users, 1, MOST_USERS), ("context", context, 0, MOST_CONTEXT)):
         if not is_whole(value) or not least <= value <= most:
             raise Failure("%s is %r, not a whole number from %d to %d" % (name, value, max(least, 1), most),
-                          error_kind="usage")  # fmt: skip
+                          hint="Leave it out for the default.", error_kind="usage")  # fmt: skip
     if profile not in PROFILES:
         raise Failure("profile is %r, not latency or throughput" % profile, error_kind="usage")
     return plan_offers.Ask(users, context, profile)
@@ -116,7 +116,8 @@ def build(
     if best:
         result["recommended"] = _deployment(best, plan_choice.reason(best, rows), context, chosen=False)
     else:
-        result["why_none"] = plan_choice.why_not(rows)
+        own = [row for row in rows if row["model"].lower() == wish.model.lower()]
+        result["why_none"] = plan_choice.why_not(own or rows)
         if wanted:
             result["needs"] = [_needs(catalog, engines, ask, wanted)]
     result["measured"] = plan_measured.beside(host.records, catalog, by_name, machine, ask)

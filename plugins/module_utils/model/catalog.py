@@ -508,6 +508,22 @@ def _entry_of_repository(name):
     return {"name": name.rpartition("/")[2], "format": "safetensors", "sources": sources, "exclude": exclude}
 
 
+def entry_of_config(url):
+    """An entry made up for the URL of a config.json: it can be planned, not fetched.
+
+    :raises CatalogError: it is no such URL.
+    """
+    match = re.match(r"^(https?://[^/\s?#@]+/(?:[^\s?#]*/)?)config\.json$", url)
+    if not match:
+        raise CatalogError(["%s is not the URL of a config.json" % url], "give one that ends with /config.json")
+    steps = [
+        step for step in match.group(1).split("/")[3:] if step not in ("", "raw", "resolve", "blob", "main", "master")
+    ]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", steps[-1] if steps else "model").lstrip("._-") or "model"
+    source = {"kind": "url", "base": match.group(1).rstrip("/")}
+    return {"name": name, "format": "safetensors", "sources": [source], "files": [{"path": "config.json"}]}
+
+
 def _entry_of_path(path):
     """An entry made up for a file or directory that is already on the host; what it is, the host must tell."""
     if not path.startswith("/"):

@@ -19,6 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import files_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Remote
 
 CONFIG = "config.json"
 MOST_CONFIG = 4 * 1024 * 1024  # bytes
@@ -171,13 +172,16 @@ def look(entry, fetch):
     first = fetch.sources()[0]
     wrong = []
     try:
+        if first["kind"] == "url" and [item["path"] for item in entry.get("files") or []] == [CONFIG]:
+            remote = Remote(CONFIG, 0, "%s/%s" % (first["base"], CONFIG), {})
+            return of_config(_start(fetch.client(), remote, MOST_CONFIG)), wrong
         if first["kind"] == "path":
             return of_files(*files_of(first["path"]), model_format=entry.get("format")) or {}, wrong
         manifest = model_store.read_manifest(fetch.directory)
         if manifest:
             names = [item["path"] for item in manifest["files"]]
             return of_files(fetch.directory, names, manifest["format"]) or {}, wrong
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, Failure) as error:
         return {}, [str(error)]
     for place in fetch.places():
         if place.unlisted:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Say what fits, what `up` would deploy, and what that takes.")
 @common_options
-@click.option("--model", metavar="NAME", help="Model or family of the catalog, repository or path.")
+@click.option("--model", metavar="NAME", help="Model or family of the catalog, repository, path, URL of a config.json.")
 @click.option("--gpus", metavar="GPUS", help="Plan these instead of a host: 8xH800-80GB, 2x8xH100-80GB, or any.")
 @click.option("--facts", metavar="FILE", type=click.Path(),
               help="Plan this instead: saved output of nvidia-smi, or facts in JSON.")  # fmt: skip

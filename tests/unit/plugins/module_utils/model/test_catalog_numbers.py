@@ -4,12 +4,16 @@
 """The catalog's architecture numbers against the models' own config.json, here and when a model is fetched."""
 
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import own_numbers
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, entry_of_config
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Remote
 
@@ -74,3 +78,37 @@ def test_another_model_is_refused_when_its_config_has_come(tmp_path):
         else:
             fetch.publish(remote, str(part), "0" * 64)
     assert json.loads(Path(fetch.directory, "config.json").read_text()) == config("qwen3-8b")
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "base"),
+    [
+        ("https://huggingface.co/Qwen/Qwen3-8B/raw/main/config.json", "Qwen3-8B", "https://huggingface.co/Qwen/Qwen3-8B/raw/main"),
+        ("http://127.0.0.1:8000/config.json", "model", "http://127.0.0.1:8000"),
+    ],
+)  # fmt: skip
+def test_the_url_of_a_config_names_a_model(url, name, base):
+    entry = entry_of_config(url)
+    assert (entry["name"], entry["sources"]) == (name, [{"kind": "url", "base": base}])
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/x.json", "https://u:p@h/config.json", "ftp://h/config.json", "https://h/config.json?"]
+)
+def test_other_urls_name_none(url):
+    with pytest.raises(CatalogError, match="is not the URL of a config.json"):
+        entry_of_config(url)
+
+
+def test_the_config_of_a_url_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(dict(config("qwen3-8b"), torch_dtype="bfloat16")))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        entry = entry_of_config(f"http://127.0.0.1:{server.server_port}/config.json")
+        added, problems = own_numbers.look(entry, Fetch(entry, str(tmp_path / "store"), {}, warn=lambda line: None))
+        gone = entry_of_config(f"http://127.0.0.1:{server.server_port}/no/config.json")
+        nothing = own_numbers.look(gone, Fetch(gone, str(tmp_path / "store"), {"retries": 0}, warn=lambda line: None))
+        server.shutdown()
+    assert (added["architecture"]["layers"], added["weight_bits"], problems) == (36, 16, [])
+    assert nothing[0] == {} and "404" in nothing[1][0]
