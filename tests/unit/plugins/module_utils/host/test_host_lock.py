@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import holder_of, is_dead, release, same, take
 
 
@@ -89,6 +90,6 @@ def test_who_waits_for_one_that_is_removed_takes_the_next(lock):
 
 def test_a_link_is_not_followed(lock, tmp_path):
     os.symlink(str(tmp_path / "victim"), lock)
-    with pytest.raises(OSError):
+    with pytest.raises(Failure, match="is no file"):
         take(lock, OURS)
     assert not (tmp_path / "victim").exists()
