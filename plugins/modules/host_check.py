@@ -170,7 +170,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, textfile
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place, look
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -190,13 +190,16 @@ def publish(path: str, text: str) -> None:
         raise
 
 
-def write(module: AnsibleModule, found: dict[str, Any], place: Place) -> dict[str, Any]:
+def write(module: AnsibleModule, found: dict[str, Any]) -> dict[str, Any]:
     """Write the metrics where they differ; what to return of it."""
     directory = module.params["textfile"]
     if not directory:
         return {}
     path = os.path.join(directory, textfile.NAME)
-    smi = found["facts"].get("gpus") or look(place, ["gpus"])["gpus"]
+    try:
+        smi = found["facts"]["gpus"]
+    except check.Unknown:
+        smi = None
     text = textfile.render(found, smi)
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
@@ -247,7 +250,7 @@ def main() -> None:
     )
     try:
         found = make(place, p["only"], p["moment"], p["deep"])
-        written = write(module, found, place)
+        written = write(module, found)
     except Failure as failure:
         module.fail_json(changed=False, **failure.fields())
     result = {"changed": False, "deep": p["deep"], "status": found["status"], "counts": found["counts"]}

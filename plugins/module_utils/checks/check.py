@@ -3,15 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a check is, and how one is judged. Pure.
 
-A check is data and a function from facts to verdicts. The facts of a host are one dictionary of plain values, by
-section (look.py documents them); a check names the sections that it needs, and no others are read for it.
+A check is data and a function from facts to verdicts. The facts of a host are plain values by section (look.py
+documents them), each of which is read when the first check asks for it: what no check asks for is not read.
 A function says `ok`, `warn` or `fail`, or raises `Skip` (it does not apply here) or `Unknown` (it could not be read).
 What could not be read is never a pass.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
@@ -29,6 +29,23 @@ class Skip(Exception):
 
 class Unknown(Exception):
     """It could not be read; the text says why."""
+
+
+class Facts(Dict[str, Any]):
+    """The sections of a host's facts; one that is not there is read. One that could not be read is `{"problem": why}`
+    and raises Unknown."""
+
+    def __init__(self, sections: Mapping[str, Any], read: Optional[Callable[[str], Any]] = None) -> None:
+        super().__init__(sections)
+        self._read = read
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self and self._read:
+            self[name] = self._read(name)
+        found = super().__getitem__(name)
+        if isinstance(found, dict) and set(found) == {"problem"}:
+            raise Unknown(found["problem"])
+        return found
 
 
 class Verdict(NamedTuple):
@@ -49,7 +66,6 @@ class Check(NamedTuple):
     why: str  # what goes wrong otherwise
     fix: str  # a command, or what to do; a verdict may have a closer one
     source: str  # where the rule or the threshold is from
-    needs: Tuple[str, ...]  # sections of the facts
     when: Tuple[str, ...]
     deep: bool  # takes minutes and loads the GPUs
     rule: Callable[[Dict[str, Any]], Verdict]
@@ -65,7 +81,6 @@ def check(
     why: str,
     fix: str,
     source: str,
-    needs: Sequence[str],
     when: Sequence[str] = (),
     deep: bool = False,
 ) -> Callable[[Callable[[Dict[str, Any]], Verdict]], Callable[[Dict[str, Any]], Verdict]]:
@@ -75,7 +90,7 @@ def check(
         group = name.partition("_")[0]
         if name in _REGISTRY or group not in GROUPS:
             raise ValueError(name)
-        _REGISTRY[name] = Check(name, group, title, why, fix, source, tuple(needs), tuple(when), deep, rule)
+        _REGISTRY[name] = Check(name, group, title, why, fix, source, tuple(when), deep, rule)
         return rule
 
     return register
@@ -98,17 +113,13 @@ def fail(value: Any, expected: str, fix: str = "") -> Verdict:
     return Verdict("fail", str(value), expected, fix)
 
 
-def judge(one: Check, facts: Dict[str, Any]) -> Dict[str, Any]:
+def judge(one: Check, facts: Facts) -> Dict[str, Any]:
     """The result of a check: `{id, group, status, value, expected, why, fix, source}`, all of them texts of one line.
 
-    A section that could not be read is `{"problem": why}`. A rule that cannot make sense of its facts leaves the check
-    unknown: what a host says may be anything, and one check must not take the others with it.
+    A rule that cannot make sense of its facts leaves the check unknown: what a host says may be anything, and one check
+    must not take the others with it.
     """
     try:
-        for section in one.needs:
-            found = facts.get(section)
-            if isinstance(found, dict) and set(found) == {"problem"}:
-                raise Unknown(found["problem"])
         verdict = one.rule(facts)
     except Skip as reason:
         verdict = Verdict("skip", str(reason), "")

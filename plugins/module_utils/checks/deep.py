@@ -40,7 +40,6 @@ def _measured(facts: Facts, section: str) -> Dict[str, Any]:
     why="It finds what cuInit does not: a GPU that hangs, or whose memory is wrong.",
     fix="dmesg | grep -i nvrm; nvidia-smi --gpu-reset",
     source="CUDA Driver API, cuCtxCreate, cuMemcpy",
-    needs=["gpus", "deep_context"],
     deep=True,
 )
 def context(facts: Facts) -> Verdict:
@@ -55,7 +54,6 @@ def context(facts: Facts) -> Verdict:
     why="A link at half its lanes or generation shows only under load; weights load at that speed.",
     fix="nvidia-smi -q -d PERFORMANCE under load; lspci -vv (LnkSta); slot, riser, firmware",
     source="github.com/Azure/azurehpc-health-checks, check_gpu_bw (48 GB/s on Gen5 x16); checks/thresholds.py",
-    needs=["gpus", "deep_bandwidth"],
     deep=True,
 )
 def host_copy(facts: Facts) -> Verdict:
@@ -87,7 +85,6 @@ def host_copy(facts: Facts) -> Verdict:
     why="Tensor parallelism is all-reduces: one slow link, or PCIe in place of NVLink, sets the pace of every token.",
     fix="nvidia-smi topo -m; nvidia-smi nvlink --status; NCCL_DEBUG=INFO shows which way it goes",
     source="nccl-tests#212 (H100: 480 GB/s), nccl#1374 (H800: 215 GB/s), azurehpc-health-checks; checks/thresholds.py",
-    needs=["gpus", "deep_bandwidth"],
     deep=True,
 )
 def all_reduce(facts: Facts) -> Verdict:
@@ -119,7 +116,6 @@ def all_reduce(facts: Facts) -> Verdict:
     why="At 200 MB/s 404 GB take half an hour, at every start.",
     fix="set dsdeploy_data_dir to a directory on NVMe",
     source="LBNL NHC; checks/deep.py (404 GB in seven minutes)",
-    needs=["deep_disk"],
     deep=True,
 )
 def disk_read(facts: Facts) -> Verdict:

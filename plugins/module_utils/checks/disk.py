@@ -49,7 +49,6 @@ def _ours(facts: Facts) -> List[Dict[str, Any]]:
     why="A full disk ends downloads at 99 %, and services that cannot write their log or state fail in odd ways.",
     fix="dsdeploy model prune; du -xh --max-depth=2 / | sort -h | tail",
     source="LBNL NHC, check_fs_free; checks/disk.py",
-    needs=["disks"],
     when=("prepare", "up"),
 )
 def space(facts: Facts) -> Verdict:
@@ -77,7 +76,6 @@ def space(facts: Facts) -> Verdict:
     why="'No space left on device' on a disk with free space: an environment of Python is a hundred thousand files.",
     fix="df -i; remove what made many small files",
     source="LBNL NHC, check_fs_inodes",
-    needs=["disks"],
     when=("prepare",),
 )
 def inodes(facts: Facts) -> Verdict:
@@ -98,7 +96,6 @@ def inodes(facts: Facts) -> Verdict:
     why="The kernel makes a disk read-only after errors: nothing is logged, nothing can be changed, what runs goes on.",
     fix="dmesg | grep -i -e 'i/o error' -e remount; fsck after a reboot",
     source="mount(8), errors=remount-ro",
-    needs=["disks"],
     when=("prepare", "up"),
 )
 def read_only(facts: Facts) -> Verdict:
@@ -112,7 +109,6 @@ def read_only(facts: Facts) -> Verdict:
     why="Weights that are read wrongly are answers that are wrong; a disk that fails takes hours of downloads with it.",
     fix="smartctl -a /dev/DISK; replace it; dsdeploy model verify",
     source="gpud, component disk",
-    needs=["log"],
     when=("prepare",),
 )
 def errors(facts: Facts) -> Verdict:
@@ -127,7 +123,6 @@ def errors(facts: Facts) -> Verdict:
     why="A controller that the kernel gave up is gone with all that was on it until a reboot.",
     fix="dmesg | grep nvme; reboot, then replace it",
     source="docs.kernel.org/ABI/stable/sysfs-class-nvme (state)",
-    needs=["nvme"],
     when=("prepare",),
 )
 def nvme(facts: Facts) -> Verdict:
@@ -143,7 +138,6 @@ def nvme(facts: Facts) -> Verdict:
     why="404 GB over a network take an hour at each start; in a container's overlay they are gone with the container.",
     fix="set dsdeploy_data_dir to a directory on a local disk (in a container: a volume)",
     source="field reports (deepseek on NFS: minutes per shard); docs.docker.com/storage",
-    needs=["disks"],
     when=("prepare", "up"),
 )
 def filesystem(facts: Facts) -> Verdict:
@@ -166,7 +160,6 @@ def filesystem(facts: Facts) -> Verdict:
     why="A pointer of git-lfs or a page of a proxy in place of weights fails after minutes of loading, in odd words.",
     fix="dsdeploy model verify; dsdeploy up",
     source="ollama#5245, transformers#15325; manifests of the model store",
-    needs=["deployments"],
     when=("up",),
 )
 def models(facts: Facts) -> Verdict:

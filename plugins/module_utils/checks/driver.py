@@ -51,7 +51,6 @@ def _mix(facts: Facts, *names: str) -> Any:
     why="After an upgrade without a reboot nvidia-smi and CUDA fail: Driver/library version mismatch.",
     fix="reboot; dsdeploy prepare holds the driver's packages",
     source="field reports (deepops#1186, shine-cluster#30)",
-    needs=["driver"],
     when=_ALWAYS,
 )
 def versions(facts: Facts) -> Verdict:
@@ -72,7 +71,6 @@ def versions(facts: Facts) -> Verdict:
     why="A machine with NVSwitches computes nothing without it: CUDA error 802, system not yet initialized.",
     fix="dsdeploy prepare",
     source="docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide; gpustack#1254, gpustack#4154",
-    needs=["driver"],
     when=_ALWAYS,
 )
 def fabric_manager(facts: Facts) -> Verdict:
@@ -99,7 +97,6 @@ def fabric_manager(facts: Facts) -> Verdict:
     fix="echo 'blacklist nouveau' > /etc/modprobe.d/nouveau.conf; update-initramfs -u (dracut -f on the RHEL "
     "family); reboot",
     source="NVIDIA driver installation guide, Disabling Nouveau",
-    needs=["driver"],
     when=("prepare",),
 )
 def nouveau(facts: Facts) -> Verdict:
@@ -113,7 +110,6 @@ def nouveau(facts: Facts) -> Verdict:
     why="With secure boot the kernel refuses a module whose key is not enrolled; after a kernel update, silently.",
     fix="mokutil --import /var/lib/dkms/mok.pub; confirm at the console on the next boot",
     source="field reports (pop#3117, compute-gpu-installation#15)",
-    needs=["driver"],
     when=("prepare",),
 )
 def secure_boot(facts: Facts) -> Verdict:
@@ -137,7 +133,6 @@ def secure_boot(facts: Facts) -> Verdict:
     why="After the next reboot the host has no driver: DKMS did not build it, most often because headers were missing.",
     fix="install linux-headers (kernel-devel) of that kernel; dkms autoinstall -k KERNEL",
     source="dkms(8); field reports (ansible-role-nvidia-driver#20)",
-    needs=["driver", "packages"],
     when=("prepare",),
 )
 def next_kernel(facts: Facts) -> Verdict:
@@ -162,7 +157,6 @@ def next_kernel(facts: Facts) -> Verdict:
     why="An unattended upgrade replaces the libraries of a driver that runs: every CUDA program fails until a reboot.",
     fix="dsdeploy prepare",
     source="field reports (shine-cluster#50, homelab#4110, deepops#1186)",
-    needs=["driver", "packages"],
     when=("prepare",),
 )
 def held(facts: Facts) -> Verdict:
@@ -185,7 +179,6 @@ def held(facts: Facts) -> Verdict:
     why="Until it the host runs another kernel or driver than is installed; what comes up after it is not tested.",
     fix="dsdeploy down; reboot",
     source="/run/reboot-required (Debian family), needs-restarting -r (RHEL family)",
-    needs=["packages", "driver"],
     when=("prepare",),
 )
 def reboot(facts: Facts) -> Verdict:
@@ -202,7 +195,6 @@ def reboot(facts: Facts) -> Verdict:
     why="NVIDIA says for each Xid what it takes; most of them end all programs on the GPU.",
     fix="dmesg | grep Xid",
     source=_XID,
-    needs=["log", "driver"],
     when=_ALWAYS,
 )
 def xids(facts: Facts) -> Verdict:
@@ -224,7 +216,6 @@ def xids(facts: Facts) -> Verdict:
     why="A fatal error of a switch takes all GPUs behind it from everybody until the fabric is reset.",
     fix="systemctl restart nvidia-fabricmanager; reboot, if it comes back",
     source="docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide, NVSwitch SXid errors",
-    needs=["log", "driver"],
     when=_ALWAYS,
 )
 def sxids(facts: Facts) -> Verdict:
@@ -246,7 +237,6 @@ def sxids(facts: Facts) -> Verdict:
     "of a container.",
     fix="dmesg | grep -i nvrm; ls -l /dev/nvidia*",
     source="CUDA Driver API, CUresult",
-    needs=["cuda", "gpus"],
     when=_ALWAYS,
 )
 def cuda_starts(facts: Facts) -> Verdict:
@@ -269,7 +259,6 @@ def cuda_starts(facts: Facts) -> Verdict:
     why="Without /dev/nvidia-uvm CUDA fails although nvidia-smi works; engines run as a user that must be let in.",
     fix="nvidia-modprobe -u -c 0; in a container, the container toolkit passes them in",
     source="nvidia-modprobe(1)",
-    needs=["cuda", "gpus"],
     when=_ALWAYS,
 )
 def devices(facts: Facts) -> Verdict:

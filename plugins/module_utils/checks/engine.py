@@ -27,6 +27,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.cuda import numbers
 
 FILES_LEAST = 65536
+FILES_ENOUGH = 16384  # in a container that does not allow more
 CERTIFICATE_LEAST = 21  # days
 LARGE = 20 * 1024**3  # bytes; a model of this size takes long enough to load for an unloaded one to be noticed
 RESTARTS_MOST = 3
@@ -90,7 +91,6 @@ def role_of(engine: str) -> str:
     why="A record that cannot be read may be of an engine that runs and holds the GPUs: no verb sees it.",
     fix="dsdeploy up, which writes the record anew",
     source="CONTRIBUTING.md, Deployment record",
-    needs=["deployments"],
     when=("up",),
 )
 def readable(facts: Facts) -> Verdict:
@@ -106,7 +106,6 @@ def readable(facts: Facts) -> Verdict:
     why="An engine that died leaves nothing but its log.",
     fix="dsdeploy logs; dsdeploy up",
     source="systemctl(1), supervisorctl",
-    needs=["deployments"],
     when=("up",),
 )
 def runs(facts: Facts) -> Verdict:
@@ -129,7 +128,6 @@ def runs(facts: Facts) -> Verdict:
     why="An engine can be running for its manager, and wait for a GPU, load, or hang in NCCL.",
     fix="dsdeploy status; dsdeploy logs",
     source="health paths of the engines (engine/chat.py)",
-    needs=["deployments"],
 )
 def answers(facts: Facts) -> Verdict:
     found = running(facts)
@@ -148,7 +146,6 @@ def answers(facts: Facts) -> Verdict:
     why="An engine that runs out of memory under load comes back by itself: users see errors, `status` sees ready.",
     fix="dsdeploy logs -n 500; a smaller context or fewer sequences",
     source="systemd.service(5), NRestarts",
-    needs=["deployments"],
     when=("up",),
 )
 def restarts(facts: Facts) -> Verdict:
@@ -168,7 +165,6 @@ def restarts(facts: Facts) -> Verdict:
     why="Open model servers are found by scanners within hours; Ollama knows no key at all.",
     fix="set ENGINE_host to 127.0.0.1 and run dsdeploy up; reach it through an SSH tunnel or a gateway with keys",
     source="vLLM, docs/usage/security.md; SentinelLABS and Censys (175,108 open Ollama hosts)",
-    needs=["deployments", "listeners"],
     when=("up",),
 )
 def exposed(facts: Facts) -> Verdict:
@@ -191,7 +187,6 @@ def exposed(facts: Facts) -> Verdict:
     why="VLLM_SERVER_DEV_MODE and insecure serialization let whoever asks run programs.",
     fix="dsdeploy up, which never sets them",
     source="vLLM, docs/usage/security.md",
-    needs=["deployments"],
     when=("up",),
 )
 def dev_mode(facts: Facts) -> Verdict:
@@ -214,7 +209,6 @@ def _environments(found: List[Record]) -> List[Record]:
     why="Eager mode costs most of the speed: 39.8 instead of 376.5 tokens/s for one stream on an H100.",
     fix="take --enforce-eager (--disable-cuda-graph) out of the engine's parameters; dsdeploy up",
     source="measured, docs/one-card.md; vllm#56892, DeepSeek-V3#24",
-    needs=["deployments"],
     when=("up",),
 )
 def eager(facts: Facts) -> Verdict:
@@ -233,7 +227,6 @@ def eager(facts: Facts) -> Verdict:
     "memory unused.",
     fix="take llama_cpp_gpu_layers (num_gpu of Ollama) out of the variables; dsdeploy up puts on the GPUs what fits",
     source="DeepSeek R1 Q4_K_M with num_gpu 16 on 8 x 80 GB: 84 % on the CPU, 4.59 tokens/s; all 62 layers fit",
-    needs=["deployments", "gpus"],
     when=("up",),
 )
 def gpu_layers(facts: Facts) -> Verdict:
@@ -272,7 +265,6 @@ def gpu_layers(facts: Facts) -> Verdict:
     why="After five minutes without a question Ollama drops the model; the next one waits until 404 GB are read again.",
     fix="set ollama_keep_alive to -1; dsdeploy up",
     source="Ollama, envconfig/config.go (OLLAMA_KEEP_ALIVE, 5m)",
-    needs=["deployments"],
     when=("up",),
 )
 def keep_alive(facts: Facts) -> Verdict:
@@ -308,23 +300,23 @@ def _seconds(value: str) -> Optional[float]:
     why="Each connection and each shard is a file: at 1024 the engine refuses connections under load.",
     fix="dsdeploy up, whose units set LimitNOFILE; in a container: --ulimit nofile=1048576",
     source="systemd.exec(5), LimitNOFILE; checks/engine.py (65536)",
-    needs=["deployments"],
     when=("up",),
 )
 def open_files(facts: Facts) -> Verdict:
     found = _limits(running(facts))
     hard = facts["deployments"]["hard_nofile"]
 
+    least = FILES_LEAST if hard is None or hard >= FILES_LEAST else min(FILES_ENOUGH, hard)
+
     def bad(one: Record) -> Optional[str]:
         limit = one["limits"]["nofile"]
-        return "%d" % limit if limit is not None and limit < FILES_LEAST else None
+        return "%d" % limit if limit is not None and limit < least else None
 
     said = each(found, bad)
-    expected = "at least %d" % FILES_LEAST
+    expected = "at least %d" % least
     if said and hard is not None and hard < FILES_LEAST:
-        return warn(
-            "%s; this container allows %d" % (said, hard), expected, "start the container with --ulimit nofile=1048576"
-        )
+        fix = "start the container with --ulimit nofile=1048576"
+        return warn("%s; this container allows %d" % (said, hard), "at least %d" % FILES_LEAST, fix)
     return warn(said, expected) if said else ok("enough", expected)
 
 
@@ -341,7 +333,6 @@ def _limits(found: List[Record]) -> List[Record]:
     why="RDMA and pinned buffers lock memory: at 64 KiB NCCL over InfiniBand fails, and copies go unpinned.",
     fix="dsdeploy up, whose units set LimitMEMLOCK; in a container: --ulimit memlock=-1",
     source="vllm#1710; docs.nvidia.com/deeplearning/nccl/user-guide, Troubleshooting",
-    needs=["deployments", "infiniband"],
     when=("up",),
 )
 def memlock(facts: Facts) -> Verdict:
@@ -360,7 +351,6 @@ def memlock(facts: Facts) -> Verdict:
     why="On the day it ends all clients fail at once.",
     fix="put a new certificate in place of the file; dsdeploy up",
     source="RFC 5280, 4.1.2.5; checks/engine.py (21 days)",
-    needs=["deployments"],
     when=("up",),
 )
 def certificate(facts: Facts) -> Verdict:
@@ -384,7 +374,6 @@ def certificate(facts: Facts) -> Verdict:
     why="Whoever has an account on the host can use the model as its owner.",
     fix="chmod 0600 /etc/dsdeploy/keys/*",
     source="CONTRIBUTING.md, Secrets",
-    needs=["deployments"],
     when=("up",),
 )
 def key_file(facts: Facts) -> Verdict:
@@ -404,7 +393,6 @@ def key_file(facts: Facts) -> Verdict:
     why="Requests, or models, that run programs: known, with code to do it.",
     fix="set a newer version in the inventory; dsdeploy up",
     source="; ".join("%s: %s" % (engine, cves) for engine, (_oldest, cves) in sorted(SAFE.items())),
-    needs=["deployments"],
     when=("up",),
 )
 def version(facts: Facts) -> Verdict:
@@ -430,7 +418,6 @@ def version(facts: Facts) -> Verdict:
     why="PyTorch that was built for a newer CUDA than the driver serves fails at its first call.",
     fix="dsdeploy prepare, with a newer nvidia_driver_branch; or another profile of the engine",
     source="docs.nvidia.com/deploy/cuda-compatibility",
-    needs=["deployments", "gpus"],
     when=("up",),
 )
 def engine_cuda(facts: Facts) -> Verdict:
@@ -453,7 +440,6 @@ def engine_cuda(facts: Facts) -> Verdict:
     why="Triton compiles a small C module on first use: without gcc, vLLM and SGLang fail while they start.",
     fix="apt install gcc libc6-dev (dnf install gcc)",
     source="triton, runtime/build.py",
-    needs=["deployments"],
     when=("up",),
 )
 def compiler(facts: Facts) -> Verdict:
@@ -472,7 +458,6 @@ def compiler(facts: Facts) -> Verdict:
     why="A crash in native code (CUDA, NCCL) leaves no line in the engine's log.",
     fix="coredumpctl info; then coredumpctl dump or rm /var/lib/systemd/coredump/FILE",
     source="systemd-coredump(8)",
-    needs=["deployments"],
 )
 def crashes(facts: Facts) -> Verdict:
     dumps = facts["deployments"]["core_dumps"]
@@ -488,7 +473,6 @@ def crashes(facts: Facts) -> Verdict:
     fix="set in the engine's environment VLLM_ALLREDUCE_USE_SYMM_MEM=0, VLLM_ALLREDUCE_USE_FLASHINFER=0, "
     "NCCL_NVLS_ENABLE=0",
     source="vLLM, envs.py; docs.nvidia.com/deeplearning/nccl/user-guide, NCCL_NVLS_ENABLE",
-    needs=["deployments", "gpus", "host"],
 )
 def multicast(facts: Facts) -> Verdict:
     smi = facts["gpus"]

@@ -72,7 +72,6 @@ def known(facts: Facts, of: Callable[[Dict[str, Any]], Any], what: str) -> List[
     why="Without the driver no engine sees a GPU, and Ollama and llama.cpp silently compute on the CPU.",
     fix="dsdeploy prepare",
     source="nvidia-smi(1), return values",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def answers(facts: Facts) -> Verdict:
@@ -90,7 +89,6 @@ def answers(facts: Facts) -> Verdict:
     why="An engine over fewer GPUs than were meant does not fit its model, or waits for the missing one.",
     fix="dmesg | grep -i -e xid -e nvrm; reboot, if the GPU fell off the bus",
     source="gpud, component gpu-counts; " + _AZURE,
-    needs=["gpus", "pci"],
     when=_ALWAYS,
 )
 def count(facts: Facts) -> Verdict:
@@ -115,7 +113,6 @@ def count(facts: Facts) -> Verdict:
     why="The driver itself says that this GPU computes wrongly or not at all until it is reset.",
     fix="nvidia-smi --gpu-reset, after `dsdeploy down`; else reboot",
     source=_NVML + ", nvmlDeviceGetGpuRecoveryAction; " + _MEMORY,
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def recovery_action(facts: Facts) -> Verdict:
@@ -141,7 +138,6 @@ def recovery_action(facts: Facts) -> Verdict:
     why="A row that could not be replaced gives wrong data again and again; one that waits is replaced at a reset.",
     fix="dsdeploy down; nvidia-smi --gpu-reset",
     source=_AZURE + "; " + _MEMORY,
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def row_remap(facts: Facts) -> Verdict:
@@ -172,7 +168,6 @@ def row_remap(facts: Facts) -> Verdict:
     why="Before Ampere a page with errors is used until the next reset.",
     fix="dsdeploy down; nvidia-smi --gpu-reset",
     source="docs.nvidia.com/deploy/dynamic-page-retirement",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def retired_pages(facts: Facts) -> Verdict:
@@ -189,7 +184,6 @@ def retired_pages(facts: Facts) -> Verdict:
     why="Uncorrectable errors end programs, and SRAM's come back: the GPU is to be replaced.",
     fix="dsdeploy down; nvidia-smi --gpu-reset; have the GPU replaced, if they come back",
     source=_AZURE + "; " + _MEMORY,
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def ecc_errors(facts: Facts) -> Verdict:
@@ -217,7 +211,6 @@ def ecc_errors(facts: Facts) -> Verdict:
     why="Without ECC a flipped bit in the weights is an answer that is wrong, and nobody is told.",
     fix="nvidia-smi --ecc-config=1; reboot",
     source=_AZURE,
-    needs=["gpus"],
     when=("prepare",),
 )
 def ecc_mode(facts: Facts) -> Verdict:
@@ -240,7 +233,6 @@ _HARD = {
     "wait for it.",
     fix="nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER; then fans, air flow, power supply",
     source=_NVML + ", nvmlClocksEventReasons; gpud, component hw-slowdown",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def throttle(facts: Facts) -> Verdict:
@@ -265,7 +257,6 @@ def throttle(facts: Facts) -> Verdict:
     why="Near 90 C the GPU slows itself down, and above it switches off.",
     fix="nvidia-smi -q -d TEMPERATURE; then fans, air flow, room",
     source="nvidia-smi -q -d TEMPERATURE, slowdown temperature",
-    needs=["gpus"],
     when=("up",),
 )
 def temperature(facts: Facts) -> Verdict:
@@ -281,7 +272,6 @@ def temperature(facts: Facts) -> Verdict:
     why="A lower limit holds the clocks down under load.",
     fix="nvidia-smi --power-limit=DEFAULT",
     source=_AZURE,
-    needs=["gpus"],
     when=("prepare",),
 )
 def power_limit(facts: Facts) -> Verdict:
@@ -307,7 +297,6 @@ def power_limit(facts: Facts) -> Verdict:
     why="Else the driver unloads while nobody uses the GPUs: nvidia-smi takes seconds, and settings are lost.",
     fix="systemctl enable --now nvidia-persistenced",
     source="docs.nvidia.com/deploy/driver-persistence; " + _AZURE,
-    needs=["gpus"],
     when=("prepare",),
 )
 def persistence(facts: Facts) -> Verdict:
@@ -322,7 +311,6 @@ def persistence(facts: Facts) -> Verdict:
     why="With half the lanes weights load at half the speed, and offloaded layers and GPUs without NVLink crawl.",
     fix="power off, reseat the GPU or its riser; lspci -vv shows LnkSta",
     source="PCI Express Base Specification, Link Status; gpud, component pci",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def pcie_width(facts: Facts) -> Verdict:
@@ -344,7 +332,6 @@ def pcie_width(facts: Facts) -> Verdict:
     why="A slot, riser or setting of the firmware that allows less halves the speed of every copy.",
     fix="set the slot's link speed to auto in the machine's firmware; another slot or riser",
     source="nvidia-smi -q, GPU Link Info (an idle GPU lowers its current generation, so that the highest is compared)",
-    needs=["gpus"],
     when=("prepare",),
 )
 def pcie_generation(facts: Facts) -> Verdict:
@@ -367,7 +354,6 @@ def pcie_generation(facts: Facts) -> Verdict:
     why="Replays are errors on the link: a riser, a cable or a slot that goes bad.",
     fix="power off, reseat the GPU or its riser; another cable",
     source=_NVML + ", nvmlDeviceGetPcieReplayCounter; DCGM_FI_DEV_PCIE_REPLAY_COUNTER",
-    needs=["gpus"],
     when=("prepare",),
 )
 def pcie_replays(facts: Facts) -> Verdict:
@@ -382,7 +368,6 @@ def pcie_replays(facts: Facts) -> Verdict:
     why="Tensor parallelism waits for the slowest link; without NVLink it goes over PCIe, ten times slower.",
     fix="nvidia-smi nvlink --status; nvidia-smi nvlink --errorcounters; then fabric manager, bridges, baseboard",
     source=_AZURE + " (18 on H100); checks/thresholds.py",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def nvlink(facts: Facts) -> Verdict:
@@ -406,7 +391,6 @@ def nvlink(facts: Facts) -> Verdict:
     "nvidia-smi looks fine.",
     fix="systemctl restart nvidia-fabricmanager; tail /var/log/fabricmanager.log",
     source=_NVML + ", nvmlGpuFabricInfo_v3_t (state, status, healthMask); pytorch#35710, gpustack#4154",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def fabric(facts: Facts) -> Verdict:
@@ -427,7 +411,6 @@ def fabric(facts: Facts) -> Verdict:
     why="A program sees one instance, with its share of the memory; tensor parallelism over instances does not work.",
     fix="nvidia-smi -mig 0; nvidia-smi --gpu-reset",
     source="docs.nvidia.com/datacenter/tesla/mig-user-guide",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def mig(facts: Facts) -> Verdict:
@@ -444,7 +427,6 @@ def mig(facts: Facts) -> Verdict:
     why="In exclusive mode the second process of an engine fails; prohibited, the first one does, too.",
     fix="nvidia-smi --compute-mode=DEFAULT",
     source="nvidia-smi(1), compute modes",
-    needs=["gpus"],
     when=_ALWAYS,
 )
 def compute_mode(facts: Facts) -> Verdict:
@@ -461,7 +443,6 @@ def compute_mode(facts: Facts) -> Verdict:
     why="Memory that others hold is missing for weights and KV cache, and their work slows every answer.",
     fix="stop it, or its service: nvidia-smi shows its pid",
     source="gpud; field reports (ollama#8667, gpustack#1126)",
-    needs=["gpus", "deployments"],
     when=("up",),
 )
 def foreign_processes(facts: Facts) -> Verdict:
@@ -508,7 +489,6 @@ def _is_of_the_system(name: str) -> bool:
     "shows why.",
     fix="fuser -v /dev/nvidia*; end what is left of an engine; else nvidia-smi --gpu-reset",
     source="nvidia-smi -q, FB Memory Usage",
-    needs=["gpus", "deployments"],
     when=("prepare",),
 )
 def memory_held(facts: Facts) -> Verdict:
@@ -535,7 +515,6 @@ def memory_held(facts: Facts) -> Verdict:
     why="Tensor parallelism computes at the pace of the slowest, with the memory of the smallest.",
     fix="choose GPUs of one kind with CUDA_VISIBLE_DEVICES in the engine's environment",
     source="vLLM, docs/serving/parallelism_scaling.md",
-    needs=["gpus"],
     when=("prepare",),
 )
 def same_model(facts: Facts) -> Verdict:

@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tu
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import look_deep, look_engine
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import Answer, aside, run
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import parse_versionlocks
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_devices
@@ -32,6 +33,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import 
 
 TIMEOUT = 15.0  # s, for each program
 MOST = 1024 * 1024  # bytes of a file
+SSH = 22  # port; who holds it is no question
 LOG_LINES = 20000  # of the kernel's log, the newest
 # What of the kernel's log a check looks for.
 _OF_INTEREST = re.compile(
@@ -523,7 +525,7 @@ def listeners(_place: Place) -> List[Dict[str, Any]]:
     """TCP ports that listen: `{address, port, program}`; `program` is None for one that cannot be seen."""
     found = [one for one in sockets.listeners(sockets.read()) if one.protocol.startswith("tcp")]
     owners: Dict[str, str] = {}
-    if found:
+    if any(not is_loopback(one.address) and one.port != SSH for one in found):
         for directory in glob.glob("/proc/[0-9]*/fd"):
             try:
                 links = [os.readlink(os.path.join(directory, name)) for name in os.listdir(directory)]
@@ -547,15 +549,12 @@ SECTIONS: Dict[str, Callable[[Place], Any]] = {
 }  # fmt: skip
 
 
-def look(place: Place, wanted: Iterable[str]) -> Dict[str, Any]:
-    """The sections that are asked for. One that breaks is a problem of its own, whatever it is."""
-    facts: Dict[str, Any] = {}
-    for name in wanted:
-        try:
-            facts[name] = SECTIONS[name](place)
-        except OSError as error:
-            told = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
-            facts[name] = {"problem": one_line(told, 200)}
-        except Exception as error:  # what a host says may be anything; the other sections are read all the same
-            facts[name] = {"problem": one_line("%s: %s" % (type(error).__name__, error), 200)}
-    return facts
+def look(place: Place, section: str) -> Any:
+    """One section. One that breaks is `{"problem": why}`, whatever breaks it."""
+    try:
+        return SECTIONS[section](place)
+    except OSError as error:
+        told = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
+    except Exception as error:  # what a host says may be anything; the other sections are read all the same
+        told = "%s: %s" % (type(error).__name__, error)
+    return {"problem": one_line(told, 200)}

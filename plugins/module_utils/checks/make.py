@@ -23,11 +23,6 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Pl
 FILES = (gpu, driver, system, disk, network, engine, deep)
 
 
-def sections(checks: Iterable[check.Check]) -> List[str]:
-    """What these checks need to be read, each once."""
-    return list(dict.fromkeys(name for one in checks for name in one.needs))
-
-
 def listing(only: Iterable[str] = ()) -> List[Dict[str, Any]]:
     """The checks as data: `{id, group, title, why, fix, source, when, deep}`.
 
@@ -49,13 +44,13 @@ def listing(only: Iterable[str] = ()) -> List[Dict[str, Any]]:
 
 
 def make(place: Place, only: Iterable[str] = (), moment: Optional[str] = None, loads: bool = False) -> Dict[str, Any]:
-    """`{status, counts, checks}` of a host; see check.judge for a check.
+    """`{status, counts, checks, facts}` of a host; see check.judge for a check. Facts are those that were asked for.
 
     :param only: ids or groups; none for all. `moment`: as check.selected has it.
     :param loads: whether those that load the GPUs are made, too.
     :raises Failure: a name that is none.
     """
     chosen = check.selected(only, moment, loads)
-    facts = look(place, sections(chosen))
+    facts = check.Facts({}, lambda section: look(place, section))
     results = [check.judge(one, facts) for one in chosen]
     return {"status": check.overall(results), "counts": check.counts(results), "checks": results, "facts": facts}

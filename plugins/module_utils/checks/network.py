@@ -22,7 +22,6 @@ Facts = Dict[str, Any]
     why="torch.distributed and NCCL look up the own name: engines over several GPUs wait until a time-out.",
     fix='echo "127.0.1.1 $(hostname)" >> /etc/hosts',
     source="vllm#12670, sglang#3656; hosts(5)",
-    needs=["network"],
     when=("prepare", "up"),
 )
 def own_name(facts: Facts) -> Verdict:
@@ -38,7 +37,6 @@ def own_name(facts: Facts) -> Verdict:
     why="A link that comes and goes ends transfers and, over several hosts, hangs NCCL.",
     fix="ethtool INTERFACE; dmesg | grep -i link; cable and port of the switch",
     source="docs.kernel.org/ABI/testing/sysfs-class-net (carrier_down_count); gpud",
-    needs=["network"],
     when=("prepare",),
 )
 def links(facts: Facts) -> Verdict:
@@ -62,7 +60,6 @@ def links(facts: Facts) -> Verdict:
     why="NCCL goes over TCP when a port is down: a hundred times slower over several hosts.",
     fix="ibstat; cable, port of the switch, subnet manager",
     source="gpud, component infiniband; " + "github.com/Azure/azurehpc-health-checks",
-    needs=["infiniband"],
     when=("prepare",),
 )
 def infiniband(facts: Facts) -> Verdict:
@@ -106,7 +103,6 @@ def _gbit(rate: str) -> float:
     why="Without it each message between hosts is copied through memory.",
     fix="modprobe nvidia-peermem; or NVIDIA's open kernel modules, which do it by dma-buf",
     source="docs.nvidia.com/cuda/gpudirect-rdma",
-    needs=["infiniband", "driver"],
     when=("prepare",),
 )
 def gpudirect(facts: Facts) -> Verdict:
@@ -129,7 +125,6 @@ _OPEN = re.compile(
     why="Tens of thousands of open Ollama servers are found by scanners; Ray's ports run programs for anyone.",
     fix="let it listen on 127.0.0.1 (OLLAMA_HOST=127.0.0.1), or behind a proxy with a key",
     source="CVE-2023-48022 (Ray); Censys and SentinelLABS on Ollama (175,108 hosts)",
-    needs=["listeners", "deployments"],
     when=("prepare", "up"),
 )
 def exposed(facts: Facts) -> Verdict:

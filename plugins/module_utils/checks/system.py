@@ -69,7 +69,6 @@ def _gpu_count(facts: Facts) -> int:
     "error' or Bus error.",
     fix="mount -o remount,size=16G /dev/shm; in a container: start it with --shm-size=16g or --ipc=host",
     source="vLLM, docs/deployment/docker.md (shm-size 16g); vllm#1710",
-    needs=["disks", "gpus"],
     when=("prepare", "up"),
 )
 def shm(facts: Facts) -> Verdict:
@@ -77,17 +76,19 @@ def shm(facts: Facts) -> Verdict:
     if found is None:
         raise Unknown("there is no /dev/shm")
     size, count = found["bytes"], _gpu_count(facts)
-    if size <= SHM_LEAST_ONE_GPU:
-        return fail(mib(size), "at least %s" % mib(SHM_LEAST))
+    if not count:
+        raise Skip("no GPU answers here")
     if size < SHM_LEAST and count > 1:
         return fail(mib(size), "at least %s for %d GPUs" % (mib(SHM_LEAST), count))
+    if size <= SHM_LEAST_ONE_GPU:
+        return warn(mib(size), "more than %s" % mib(SHM_LEAST_ONE_GPU))
     if found["free"] < size // 10:
         return warn(
             "%s of %s free" % (mib(found["free"]), mib(size)),
             "a tenth free",
             "ls -l /dev/shm; remove what dead processes left",
         )
-    return ok(mib(size), "at least %s" % mib(SHM_LEAST if count > 1 else SHM_LEAST_ONE_GPU))
+    return ok(mib(size), ("at least %s" % mib(SHM_LEAST)) if count > 1 else ("more than %s" % mib(SHM_LEAST_ONE_GPU)))
 
 
 @check(
@@ -96,7 +97,6 @@ def shm(facts: Facts) -> Verdict:
     why="Weights are read through memory and pinned in it; without it loading crawls, or the kernel ends the engine.",
     fix="ps aux --sort=-rss | head; stop what is not needed",
     source="docs.kernel.org/filesystems/proc (MemAvailable)",
-    needs=["files"],
     when=("up",),
 )
 def available(facts: Facts) -> Verdict:
@@ -114,7 +114,6 @@ def available(facts: Facts) -> Verdict:
     "than most limits.",
     fix="start the container with more memory (--memory), or without a limit",
     source="docs.kernel.org/admin-guide/cgroup-v2 (memory.max)",
-    needs=["files"],
     when=("prepare", "up"),
 )
 def memory_limit(facts: Facts) -> Verdict:
@@ -140,7 +139,6 @@ def _first_text(facts: Facts, *names: str) -> str:
     why="An engine that disappears while it loads was most often ended by the kernel: its own log says nothing.",
     fix="dmesg | grep -i 'killed process'; more memory, or a smaller model",
     source="docs.kernel.org/mm/oom; gpud, component memory",
-    needs=["log"],
     when=("up",),
 )
 def oom(facts: Facts) -> Verdict:
@@ -156,7 +154,6 @@ def oom(facts: Facts) -> Verdict:
     why="A process in state D that holds a GPU cannot be ended; nothing gets the GPU back but a reboot.",
     fix="ps -eo pid,stat,wchan:30,cmd | grep ' D'; reboot, if it is nvidia's",
     source="gpud (state D of nvidia processes for minutes); kernel log, 'blocked for more than'",
-    needs=["log", "processes"],
     when=("up",),
 )
 def hung(facts: Facts) -> Verdict:
@@ -175,7 +172,6 @@ def hung(facts: Facts) -> Verdict:
     why="Machine checks and uncorrected PCIe errors come before a crash, and before wrong results.",
     fix="dmesg | grep -i -e 'hardware error' -e aer; then the machine's own event log (ipmitool sel list)",
     source="docs.kernel.org/PCI/pcieaer-howto; gpud",
-    needs=["log"],
     when=("prepare",),
 )
 def hardware_errors(facts: Facts) -> Verdict:
@@ -197,7 +193,6 @@ def hardware_errors(facts: Facts) -> Verdict:
     why="They end transfers to the GPU, and then the GPU falls off the bus (Xid 79).",
     fix="lspci -vv; reseat the device, update the machine's firmware",
     source="docs.kernel.org/PCI/pcieaer-howto, aer_dev_fatal and aer_dev_nonfatal",
-    needs=["pci"],
     when=("prepare",),
 )
 def pci_errors(facts: Facts) -> Verdict:
@@ -216,7 +211,6 @@ def pci_errors(facts: Facts) -> Verdict:
     fix="switch ACS off in the machine's firmware, or setpci on the bridges at each boot (NCCL guide, PCI "
     "access control)",
     source="docs.nvidia.com/deeplearning/nccl/user-guide, Troubleshooting; gpud, component pci",
-    needs=["pci", "host", "gpus"],
     when=("prepare",),
 )
 def acs(facts: Facts) -> Verdict:
@@ -246,7 +240,6 @@ ACS_REDIRECT = (
     fix="add iommu=pt to GRUB_CMDLINE_LINUX; update-grub (grub2-mkconfig on the RHEL family); reboot",
     source="docs.nvidia.com/deeplearning/nccl/user-guide, Troubleshooting; "
     "docs.kernel.org/admin-guide/kernel-parameters",
-    needs=["files", "pci", "host", "gpus"],
     when=("prepare",),
 )
 def iommu(facts: Facts) -> Verdict:
@@ -268,7 +261,6 @@ def iommu(facts: Facts) -> Verdict:
     why="Moving pages under a program that reads all of its memory costs more than it brings: layers on the CPU crawl.",
     fix="sysctl -w kernel.numa_balancing=0",
     source=_KERNEL + "/kernel (numa_balancing); llama.cpp warns of it at its start",
-    needs=["files", "deployments", "gpus"],
     when=("up",),
 )
 def numa_balancing(facts: Facts) -> Verdict:
@@ -292,7 +284,6 @@ def _computes_on_cpu(facts: Facts) -> bool:
     why="Without it threads and buffers land on the wrong socket, and every copy crosses between the sockets.",
     fix="update the machine's firmware; in a virtual machine, expose the topology",
     source="docs.kernel.org/ABI/testing/sysfs-bus-pci (numa_node)",
-    needs=["pci", "host"],
     when=("prepare",),
 )
 def numa_gpu(facts: Facts) -> Verdict:
@@ -313,7 +304,6 @@ def numa_gpu(facts: Facts) -> Verdict:
     why="An engine's own loop runs on one core: a core at its lowest clock lowers tokens per second.",
     fix="cpupower frequency-set -g performance",
     source="docs.kernel.org/admin-guide/pm/cpufreq; LBNL NHC",
-    needs=["files"],
     when=("prepare",),
 )
 def governor(facts: Facts) -> Verdict:
@@ -330,7 +320,6 @@ def governor(facts: Facts) -> Verdict:
     why="Without them hundreds of GiB of weights on the CPU are addressed in pieces of 4 KiB.",
     fix="echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
     source="docs.kernel.org/admin-guide/mm/transhuge",
-    needs=["files"],
     when=("prepare",),
 )
 def huge_pages(facts: Facts) -> Verdict:
@@ -349,7 +338,6 @@ def huge_pages(facts: Facts) -> Verdict:
     why="Weights that were swapped out are read back for every token.",
     fix="swapoff -a && swapon -a, when enough memory is free; else a smaller model",
     source="docs.kernel.org/filesystems/proc (SwapTotal, SwapFree); LBNL NHC",
-    needs=["files"],
     when=("up",),
 )
 def swap(facts: Facts) -> Verdict:
@@ -365,7 +353,6 @@ def swap(facts: Facts) -> Verdict:
     why="With strict accounting (2) CUDA and the runtimes fail to reserve addresses, with GiB free.",
     fix="sysctl -w vm.overcommit_memory=0",
     source=_KERNEL + "/vm (overcommit_memory)",
-    needs=["files"],
     when=("prepare", "up"),
 )
 def overcommit(facts: Facts) -> Verdict:
@@ -379,7 +366,6 @@ def overcommit(facts: Facts) -> Verdict:
     why="Sharded weights and memory pools of CUDA are many mappings: mmap fails with ENOMEM while memory is free.",
     fix="sysctl -w vm.max_map_count=262144",
     source=_KERNEL + "/vm (max_map_count, default 65530)",
-    needs=["files"],
     when=("prepare",),
 )
 def max_map_count(facts: Facts) -> Verdict:
@@ -393,7 +379,6 @@ def max_map_count(facts: Facts) -> Verdict:
     why="TLS certificates, tokens of hubs and logs of several hosts need the time.",
     fix="timedatectl set-ntp true; or install chrony",
     source="adjtimex(2), STA_UNSYNC; GPUStack's requirements",
-    needs=["clock", "host"],
     when=("prepare",),
 )
 def clock(facts: Facts) -> Verdict:
@@ -411,7 +396,6 @@ def clock(facts: Facts) -> Verdict:
     why="A host in the past takes no certificate for valid; one in the future none that ends soon.",
     fix="timedatectl set-ntp true; chronyc makestep",
     source="RFC 5280, 4.1.2.5; checks/system.py (later than a minute is no delay of the connection)",
-    needs=["clock"],
     when=("prepare", "up"),
 )
 def clock_skew(facts: Facts) -> Verdict:
@@ -433,7 +417,6 @@ def clock_skew(facts: Facts) -> Verdict:
     why="After one the kernel goes on with broken state: hangs of the driver follow.",
     fix="dmesg | grep -i -e oops -e bug: -e mce; reboot",
     source="docs.kernel.org/admin-guide/tainted-kernels (bits 4, 7 and 9 are M, D and W)",
-    needs=["files"],
     when=("prepare",),
 )
 def tainted(facts: Facts) -> Verdict:

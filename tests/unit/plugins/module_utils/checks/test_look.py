@@ -174,18 +174,20 @@ def test_a_section_that_breaks_is_a_problem_of_its_own(monkeypatch, place):
         raise RuntimeError("odd\nthing")
 
     monkeypatch.setitem(look.SECTIONS, "files", broken)
-    found = look.look(place, ["files", "processes"])
-    assert found["files"] == {"problem": "RuntimeError: odd thing"}
-    assert found["processes"] == {"stuck": []}
+    assert look.look(place, "files") == {"problem": "RuntimeError: odd thing"}
+    assert look.look(place, "processes") == {"stuck": []}
+    result = make.make(place, only=["system_overcommit"])["checks"][0]
+    assert (result["status"], result["value"]) == ("unknown", "RuntimeError: odd thing")
 
 
 def test_this_machine_is_read_without_a_problem(place):
-    facts = look.look(Place(records=place.records), [name for name in look.SECTIONS if not name.startswith("deep")])
+    this = Place(records=place.records)
+    facts = {name: look.look(this, name) for name in look.SECTIONS if not name.startswith("deep")}
     broken = {name: found for name, found in facts.items() if isinstance(found, dict) and set(found) == {"problem"}}
     assert set(broken) <= {"log", "clock"}
 
 
-def test_only_the_sections_that_are_needed_are_read(monkeypatch, place):
+def test_only_what_checks_ask_for_is_read(monkeypatch, place):
     read = []
     for name in look.SECTIONS:
         monkeypatch.setitem(look.SECTIONS, name, lambda _place, name=name: read.append(name) or {})
