@@ -207,8 +207,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import told
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records

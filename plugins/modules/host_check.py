@@ -170,8 +170,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, textfile
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 FAILS = {"fail": ("fail",), "warn": ("fail", "warn"), "never": ()}

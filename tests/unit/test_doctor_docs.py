@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import listing, make
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs/doctor.schema.json").read_text())

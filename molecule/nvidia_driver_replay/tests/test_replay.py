@@ -38,7 +38,9 @@ def prepare(*variables):
     failures = events[-1]["failures"]
     assert done.returncode == events[-1]["exit_code"], done.stderr
     assert all(failure["hint"] for failure in failures), failures
-    warnings = " ".join(event["text"] for event in events if event["event"] == "warning")
+    # What the checks at the end say of such a host is for scenario doctor.
+    told = [event for event in events if event["event"] == "warning" and event["task"] != "Check the host"]
+    warnings = " ".join(event["text"] for event in told)
     return done.returncode, "; ".join(failure["msg"] for failure in failures), warnings
 
 

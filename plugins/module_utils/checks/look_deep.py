@@ -14,18 +14,16 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver_gather import path as program
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import nvidia_on_pci
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
-
-if TYPE_CHECKING:
-    from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 
 TIMEOUT = 300.0  # s, for each measurement
 READ_BYTES = 1024**3

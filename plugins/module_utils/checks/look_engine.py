@@ -14,10 +14,11 @@ import re
 import ssl
 import stat
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import flag_of_word
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
@@ -30,9 +31,6 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver_gather 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import has_process
-
-if TYPE_CHECKING:
-    from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
 
 HEALTH_TIMEOUT = 5.0  # s
 NOTABLE = 1024**3  # bytes; a model of this size is not fetched again in a moment

@@ -17,7 +17,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import (
     network,
     system,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place, look
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import look
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 
 # Every file that registers checks.
 FILES = (gpu, driver, system, disk, network, engine, deep)

@@ -70,7 +70,7 @@ def _checks(names: list[str]) -> list[dict[str, Any]]:
     from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
     try:
-        return make.listing(names)
+        return list(make.listing(names))
     except Failure as failure:
         raise DsdeployError(f"--only: {failure} (`dsdeploy doctor --list` names them)") from None
 

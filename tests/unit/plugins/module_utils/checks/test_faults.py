@@ -4,7 +4,7 @@
 """Each fault, planted in the facts of a host that is in order, is found by its check and by no other."""
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, make
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, look_system
 from facts_of_hosts import GIB, MEMINFO, deployments, disk, driver, files, healthy, record, smi
 
 MIB = 1024**2
@@ -480,4 +480,4 @@ def test_facts_of_an_odd_form_leave_checks_unknown(section, rubbish):
 
 
 def test_files_that_are_read():
-    assert set(files()) == set(make.look.__globals__["FILES"])
+    assert set(files()) == set(look_system.FILES)

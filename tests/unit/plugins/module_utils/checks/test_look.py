@@ -7,8 +7,17 @@ import os
 import stat
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, look, look_engine, make
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import Place
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import (
+    check,
+    look,
+    look_disks,
+    look_engine,
+    look_gpu,
+    look_system,
+    make,
+    reading,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def programs(tmp_path, monkeypatch):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    monkeypatch.setattr(look, "program", lambda name: str(directory / name) if (directory / name).exists() else None)
+    monkeypatch.setattr(reading, "program", lambda name: str(directory / name) if (directory / name).exists() else None)
     return put
 
 
@@ -46,17 +55,17 @@ def write(root, path, text):
 
 def test_a_pipe_is_not_waited_for_and_a_directory_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert look.read(str(tmp_path / "pipe")) == {"problem": "not a file"}
-    assert look.read(str(tmp_path)) == {"problem": "not a file"}
-    assert look.read(str(tmp_path / "none")) == {"missing": True}
+    assert reading.read(str(tmp_path / "pipe")) == {"problem": "not a file"}
+    assert reading.read(str(tmp_path)) == {"problem": "not a file"}
+    assert reading.read(str(tmp_path / "none")) == {"missing": True}
     (tmp_path / "rubbish").write_bytes(b"\xff\x00\x80 7\n")
-    assert "text" in look.read(str(tmp_path / "rubbish"))
+    assert "text" in reading.read(str(tmp_path / "rubbish"))
 
 
 def test_a_large_file_is_read_in_part(tmp_path):
     with open(tmp_path / "large", "wb") as handle:
         handle.truncate(1024**3)
-    assert len(look.read(str(tmp_path / "large"))["text"]) == look.MOST
+    assert len(reading.read(str(tmp_path / "large"))["text"]) == reading.MOST
 
 
 def acs(control):
@@ -79,7 +88,7 @@ def test_devices_of_the_bus(tmp_path, place):
     write(bus, "0000:17:00.0/config", acs(0x1D))
     write(bus, "0000:19:00.0/vendor", b"\xff\xfe")
     write(tmp_path / "sys", "kernel/iommu_groups/4/type", "DMA-FQ\n")
-    found = look.pci(place)
+    found = look_gpu.pci(place)
     assert found["gpus"] == ["0000:18:00.0"]
     assert found["iommu_types"] == ["DMA-FQ"]
     by_kind = {one["kind"]: one for one in found["devices"]}
@@ -90,7 +99,7 @@ def test_devices_of_the_bus(tmp_path, place):
 @pytest.mark.parametrize("space", [b"", b"\0" * 256, b"\xff" * 4096, (0x1 | 0x100 << 20).to_bytes(4, "little") * 1024])
 def test_a_configuration_space_that_is_cut_or_a_circle(tmp_path, space):
     (tmp_path / "config").write_bytes(space)
-    assert look._acs(str(tmp_path / "config")) is None
+    assert look_gpu._acs(str(tmp_path / "config")) is None
 
 
 LINES = "kernel: NVRM: Xid (PCI:0000:b3:00): 79, pid=1\nkernel: usb 1-1: new device\n"
@@ -98,48 +107,48 @@ LINES = "kernel: NVRM: Xid (PCI:0000:b3:00): 79, pid=1\nkernel: usb 1-1: new dev
 
 def test_the_kernel_s_log_is_that_of_the_journal_or_of_dmesg(programs, place):
     programs("journalctl", f"printf '%s' '{LINES}'")
-    assert look.log(place) == {"lines": ["kernel: NVRM: Xid (PCI:0000:b3:00): 79, pid=1"]}
+    assert look_system.log(place) == {"lines": ["kernel: NVRM: Xid (PCI:0000:b3:00): 79, pid=1"]}
     # A journal that is not for this user prints nothing, or fails.
     programs("journalctl", "echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1")
     programs("dmesg", f"printf '%s' '{LINES}'")
-    assert len(look.log(place)["lines"]) == 1
+    assert len(look_system.log(place)["lines"]) == 1
     programs("dmesg", "echo 'dmesg: read kernel buffer failed: Operation not permitted' >&2; exit 1")
-    said = look.log(place)["problem"]
+    said = look_system.log(place)["problem"]
     assert "insufficient permissions" in said and "Operation not permitted" in said
 
 
 def test_no_program_tells_the_log(programs, place):
-    assert "no journalctl, no dmesg" in look.log(place)["problem"]
+    assert "no journalctl, no dmesg" in look_system.log(place)["problem"]
 
 
 def test_a_log_without_end_and_one_of_rubbish(programs, place, monkeypatch):
     monkeypatch.setattr("ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process.MOST_OUTPUT", 1024**2)
     programs("dmesg", "exec cat /dev/zero")
-    assert "printed more than" in look.log(place)["problem"]
+    assert "printed more than" in look_system.log(place)["problem"]
     programs("dmesg", "head -c 100000 /dev/urandom")
-    assert look.log(place) == {"lines": []}
+    assert look_system.log(place) == {"lines": []}
 
 
 def test_a_program_that_hangs(programs, place, monkeypatch):
-    monkeypatch.setattr(look, "TIMEOUT", 0.2)
+    monkeypatch.setattr(reading, "TIMEOUT", 0.2)
     programs("journalctl", "exec sleep 60")
     programs("dmesg", "exec sleep 60")
-    assert "no answer" in look.log(place)["problem"]
+    assert "no answer" in look_system.log(place)["problem"]
 
 
 def test_holds_of_dpkg_and_of_dnf(programs, place):
     programs("dpkg-query", r"printf 'install bash\nhold nvidia-utils-580\nhold libcuda1\n'")
-    assert look.packages(place)["held"] == ["nvidia-utils-580", "libcuda1"]
+    assert look_system.packages(place)["held"] == ["nvidia-utils-580", "libcuda1"]
     programs("dpkg-query", "exit 2")
-    found = look.packages(place)
+    found = look_system.packages(place)
     assert (found["held"], found["held_problem"]) == (None, "dpkg-query does not answer")
 
 
 def test_holds_of_dnf(programs, place):
     programs("dnf", r"printf 'kmod-nvidia-open-dkms-3:580.65.06-1.el9.*\nnvidia-driver-3:580.65.06-1.el9.*\n'")
-    assert look.packages(place)["held"] == ["kmod-nvidia-open-dkms", "nvidia-driver"]
+    assert look_system.packages(place)["held"] == ["kmod-nvidia-open-dkms", "nvidia-driver"]
     programs("dnf", "echo 'No such command: versionlock' >&2; exit 1")
-    assert "versionlock" in look.packages(place)["held_problem"]
+    assert "versionlock" in look_system.packages(place)["held_problem"]
 
 
 def test_mounts_on_one_another_and_names_with_spaces(tmp_path, place):
@@ -147,10 +156,10 @@ def test_mounts_on_one_another_and_names_with_spaces(tmp_path, place):
         "/dev/a / ext4 rw 0 0\nsrv:/x /data\\040of nfs4 rw 0 0\n/dev/b /data\\040of/m xfs ro 0 0\nt / overlay rw 0 0\n"
     )
     write(tmp_path / "proc", "self/mounts", lines)
-    table = look.mounts(place.procfs)
-    assert look._mount_of("/data of/m/model", table) == ("/data of/m", "xfs")
-    assert look._mount_of("/data of/n", table) == ("/data of", "nfs4")
-    assert look._mount_of("/data office", table) == ("/", "overlay")
+    table = look_disks.mounts(place.procfs)
+    assert look_disks._mount_of("/data of/m/model", table) == ("/data of/m", "xfs")
+    assert look_disks._mount_of("/data of/n", table) == ("/data of", "nfs4")
+    assert look_disks._mount_of("/data office", table) == ("/", "overlay")
 
 
 def test_a_disk_that_does_not_answer_takes_no_other_with_it(place, monkeypatch):
@@ -162,11 +171,11 @@ def test_a_disk_that_does_not_answer_takes_no_other_with_it(place, monkeypatch):
     def aside(work, _timeout):
         return work()
 
-    monkeypatch.setattr(look, "_state_of", state_of)
-    monkeypatch.setattr(look, "aside", aside)
-    assert set(look._statvfs(["/", "/data"])) == {"/", "/data"}
+    monkeypatch.setattr(look_disks, "_state_of", state_of)
+    monkeypatch.setattr(look_disks, "aside", aside)
+    assert set(look_disks._statvfs(["/", "/data"])) == {"/", "/data"}
     with pytest.raises(OSError, match="the disk of /dead does not answer"):
-        look._statvfs(["/", "/dead"])
+        look_disks._statvfs(["/", "/dead"])
 
 
 def test_a_section_that_breaks_is_a_problem_of_its_own(monkeypatch, place):
