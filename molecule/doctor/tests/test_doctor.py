@@ -89,15 +89,16 @@ def test_of_a_machine_in_order_there_is_nothing_to_say(host):
 
 GPU_FAULTS = {
     "recovery": "gpu_recovery_action", "row-failure": "gpu_row_remap", "ecc": "gpu_ecc_errors",
-    "ecc-off": "gpu_ecc_mode", "throttle": "gpu_throttle", "power-limit": "gpu_power_limit", "persistence": "gpu_persistence",
-    "pcie-width": "gpu_pcie_width", "pcie-generation": "gpu_pcie_generation", "pcie-replays": "gpu_pcie_replays",
+    "ecc-off": "gpu_ecc_mode", "throttle": "gpu_throttle", "power-limit": "gpu_power_limit",
+    "persistence": "gpu_persistence", "pcie-width": "gpu_pcie_width", "pcie-generation": "gpu_pcie_generation",
+    "pcie-replays": "gpu_pcie_replays",
     "mig": "gpu_mig", "compute-mode": "gpu_compute_mode", "fabric": "gpu_fabric",
-    "hot": "gpu_temperature",
-    "foreign": "gpu_foreign_processes", "nvlink": "gpu_nvlink", "nouveau": "driver_nouveau", "driver": "driver_versions",
+    "hot": "gpu_temperature", "foreign": "gpu_foreign_processes",
+    "nvlink": "gpu_nvlink", "nouveau": "driver_nouveau", "driver": "driver_versions",
     "xid": "driver_xid", "sxid": "driver_sxid", "nvswitches": "driver_fabric_manager", "memory": "system_memory",
     "overcommit": "system_overcommit", "max-map-count": "system_max_map_count", "tainted": "system_tainted",
     "governor": "system_governor", "huge-pages": "system_huge_pages", "memory-limit": "system_memory_limit",
-    "oom": "system_oom", "hung": "system_hung", "machine-check": "system_hardware_errors", "disk": "disk_errors",
+    "hung": "system_hung", "machine-check": "system_hardware_errors", "disk": "disk_errors",
     "nvme": "disk_nvme", "pci-errors": "system_pci_errors", "link": "network_links", "infiniband": "network_infiniband",
 }  # fmt: skip
 # What the host itself has, planted for real.

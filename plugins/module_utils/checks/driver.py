@@ -161,6 +161,8 @@ def next_kernel(facts: Facts) -> Verdict:
 )
 def held(facts: Facts) -> Verdict:
     packages = sorted(driver(facts)["packages"])
+    if not driver(facts)["may_load_modules"]:
+        raise Skip("the driver is the machine's, not the container's")
     if not packages:
         raise Skip("no package of the driver is installed here")
     if facts["packages"]["held"] is None:

@@ -447,6 +447,9 @@ def compute_mode(facts: Facts) -> Verdict:
 )
 def foreign_processes(facts: Facts) -> Verdict:
     ours = {record["user"] for record in facts["deployments"]["records"]}
+    # A container may see its own processes under pids of the host, which tell no user.
+    if facts["host"]["container"]:
+        ours.add(None)
 
     def strangers(gpu: Dict[str, Any]) -> Optional[str]:
         found = [

@@ -14,7 +14,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import aside
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets, users
 
 SSH = 22  # port; who holds it is no question
 
@@ -61,7 +61,7 @@ def infiniband(place: Place) -> List[Dict[str, Any]]:
 
 
 def listeners(_place: Place) -> List[Dict[str, Any]]:
-    """TCP ports that listen: `{address, port, program}`; `program` is None for one that cannot be seen."""
+    """TCP ports that listen: `{address, port, user, program}`; `program` is None for one that cannot be seen."""
     found = [one for one in sockets.listeners(sockets.read()) if one.protocol.startswith("tcp")]
     owners: Dict[str, str] = {}
     if any(not is_loopback(one.address) and one.port != SSH for one in found):
@@ -77,4 +77,12 @@ def listeners(_place: Place) -> List[Dict[str, Any]]:
                 # `python3` says little: the words after it name what it runs.
                 shown = one_line(" ".join([name] + [os.path.basename(word) for word in words[:3]]), 80)
                 owners.update(dict.fromkeys(inodes, shown))
-    return [{"address": one.address, "port": one.port, "program": owners.get(one.inode)} for one in found]
+    return [
+        {
+            "address": one.address,
+            "port": one.port,
+            "user": users.named(one.uid) or str(one.uid),
+            "program": owners.get(one.inode),
+        }
+        for one in found
+    ]

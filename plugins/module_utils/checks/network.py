@@ -128,10 +128,12 @@ _OPEN = re.compile(
     when=("prepare", "up"),
 )
 def exposed(facts: Facts) -> Verdict:
-    ours = {record["port"] for record in facts["deployments"]["records"]}
-    hidden = [one for one in facts["listeners"] if not is_loopback(one["address"]) and one["program"] is None]
+    records = facts["deployments"]["records"]
+    ours, users = {record["port"] for record in records}, {record["user"] for record in records}
+    theirs = [one for one in facts["listeners"] if one["user"] not in users]
+    hidden = [one for one in theirs if not is_loopback(one["address"]) and one["program"] is None]
     found: List[str] = []
-    for one in facts["listeners"]:
+    for one in theirs:
         if not is_loopback(one["address"]) and one["port"] not in ours and _OPEN.search(one["program"] or ""):
             found.append("%s on %s port %d" % (one["program"], one["address"], one["port"]))
     if found:

@@ -114,7 +114,7 @@ def available(facts: Facts) -> Verdict:
     "than most limits.",
     fix="start the container with more memory (--memory), or without a limit",
     source="docs.kernel.org/admin-guide/cgroup-v2 (memory.max)",
-    when=("prepare", "up"),
+    when=("prepare",),
 )
 def memory_limit(facts: Facts) -> Verdict:
     limit = _first_text(facts, "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -142,6 +142,8 @@ def _first_text(facts: Facts, *names: str) -> str:
     when=("up",),
 )
 def oom(facts: Facts) -> Verdict:
+    if facts["host"]["container"]:
+        raise Skip("a container sees the log of its host, and who else was ended there")
     killed = re.findall(r"Killed process \d+ \(([^)]{1,40})\)", "\n".join(facts["log"]["lines"]))
     if killed:
         return warn("%d ended, last %s" % (len(killed), killed[-1]), "none")

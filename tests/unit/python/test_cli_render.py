@@ -301,3 +301,23 @@ def test_plain_progress_is_throttled(capsys: pytest.CaptureFixture[str]) -> None
         "20 of 100 files)",
         "100 of 100 files)",
     ]
+
+
+def checks(status="warn", **more):
+    one = {"id": "gpu_mig", "group": "gpu", "status": status, "value": "GPU 0: MIG is on", "expected": "off",
+           "why": "w", "fix": "nvidia-smi -i 0 -mig 0", "source": "s"}  # fmt: skip
+    passed = dict(one, id="gpu_fabric", status="pass", fix="", value="Completed", expected="Completed")
+    counts = {"pass": 1, "warn": 1, "fail": 0, "skip": 0, "unknown": 0}
+    return {"host": "h", "status": status, "deep": False, "counts": counts, "checks": [passed, dict(one, **more)]}
+
+
+def test_of_checks_those_that_do_not_pass_are_shown_with_their_fix():
+    host = events.HostSummary("ok", 1, 0, 0, 0, 0, 0, [], [], [], checks=checks())
+    summary = events.Summary("doctor", True, 0, 1.0, 0, {"h": host}, [], {})
+    assert list(text.result(summary, False, [], False)) == [
+        "h: 1 warned, 1 passed",
+        "  warn    gpu_mig: GPU 0: MIG is on (expected: off)",
+        "          why: w",
+        "          fix: nvidia-smi -i 0 -mig 0",
+    ]
+    assert "  pass    gpu_fabric: Completed" in list(text.result(summary, False, [], True))

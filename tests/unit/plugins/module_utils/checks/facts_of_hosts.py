@@ -211,8 +211,8 @@ def healthy(distribution="ubuntu"):
             },
         ],
         "listeners": [
-            {"address": "127.0.0.1", "port": 8000, "program": "python vllm"},
-            {"address": "0.0.0.0", "port": 22, "program": "sshd"},
+            {"address": "127.0.0.1", "port": 8000, "user": "dsdeploy-vllm", "program": "python vllm"},
+            {"address": "0.0.0.0", "port": 22, "user": "root", "program": "sshd"},
         ],
         "deployments": deployments(record()),
         "deep_context": {"gpus": {"0": "", "1": ""}},

@@ -54,6 +54,10 @@ def file(name, text):
     return put("files", name, {"text": text})
 
 
+def listens(address, port, user, program):
+    return lambda facts: facts["listeners"].append({"address": address, "port": port, "user": user, "program": program})
+
+
 def fabric(facts):
     facts["gpus"] = smi("fabric-in-progress")
     facts["pci"]["gpus"] = facts["pci"]["gpus"][:1] * len(facts["gpus"]["gpus"])
@@ -216,11 +220,11 @@ FAULTS = [
     ("no GPUDirect", "network_gpudirect", "warn", "nvidia-peermem", put("driver", "loaded_open", False)),
     (
         "an Ollama of somebody's", "network_exposed", "fail", "OLLAMA_HOST=127.0.0.1",
-        lambda f: f["listeners"].append({"address": "0.0.0.0", "port": 11434, "program": "ollama serve"}),
+        listens("0.0.0.0", 11434, "alice", "ollama serve"),
     ),
     (
         "Ray", "network_exposed", "warn", "127.0.0.1",
-        lambda f: f["listeners"].append({"address": "::", "port": 8265, "program": None}),
+        listens("::", 8265, "alice", None),
     ),
     (
         "a record that is none", "engine_records", "fail", "dsdeploy up",
@@ -241,7 +245,7 @@ FAULTS = [
     ("restarts", "engine_restarts", "warn", "logs", serves(state={"active": "running", "restarts": 9, "detail": ""})),
     (
         "open endpoint", "engine_exposed", "fail", "127.0.0.1",
-        lambda f: f["listeners"].append({"address": "0.0.0.0", "port": 8000, "program": "vllm"}),
+        listens("0.0.0.0", 8000, "dsdeploy-vllm", "vllm"),
     ),
     (
         "developer's endpoints", "engine_dev_mode", "fail", "up",
@@ -268,6 +272,11 @@ FAULTS = [
     ("certificate ends", "engine_certificate", "warn", "certificate", serves(has_tls=True, certificate={"days": 5})),
     ("certificate ended", "engine_certificate", "fail", "certificate", serves(has_tls=True, certificate={"days": -1})),
     ("open key", "engine_key_file", "fail", "chmod 0600 /etc/dsdeploy/keys/vllm", serves(key_mode=0o644)),
+    (
+        "a worker's port",
+        "engine_side_ports", "warn", "firewall",
+        listens("::", 41007, "dsdeploy-vllm", "VLLM::"),
+    ),
     ("old engine", "engine_version", "fail", "newer", serves(version="0.11.0")),
     (
         "old Ollama", "engine_version", "fail", "newer",
