@@ -21,7 +21,12 @@ class ActionModule(ProgressAction):
         result = super()._run_job(task_vars)
         if result.get("bench"):
             directory = self._task.args.get("results_dir") or bench_results.default_directory()
-            result["path"] = bench_results.save(directory, task_vars["inventory_hostname"], result["bench"])
+            try:
+                result["path"] = bench_results.save(directory, task_vars["inventory_hostname"], result["bench"])
+            except OSError as error:
+                said = f"the measurement could not be kept: {error.filename or directory}: {error.strerror or error}"
+                result.update(failed=True, msg="; ".join(filter(None, [result.get("msg"), said])), path="")
+                result.setdefault("hint", "Make room there, or name another directory with --results.")
         return result
 
     def _poll(self, command):

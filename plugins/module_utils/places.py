@@ -27,3 +27,4 @@ SUPERVISOR_PIDFILE = "/run/dsdeploy-supervisord.pid"
 UNITS = "/etc/systemd/system"
 RUN = "/run/dsdeploy"  # what services note at their start, readable and writable for root alone
 LOCK = "/run/dsdeploy.lock"  # one run at a time
+BENCH_LOCK = "/run/dsdeploy-bench.lock"  # one measurement at a time

@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
   - dsdeploy.llm.attributes.progress
+  - dsdeploy.llm.supervisor
 attributes:
   check_mode:
     support: partial
@@ -38,7 +39,8 @@ options:
   record:
     description:
       - The deployment's record, as M(dsdeploy.llm.deployment_facts) returns it. Its C(endpoint), C(api), C(model),
-        C(api_key_file) and C(metrics_path) are used, all of it is kept with the result.
+        C(api_key_file), C(metrics_path) and C(service) are used, all of it is kept with the result.
+      - An API key is sent only to a server of the service's own user.
     type: dict
     required: true
   profile:
@@ -83,6 +85,21 @@ options:
     description:
       - Fail with RV(error_kind=verify) when the first point's 99th percentile of TTFT is longer, in milliseconds.
     type: float
+  against:
+    description:
+      - Measure each point once more with the load generator of this engine, C(vllm bench serve) or
+        C(sglang.bench_serving), from its environment on the host and as the user of the service, and return both.
+      - It needs a model that is a directory with a tokenizer, and takes about the same time again.
+    type: str
+    choices: [vllm, sglang]
+  lock:
+    description: File on the host that is held meanwhile. A second measurement is refused.
+    type: path
+    default: /run/dsdeploy-bench.lock
+  records_path:
+    description: Directory of the deployment records, in which O(against) finds its engine.
+    type: path
+    default: /etc/dsdeploy/deployments
   results_dir:
     description:
       - Directory on the controller that keeps the result, in a folder of the host's name. By default
@@ -112,14 +129,16 @@ bench:
       description:
         - One dict for each number of streams, with the fields of C(vllm bench serve) (C(request_throughput),
           C(output_throughput), C(median_ttft_ms), C(p99_tpot_ms), and so on) and C(max_concurrency), C(timeline),
-          C(gpus), C(errors).
+          C(gpus), C(errors), with O(against) also C(against), its C(figures) and the C(ratio) of ours to them.
       type: list
       elements: dict
     profile:
       description: What was asked.
       type: dict
     environment:
-      description: Engine, version, model, host, GPUs, driver.
+      description:
+        - Engine, version, model with its revision and manifest, host, GPUs, driver; in C(served) the C(command) and
+          C(variables) that the engine runs with, without secrets.
       type: dict
     ended:
       description: Why there is no further point.
@@ -145,6 +164,7 @@ hint:
   type: str
 """
 
+import contextlib
 import os
 import platform
 import shutil
@@ -155,25 +175,28 @@ from typing import Any, Callable, Dict, Optional
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, run, sweep, thresholds, watch
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
+    against,
+    load,
+    run,
+    served,
+    sweep,
+    thresholds,
+    watch,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import locked
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress, progress_file
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
 ALONE_S = 360.0  # without a sign of the controller, which tries a lost connection again for 300 s
 
 
-def trust_of(record: Dict[str, Any], warn: Callable[[str], None]) -> Optional[Callable[[str, int], None]]:
-    """What refuses to send the key to another program than the service; None where the record names none."""
-    service = record.get("service")
-    return WatchedService(service, warn=warn).trust if service else None
-
-
-def target_of(
-    record: Dict[str, Any], key: Optional[str], trust: Optional[Callable[[str, int], None]] = None
-) -> load.Target:
+def target_of(record: Dict[str, Any], key: Optional[str], trust: Callable[[str, int], None]) -> load.Target:
     """What the record's endpoint is, for the generator. Raises Failure."""
     try:
         parts = urlsplit(record["endpoint"])
@@ -190,16 +213,10 @@ def target_of(
         context.verify_mode = ssl.CERT_NONE
     headers = {"Authorization": "Bearer " + key} if key else {}
     api = "ollama" if record.get("api") == "ollama" else "completions"
-    return load.Target(
-        host,
-        port or (443 if context else 80),
-        parts.path.rstrip("/"),
-        headers,
-        context,
-        api,
-        record["model"],
-        trust=trust,
+    target = load.Target(
+        host, port or (443 if context else 80), parts.path.rstrip("/"), headers, context, api, record["model"]
     )
+    return target._replace(trust=trust)
 
 
 def key_of(record: Dict[str, Any]) -> Optional[str]:
@@ -231,7 +248,77 @@ def plan_of(params: Dict[str, Any]) -> run.Plan:
     return run.Plan(params["profile"], profile, slo, params["stall_s"])
 
 
-def reader_of(record: Dict[str, Any], key: Optional[str], trust: Optional[Callable[[str, int], None]] = None):
+def service_of(record: Dict[str, Any], supervisor_config: str, needs: bool) -> Optional[WatchedService]:
+    """The service behind the endpoint; None where the record names none. Raises Failure where a key needs one."""
+    service = record.get("service")
+    if isinstance(service, dict) and service.get("name") and service.get("manager"):
+        watched = WatchedService(service, supervisor_config)
+        try:
+            watched.check()
+        except ProbeError as error:
+            if needs:
+                raise Failure(str(error), error.hint, "verify") from None
+        return watched
+    if needs:
+        raise Failure("the record names no service: the API key is not sent", "run `dsdeploy up` again")
+    return None
+
+
+@contextlib.contextmanager
+def alone(path: str):
+    """While it is entered, nobody else measures on this host: two loads would measure each other. Raises Failure."""
+    try:
+        descriptor = locked.open_lock(path)
+    except OSError as error:
+        raise Failure("%s: %s" % (path, error.strerror), "run it as root, or with --become") from None
+    try:
+        locked.hold(descriptor, path, 0)
+    except Failure:
+        raise Failure(
+            "another measurement runs on this host", "wait for it: two loads would measure each other"
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def ask_first(target: load.Target) -> None:
+    """Raises Failure where the key is not to be sent to who listens."""
+    try:
+        load.trusted(target)
+    except ProbeError as error:
+        raise Failure(str(error), error.hint, "verify") from None
+    except OSError:
+        pass  # nobody listens: the measurement says so
+
+
+def untrusted(_address: str, _port: int) -> None:
+    """Of an engine without a key there is nothing to send."""
+
+
+def own_tool(module: AnsibleModule, plan: run.Plan, key: Optional[str], stop: Callable[[], bool]):
+    """Measures a point with the load generator of `against`; None where that is not asked for. Raises Failure."""
+    tool, record = module.params["against"], module.params["record"]
+    if not tool:
+        return None
+    records, _problems = read_records(module.params["records_path"])
+    root = next((found.get("releases") for found in records if found["engine"] == tool), None)
+    root = against.check(tool, root, record)
+
+    def measure(point: Dict[str, Any], limit_s: float) -> Optional[Dict[str, Any]]:
+        profile = plan.profile
+        load_ = against.Load(profile.prompt_tokens, profile.output_tokens, point["asked"], point["max_concurrency"])
+        try:
+            theirs = against.run(tool, root, record, key, load_, limit_s, stop)
+        except Failure as failure:
+            return {"tool": tool, "problem": str(failure)}  # what we measured is good all the same
+        return None if theirs is None else against.beside(point, theirs, tool)
+
+    return measure
+
+
+def reader_of(record: Dict[str, Any], key: Optional[str], trust: Callable[[str, int], None]):
     path = record.get("metrics_path")
     if not path:
         return None
@@ -286,7 +373,11 @@ def main() -> None:
             "stall_s": {"type": "float", "default": 600},
             "min_tokens_s": {"type": "float", "no_log": False},
             "max_ttft_p99_ms": {"type": "float"},
+            "against": {"type": "str", "choices": list(against.TOOLS)},
+            "records_path": {"type": "path", "default": places.RECORDS},
+            "lock": {"type": "path", "default": places.BENCH_LOCK},
             "results_dir": {"type": "path"},
+            "supervisor_config": {"type": "path", "default": places.SUPERVISOR_CONFIG},
         },
         supports_check_mode=True,
     )
@@ -298,10 +389,18 @@ def main() -> None:
     try:
         plan = plan_of(params)
         key = key_of(record)
-        trust = trust_of(record, module.warn)
+        if key:
+            # Whatever the server repeats of it is masked in the result.
+            module.no_log_values.add(key)
+        service = service_of(record, params["supervisor_config"], bool(key))
+        trust = service.trust if service else untrusted
+        target = target_of(record, key, trust)
+        ask_first(target)
+        stop = Stop()
+        beside = own_tool(module, plan, key, stop)
         watcher = watch.Watch(nvidia_smi, reader_of(record, key, trust))
-        with Progress("bench", unit="requests") as progress, watcher as watching:
-            result = run.benchmark(target_of(record, key, trust), plan, progress, watching, Stop())
+        with alone(params["lock"]), Progress("bench", unit="requests") as progress, watcher as watching:
+            result = run.benchmark(target, plan, progress, watching, stop, beside=beside)
     except Failure as failure:
         module.fail_json(**failure.fields())
     result["environment"] = dict(
@@ -313,6 +412,8 @@ def main() -> None:
         kernel=platform.release(),
         cpus=os.cpu_count(),
         python=platform.python_version(),
+        served=served.process((service.state or {}).get("pid") if service else None, [key] if key else []),
+        model=served.model_files(record.get("model_path")),
     )
     missed = thresholds.missed(result, params["min_tokens_s"], params["max_ttft_p99_ms"])
     if missed:

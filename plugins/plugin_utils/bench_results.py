@@ -121,6 +121,9 @@ def differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
     for name in ("model",):
         if records[0].get(name) != records[1].get(name):
             found.append(f"{name}: {records[0].get(name)} and {records[1].get(name)}")
+    files = [(result["environment"].get("model") or {}).get("manifest_sha256") for result in (one, two)]
+    if all(files) and files[0] != files[1]:
+        found.append("the model's files: other ones under the same name")
     gpus = [result["environment"].get("gpus") for result in (one, two)]
     if gpus[0] != gpus[1]:
         found.append(f"GPUs: {_gpus(gpus[0])} and {_gpus(gpus[1])}")

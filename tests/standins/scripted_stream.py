@@ -6,104 +6,231 @@
 """Stand-in for an engine whose every delay is scripted, to check what a load generator measures.
 
 It speaks /v1/completions, /v1/chat/completions and /api/generate as streams. The script is the model's name, JSON:
-{"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "fail": what goes wrong},
-with "fail" one of "429", "drop" (cut after half of the answer), "stall" (nothing more after half), "error" (an error
-event), "close" (no keep-alive), "numbered": the tokens are 0, 1, 2 and so on, and "every": which request in so many
-fails so (default: each). Usage counts what was sent.
+{"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "burst": events of one token
+in one write, "numbered": true: the tokens are 0, 1, 2 and so on, "fail": what goes wrong, "every": which request in so
+many fails so (default: each)}. "fail" is one of
 
-Usage: scripted_stream.py [PORT]. Prints the port.
+- "429"; "500": a body of `bytes` bytes (default 1000) after it
+- "drop": cut after half of the answer; "stall": nothing more after half; "error": an error event after half
+- "endless": events without an end; "close": no keep-alive; "junk": no HTTP; "unfinished": one event without an end
+
+Usage counts what was sent. To the file that "log" names each answer adds a line: the seconds from the whole request to
+the first and to the last token, as this side sent them. A busy machine is late; a client is right when it agrees.
+
+Usage: scripted_stream.py [PORT [PROCESSES]]. Prints the port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import selectors
+import signal
+import socket
 import sys
+import time
+
+_EVENTS: dict[tuple[str, str], bytes] = {}
 
 
-class Server:
-    def __init__(self) -> None:
-        self.requests = 0
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
-    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+def event(path: str, text: str) -> bytes:
+    """The event of a text as it goes over the wire."""
+    if (path, text) not in _EVENTS:
+        value: dict[str, object] = {"choices": [{"index": 0, "delta": {"content": text}}]}
+        if path == "/api/generate":
+            value = {"response": text, "done": False}
+        elif path == "/v1/completions":
+            # As vLLM writes it.
+            choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None, "stop_reason": None}
+            about = {"id": "cmpl-" + "0" * 32, "object": "text_completion", "created": 1795000000, "model": "scripted"}
+            value = {**about, "choices": [choice], "usage": None}
+        _EVENTS[path, text] = chunk(line(path, value))
+    return _EVENTS[path, text]
+
+
+def line(path: str, value: object) -> bytes:
+    text = json.dumps(value).encode()
+    return text + b"\n" if path == "/api/generate" else b"data: " + text + b"\n\n"
+
+
+class Selector(selectors.DefaultSelector):
+    """Notes when it returned: a request has come by then, though others are read first."""
+
+    at = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(timeout)
+        self.at = time.monotonic()
+        return ready
+
+
+SELECTOR: Selector
+
+
+class Connection(asyncio.Protocol):
+    requests = 0  # of all connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport, self.loop = transport, asyncio.get_running_loop()
+        self.received, self.timer = b"", None
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timer:
+            self.timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, found, rest = self.received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        lengths = [part for part in head.lower().split(b"\r\n") if part.startswith(b"content-length:")]
+        length = int(lengths[0].split(b":")[1]) if lengths else 0
+        if len(rest) < length:
+            return
+        self.received = rest[length:]
+        self.answer(head.split(b" ", 2)[1].decode(), rest[:length])
+
+    def answer(self, path: str, body: bytes) -> None:
+        self.began, self.path = SELECTOR.at, path
+        if not body:
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            return
+        asked = json.loads(body)
         try:
-            while await self.request(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
-        path = head.split(b" ", 2)[1].decode()
-        if head.startswith(b"GET "):  # its health, and what models it has
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-            return True
-        length = next(
-            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-        )
-        body = json.loads(await reader.readexactly(length))
-        script = json.loads(body["model"])
-        self.requests += 1
-        fail = script.get("fail") if self.requests % script.get("every", 1) == 0 else None
-        if fail == "429":
+            self.script = json.loads(asked["model"])
+        except (ValueError, KeyError):
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}")
+            return
+        self.prompt = asked.get("prompt") or asked.get("messages") or ""
+        Connection.requests += 1
+        self.fail = self.script.get("fail") if Connection.requests % self.script.get("every", 1) == 0 else None
+        if self.fail == "429":
             said = b'{"error": {"message": "too many requests", "code": 429}}'
-            writer.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
-            return True
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        close = b"Connection: close\r\n" if fail == "close" else b""
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n%s\r\n" % close
-        )
-        tokens, per_event = script["tokens"], script.get("per_event", 1)
-        sent, due = 0, started + script["ttft"]
-        while sent < tokens:
-            await asyncio.sleep(due - loop.time())
-            if fail in ("drop", "stall", "error") and sent >= tokens // 2:
-                if fail == "stall":
-                    await asyncio.sleep(3600)
-                if fail == "error":
-                    self.chunk(writer, b'data: {"error": {"message": "out of memory"}}\n\n')
-                    break
-                return False
-            count = min(per_event, tokens - sent)
-            sent += count
-            words = [f"{number} " if script.get("numbered") else "word " for number in range(sent - count, sent)]
-            self.chunk(writer, self.event(path, "".join(words)))
-            due += script["gap"] * per_event
-        prompt = body.get("prompt") or body["messages"]
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": sent, "total_tokens": len(prompt) + sent}
-        if path == "/api/generate":
-            last = {"done": True, "done_reason": "length", "prompt_eval_count": len(prompt), "eval_count": sent}
-            self.chunk(writer, json.dumps(last).encode() + b"\n")
+            self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
+        elif self.fail == "500":
+            size = self.script.get("bytes", 1000)
+            self.transport.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n" % size)
+            self.transport.write(b"x" * size)
+        elif self.fail == "junk":
+            self.transport.write(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n")
         else:
-            end = {"choices": [{"index": 0, "finish_reason": "length", "delta": {}}]}
-            self.chunk(writer, b"data: " + json.dumps(end).encode() + b"\n\n")
-            self.chunk(writer, b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n")
-            self.chunk(writer, b"data: [DONE]\n\n")
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
-        return fail != "close"
+            close = b"Connection: close\r\n" if self.fail == "close" else b""
+            kind = b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+            self.transport.write(b"HTTP/1.1 200 OK\r\n%s%s\r\n" % (kind, close))
+            self.sent, self.first_sent = 0, 0.0
+            self.due = self.began + self.script["ttft"]
+            self.timer = self.loop.call_at(self.due, self.step)
 
-    def event(self, path: str, text: str) -> bytes:
-        if path == "/api/generate":
-            return json.dumps({"response": text, "done": False}).encode() + b"\n"
-        if path == "/v1/completions":
-            return b"data: " + json.dumps({"choices": [{"index": 0, "text": text}]}).encode() + b"\n\n"
-        return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode() + b"\n\n"
+    def step(self) -> None:
+        """Send what is due, and come again for the next."""
+        script = self.script
+        tokens, per_event, gap = script["tokens"], script.get("per_event", 1), script["gap"]
+        burst = script.get("burst", 1)
+        while True:
+            if self.transport.is_closing():
+                return
+            if self.fail in ("drop", "stall", "error", "unfinished") and self.sent >= tokens // 2:
+                self.go_wrong()
+                return
+            if burst > 1:
+                count = min(burst, tokens - self.sent)
+                self.transport.write(event(self.path, "word ") * count)
+            else:
+                count = min(per_event, tokens - self.sent) if self.fail != "endless" else per_event
+                text = "word " * count
+                if script.get("numbered"):
+                    text = "".join(f"{number} " for number in range(self.sent, self.sent + count))
+                self.transport.write(event(self.path, text))
+            self.sent += count
+            now = time.monotonic()
+            self.first_sent = self.first_sent or now
+            if self.sent >= tokens and self.fail != "endless":
+                self.end(now)
+                return
+            self.due += gap * per_event
+            if self.due > now or gap == 0:
+                # Without a gap the others have their turn, and the buffer its limit.
+                full = self.transport.get_write_buffer_size() > 65536
+                self.timer = self.loop.call_at(now + 0.002 if full else self.due, self.step)
+                return
 
-    def chunk(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+    def go_wrong(self) -> None:
+        if self.fail == "drop":
+            self.transport.close()
+        elif self.fail == "error":
+            self.transport.write(chunk(b'data: {"error": {"message": "out of memory"}}\n\n') + b"0\r\n\r\n")
+        elif self.fail == "unfinished":
+            self.transport.write(b"".join(chunk(b"x" * 65536) for _i in range(100)))
+
+    def end(self, now: float) -> None:
+        prompt = len(self.prompt)
+        if self.script.get("log"):
+            with open(self.script["log"], "a", encoding="ascii") as log:
+                log.write(f"{self.first_sent - self.began:.6f} {now - self.began:.6f}\n")
+        if self.path == "/api/generate":
+            last = {"done": True, "done_reason": "length", "prompt_eval_count": prompt, "eval_count": self.sent}
+            tail = chunk(line(self.path, last))
+        else:
+            usage = {"prompt_tokens": prompt, "completion_tokens": self.sent, "total_tokens": prompt + self.sent}
+            end = {"choices": [{"index": 0, "finish_reason": "length", "text": "", "delta": {}}]}
+            if self.path == "/v1/completions":
+                end = {"choices": [{"index": 0, "finish_reason": "length"}]}
+            tail = chunk(line(self.path, end))
+            tail += chunk(line(self.path, {"choices": [], "usage": usage}))
+            tail += chunk(b"data: [DONE]\n\n")
+        self.transport.write(tail + b"0\r\n\r\n")
+        if self.fail == "close":
+            self.transport.close()
 
 
-async def main(port: int) -> None:
-    server = await asyncio.start_server(Server().connection, "127.0.0.1", port, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
+def serve(listener: socket.socket) -> None:
+    global SELECTOR
+    SELECTOR = Selector()
+    asyncio.SelectorEventLoop(SELECTOR).run_until_complete(serving(listener))
+
+
+async def serving(listener: socket.socket) -> None:
+    server = await asyncio.get_running_loop().create_server(Connection, sock=listener, backlog=4096)
     async with server:
         await server.serve_forever()
 
 
+def listening(port: int) -> socket.socket:
+    """A listener beside those of the other processes: the kernel shares the connections among them."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(4096)
+    return listener
+
+
+def main(port: int, processes: int) -> None:
+    first = listening(port)
+    port = first.getsockname()[1]
+    others = [listening(port) for _i in range(processes - 1)]
+    parent = os.getpid()
+    for listener in others:
+        if not os.fork():
+            first.close()
+            # With the first process the others end; nobody else knows of them.
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+            if os.getppid() == parent:
+                serve(listener)
+            os._exit(0)
+    for listener in others:
+        listener.close()
+    print(port, flush=True)
+    serve(first)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    main(*(int(word) for word in (sys.argv[1:] + ["0", "1"][len(sys.argv) - 1 :])))

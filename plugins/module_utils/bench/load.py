@@ -14,7 +14,9 @@ import http.client
 import json
 import os
 import pickle
+import selectors
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -84,7 +86,7 @@ def job_of(target: Target, prompt: texts.Prompt, output_tokens: int) -> Job:
     lines = ["POST %s HTTP/1.1" % target.path, "Host: %s:%d" % (host, target.port), "Content-Type: application/json"]
     lines += ["Accept: text/event-stream", "Content-Length: %d" % len(body)]
     lines += ["%s: %s" % item for item in target.headers.items()]
-    return Job(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"), body, target.api)
+    return Job(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"), body, target.api, 2 * output_tokens + 64)
 
 
 def post_json(target: Target, path: str, body: Dict[str, Any], timeout: float = 30.0) -> Optional[Dict[str, Any]]:
@@ -125,14 +127,60 @@ def token_pool(target: Target) -> List[int]:
     return tokens[1:]
 
 
+def trusted(target: Target) -> None:
+    """Raises ProbeError where a key is not to be sent to who listens now; OSError where nobody does."""
+    if target.trust and target.headers:
+        with socket.create_connection((target.host, target.port), CONNECT_S) as connection:
+            target.trust(*connection.getpeername()[:2])
+
+
+def _why(error: BaseException) -> str:
+    """What a request without a connection is told of, in a line."""
+    if isinstance(error, ProbeError):
+        return one_line(error, MAX_SAID)
+    if isinstance(error, asyncio.TimeoutError):
+        return "no connection in time"
+    number = getattr(error, "errno", None)
+    return "cannot connect: " + one_line(os.strerror(number) if number else error, MAX_SAID)
+
+
 class Point(NamedTuple):
     requests: List[Request]
     lags: List[float]  # s, of each tick of each process's loop
     interrupted: bool
 
 
+class _Selector(selectors.DefaultSelector):
+    """Notes when it returned: all that can be read then has come by then, though it is read one after the other. The
+    tokens of hundreds of streams come at once, and the last of them is not to pay for reading the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = time.monotonic()
+
+    def select(self, timeout: Any = None) -> Any:
+        ready = super().select(timeout)
+        self.at = time.monotonic()
+        return ready
+
+
+def _run_loop(load: "_Load") -> Point:
+    """As asyncio.run, over a selector that notes the time."""
+    selector = _Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+    asyncio.set_event_loop(loop)
+    load.arrived = lambda: selector.at
+    try:
+        return loop.run_until_complete(load.run())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
 class _Load:
     """The streams of one process."""
+
+    arrived: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(
         self,
@@ -202,14 +250,7 @@ class _Load:
                     connection = None
                 except (OSError, asyncio.TimeoutError, ProbeError) as error:
                     now = time.monotonic()
-                    why = "no connection in time"
-                    if isinstance(error, ProbeError):
-                        why = one_line(error)
-                    elif not isinstance(error, asyncio.TimeoutError):
-                        why = "cannot connect: " + one_line(
-                            os.strerror(error.errno) if error.errno else error, MAX_SAID
-                        )
-                    request = Request(now, None, None, now, 0, (), None, None, error=why)
+                    request = Request(now, None, None, now, 0, (), None, None, error=_why(error))
                     await asyncio.sleep(0.2)  # a server that is gone is not asked a thousand times a second
                     break
             # What we broke off ourselves says nothing about the server.
@@ -218,17 +259,18 @@ class _Load:
 
     async def _open(self) -> Connection:
         loop = asyncio.get_running_loop()
-        opening = loop.create_connection(Connection, self.target.host, self.target.port, ssl=self.target.tls)
-        transport, connection = await asyncio.wait_for(opening, CONNECT_S)
+        made = Connection(self.arrived)
+        opening = loop.create_connection(lambda: made, self.target.host, self.target.port, ssl=self.target.tls)
+        await asyncio.wait_for(opening, CONNECT_S)
         if self.target.trust and self.target.headers and time.monotonic() - self._trusted > TRUST_S:
             try:
-                self.target.trust(*transport.get_extra_info("peername")[:2])
+                self.target.trust(*made.peer())
             except BaseException:
-                transport.abort()
+                made.abort()
                 raise
             self._trusted = time.monotonic()
-        self.connections = [item for item in self.connections if not item.closed] + [connection]
-        return connection
+        self.connections = [item for item in self.connections if not item.closed] + [made]
+        return made
 
 
 def run_point(
@@ -261,11 +303,11 @@ def run_point(
 
     def child(i: int) -> Point:
         prompts.reseed()
-        return asyncio.run(load(i).run())
+        return _run_loop(load(i))
 
     children = [_fork(lambda i=i: child(i)) for i in range(1, processes)]  # type: ignore[misc]
     try:
-        parts = [asyncio.run(load(0).run())]
+        parts = [_run_loop(load(0))]
     except BaseException:
         for pid, _pipe in children:
             os.kill(pid, signal.SIGKILL)

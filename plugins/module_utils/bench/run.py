@@ -32,8 +32,13 @@ def benchmark(
     watching: watch.Watch,
     stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
+    beside: Optional[Callable[[Dict[str, Any], float], Optional[Dict[str, Any]]]] = None,
 ) -> Dict[str, Any]:
-    """Returns ``{points, ended, interrupted, prompts, profile, …}``; raises Failure where nothing could be measured."""
+    """Returns ``{points, ended, interrupted, prompts, profile, …}``; raises Failure where nothing could be measured.
+
+    :param beside: measures a point once more in another way, within so many s; what it returns stands in the point as
+        ``against``.
+    """
     started = clock()
     profile = plan.profile
     deadline = started + profile.budget_s
@@ -54,6 +59,9 @@ def benchmark(
                 points.append(point)
             break
         points.append(point)
+        if beside:
+            progress.begin("measure %d streams with the engine's own tool" % step.concurrency, point["asked"])
+            point["against"] = beside(point, max(1.0, deadline - clock()))
     if not any(point["completed"] for point in points):
         errors = [error for point in points for error in point["errors"]]
         said = errors[0] if errors else "no answer was whole by then"
@@ -157,6 +165,9 @@ def warnings(points: List[Dict[str, Any]], target: load.Target) -> List[str]:
         throttled = sorted({name for gpu in point["gpus"] for name in gpu["throttled"] or ()})
         if throttled:
             found.append(at + "GPUs were throttled: " + ", ".join(throttled))
+        busiest = max(((item["running"] or 0) + (item["waiting"] or 0) for item in point["queue"]), default=0)
+        if busiest > point["max_concurrency"]:
+            found.append(at + "the engine had %d requests: others use it, too" % busiest)
         per_event = point["tokens_per_event"]
         if per_event is not None and per_event > 1.05:
             found.append(at + "%.1f tokens an event: ITL is between events, not tokens" % per_event)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
@@ -43,6 +43,7 @@ class Job(NamedTuple):
     head: bytes
     body: bytes
     kind: str  # of TOKENS
+    most_events: int = 1 << 30  # an answer of more has no end
 
 
 class Cut(Exception):
@@ -52,8 +53,10 @@ class Cut(Exception):
 class Connection(asyncio.Protocol):
     """Use it with `open`, then `ask` for each job; `closed` says when it cannot be used any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrived: Callable[[], float] = time.monotonic) -> None:
+        """`arrived`: when what is read now came, s of time.monotonic()."""
         self.closed = False
+        self._arrived = arrived
         self.heard = time.monotonic()  # last byte, for who watches for a stall
         self._done: Optional["asyncio.Future[Request]"] = None
         self._transport: Optional[asyncio.Transport] = None
@@ -76,7 +79,7 @@ class Connection(asyncio.Protocol):
             self._fail("the connection was cut in the middle of the answer" if self._heard_any else "closed unanswered")
 
     def data_received(self, data: bytes) -> None:
-        now = self.heard = time.monotonic()
+        now = self.heard = self._arrived()
         if self._done is None or self._done.done():
             self.abort()  # nobody asked
             return
@@ -121,6 +124,11 @@ class Connection(asyncio.Protocol):
         self._transport.writelines([job.head, job.body])
         return await self._done
 
+    def peer(self) -> "Tuple[str, int]":
+        """Address and port of who answers."""
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return (name[0], name[1]) if name else ("", 0)
+
     def abort(self, why: str = "") -> None:
         """End the connection; the request that is under way fails with `why`."""
         self.closed = True
@@ -158,8 +166,10 @@ class Connection(asyncio.Protocol):
         if block:
             if self._status == 200:
                 self._read_events(block, now)
-            elif len(self._line) < MAX_ERROR:
-                self._line += block
+            else:
+                self._line += block[:MAX_ERROR]
+                if len(self._line) > MAX_ERROR:
+                    self._close, ended = True, True  # its rest would take the place of other requests
         if ended and self._done is not None and not self._done.done():
             self._end()
 
@@ -216,13 +226,18 @@ class Connection(asyncio.Protocol):
                     self._gaps.extend([0.0] * (count - 1))
             self._last = now
             self._events += count
-        if _ERROR.search(lines):
+            if self._events > self._job.most_events:
+                self._fail("an answer without an end: more than %d events" % self._job.most_events)
+                return
+        # Looking for bytes is many times quicker than a regular expression that finds nothing.
+        if b"error" in lines and _ERROR.search(lines):
             self._error = self._error or reported_error(lines)
-        if _USAGE.search(lines):
+        if (b"completion_tokens" in lines or b"eval_count" in lines) and _USAGE.search(lines):
             self._usage = last_usage(lines) or self._usage
-        match = _FINISH.search(lines)
-        if match:
-            self._finish = match.group(1).decode()
+        if b"_reason" in lines:
+            match = _FINISH.search(lines)
+            if match:
+                self._finish = match.group(1).decode()
 
     def _end(self) -> None:
         if self._status == 200 and self._line:
@@ -289,9 +304,21 @@ def _objects(lines: bytes) -> List[Dict[str, Any]]:
     return found
 
 
+def _backwards(lines: bytes, words: Sequence[bytes]) -> Iterator[Dict[str, Any]]:
+    """The objects of the lines that hold one of `words`, the last first: a read may hold thousands of events."""
+    at = len(lines)
+    while True:
+        at = max(lines.rfind(word, 0, at) for word in words)
+        if at < 0:
+            return
+        begin, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at)
+        yield from _objects(lines[begin : end if end >= 0 else len(lines)])
+        at = begin
+
+
 def last_usage(lines: bytes) -> Dict[str, Any]:
     """Token counts of the last event that has them, with ``cached_tokens`` beside the others."""
-    for value in reversed(_objects(lines)):
+    for value in _backwards(lines, (b"completion_tokens", b"eval_count")):
         usage = value.get("usage") if isinstance(value.get("usage"), dict) else value
         if _count(usage, "completion_tokens", "eval_count") is None:
             continue

@@ -11,6 +11,7 @@ up and ten times it to measure, saturation at a gain below 5 %, and a service le
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 SATURATED_GAIN = 0.05
@@ -105,8 +106,13 @@ def eta_s(points: Sequence[Dict[str, Any]], step: int, requests: int) -> Optiona
 
 
 def problems(values: Dict[str, Any]) -> List[str]:
-    """One line for each number that makes no sense: concurrency, tokens, budget."""
+    """One line for each number that makes no sense: concurrency, tokens, times, limits."""
     found = []
+    for name in ("min_tokens_s", "max_ttft_p99_ms", "slo_ttft_ms", "slo_tpot_ms", "stall_s"):
+        value = values.get(name)
+        # NaN is not more than anything: a limit that it is would always be kept.
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            found.append("%s: %s is not a number above 0" % (name, value))
     for item in values.get("concurrency") or []:
         if not 1 <= item <= MAX_CONCURRENCY:
             found.append("concurrency: %s is not between 1 and %d" % (item, MAX_CONCURRENCY))

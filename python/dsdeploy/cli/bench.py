@@ -38,8 +38,23 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of each prompt.")
 @click.option("--output-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of each answer.")
 @click.option("--budget", type=click.FloatRange(min=0.05), metavar="MINUTES", help="Longest time for all of it.")
-@click.option("--min-tokens-s", type=float, metavar="N", help="Fail with 3 below so many output tokens/s.")
-@click.option("--max-ttft-p99", type=float, metavar="MS", help="Fail with 3 when the first token takes longer.")
+@click.option(
+    "--against",
+    type=click.Choice(["vllm", "sglang"]),
+    help="Measure with this engine's own tool, too, from its environment on the host, and show the difference.",
+)
+@click.option(
+    "--min-tokens-s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Fail with 3 below so many output tokens/s.",
+)
+@click.option(
+    "--max-ttft-p99",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MS",
+    help="Fail with 3 when the first token takes longer.",
+)
 @click.option(
     "--results",
     type=click.Path(file_okay=False),
@@ -50,7 +65,7 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.pass_context
 def bench(ctx: click.Context, options: Options, profile: str | None, streams: list[int] | None,
           prompt_tokens: int | None, output_tokens: int | None, budget: float | None, min_tokens_s: float | None,
-          max_ttft_p99: float | None, results: str | None) -> int:  # fmt: skip
+          max_ttft_p99: float | None, against: str | None, results: str | None) -> int:  # fmt: skip
     """Measure time to first token, time per token and throughput of what is deployed, from the host itself.
 
     Ctrl-C ends the measurement and keeps what it has; once more ends the run.
@@ -68,6 +83,7 @@ def bench(ctx: click.Context, options: Options, profile: str | None, streams: li
         "budget_s": None if budget is None else round(budget * 60),
         "min_tokens_s": min_tokens_s,
         "max_ttft_p99_ms": max_ttft_p99,
+        "against": against,
         "results_dir": None if results is None else os.path.abspath(results),
     }
     wanted = {name: value for name, value in given.items() if value is not None}

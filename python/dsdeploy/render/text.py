@@ -249,10 +249,29 @@ def _measurements(summary: events.Summary) -> Iterator[str]:
                 rate = "not known" if point["output_throughput"] is None else f"{point['output_throughput']:.1f}"
                 columns = " ".join(f"{column:>10}" for column in (rate, *times))
                 yield f"  {point['max_concurrency']:>7} {columns} {point['failed']:>7}"
+            for point in found["points"]:
+                yield from _beside(point)
             yield f"  ended     {found['ended']}"
             yield from (f"  warning   {line}" for line in found["warnings"])
-            yield f"  kept      {found['path']}"
-            yield f"  next      dsdeploy bench report {found['path']}"
+            if found["path"]:
+                yield f"  kept      {found['path']}"
+                yield f"  next      dsdeploy bench report {found['path']}"
+
+
+def _beside(point: dict[str, Any]) -> Iterator[str]:
+    """Ours over those of the engine's own tool."""
+    against = point.get("against")
+    if not against:
+        return
+    if against.get("problem"):
+        yield f"  {against['problem']}"
+        return
+    names = (("output_throughput", "tokens/s"), ("median_ttft_ms", "TTFT p50"), ("median_tpot_ms", "TPOT p50"))
+    ratios = [(label, against["ratio"].get(name)) for name, label in names]
+    said = ", ".join(
+        f"{label} {'not known' if ratio is None else f'{100 * (ratio - 1):+.1f} %'}" for label, ratio in ratios
+    )
+    yield f"  against   {against['tool']}'s own tool, {point['max_concurrency']} streams: ours is {said}"
 
 
 def _ms(value: float | None) -> str:

@@ -4,14 +4,22 @@
 
 """The module bench, as Ansible runs it, against a server whose delays are scripted."""
 
+import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from run_module import finish, start
 
 ROOT = Path(__file__).resolve().parents[4]
+sys.path.append(str(ROOT / "tests" / "standins"))
+from standin_supervisor import StandinSupervisor
+
 SCRIPT = json.dumps({"ttft": 0.01, "gap": 0.002, "tokens": 8})
 
 
@@ -30,10 +38,36 @@ def record():
         server.kill()
 
 
-def test_a_measurement(run_module, record, tmp_path):
+@pytest.fixture
+def bench(run_module, tmp_path):
+    """The module with files of its own."""
+    ours = {"lock": str(tmp_path / "lock"), "records_path": str(tmp_path)}
+    ours["supervisor_config"] = str(tmp_path / "supervisord.conf")
+    return lambda **options: run_module("bench", **{**ours, **options})
+
+
+@pytest.fixture
+def kept(record, tmp_path):
+    """The record of an engine with a key, whose service is a process of this user."""
     key = tmp_path / "key"
     key.write_text("planted-secret\n")
-    result = run_module("bench", record=dict(record, api_key_file=str(key)), concurrency=[1, 2], output_tokens=8)
+    engine = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)", "--api-key", "planted-secret", "--max-tokens=9"],
+        env=dict(os.environ, VLLM_USE_X="1", VLLM_API_KEY="planted-secret"),
+    )
+    with StandinSupervisor(tmp_path) as supervisor:
+        supervisor.running("dsdeploy-vllm")
+        supervisor.programs["dsdeploy-vllm"]["pid"] = engine.pid
+        yield dict(record, api_key_file=str(key), service={"name": "dsdeploy-vllm", "manager": "supervisor"})
+    engine.kill()
+    engine.wait()
+
+
+def test_a_measurement(bench, kept):
+    result = bench(record=kept, concurrency=[1, 2], output_tokens=8)
+    served = result["bench"]["environment"]["served"]
+    assert served["command"][-3:] == ["--api-key", "(hidden)", "--max-tokens=9"]
+    assert served["variables"]["VLLM_USE_X"] == "1" and "VLLM_API_KEY" not in served["variables"]
     bench = result["bench"]
     assert [point["max_concurrency"] for point in bench["points"]] == [1, 2]
     assert bench["ended"] == "all points measured" and not bench["interrupted"]
@@ -42,8 +76,99 @@ def test_a_measurement(run_module, record, tmp_path):
     assert "planted-secret" not in result["printed"]
 
 
-def test_a_missed_limit_fails_with_what_was_measured(run_module, record):
-    result = run_module("bench", record=record, concurrency=[1], output_tokens=8, min_tokens_s=1e9)
+def test_the_key_is_sent_only_to_the_service_itself(bench, kept, tmp_path):
+    """Without a process of its own, nobody who listens is the service."""
+    (tmp_path / "other").mkdir()
+    with StandinSupervisor(tmp_path / "other") as supervisor:
+        supervisor.running("dsdeploy-vllm")
+        supervisor.says("dsdeploy-vllm", "STOPPED", "Not started")
+        result = bench(record=kept, concurrency=[1], supervisor_config=str(supervisor.config))
+    assert result["failed"] and result["error_kind"] == "verify" and "Not started" in result["msg"]
+    nobody = dict(kept, service=None)
+    assert "the API key is not sent" in bench(record=nobody, concurrency=[1])["msg"]
+
+
+def test_a_second_measurement_is_refused(bench, record, tmp_path):
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = bench(record=record, concurrency=[1])
+    assert result["failed"] and "another measurement runs on this host" in result["msg"]
+
+
+@pytest.mark.parametrize("way", ["file", "signal"])
+def test_broken_off_it_gives_what_it_has_and_leaves_nothing(record, tmp_path, way):
+    slow = dict(record, model=json.dumps({"ttft": 0.2, "gap": 0.01, "tokens": 8}))
+    progress = tmp_path / "progress"
+    arguments = {"record": slow, "concurrency": [1, 512], "output_tokens": 8, "lock": str(tmp_path / "lock")}
+    module = start("bench", arguments, environment={"DSDEPLOY_PROGRESS_FILE": str(progress)})
+    while not (progress.exists() and "512 streams" in progress.read_text()):
+        assert module.poll() is None
+        time.sleep(0.05)
+    if way == "file":
+        Path(f"{progress}.stop").touch()
+    else:
+        module.send_signal(signal.SIGTERM)
+    result = finish(module)["bench"]
+    assert result["interrupted"] and result["points"][0]["completed"] == 10
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    assert str(module.pid) not in children
+
+
+def against(tmp_path, script):
+    """An environment of vLLM whose Python is `script`, its record, and a model with a tokenizer."""
+    python = tmp_path / "vllm" / "current" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!{sys.executable}\n{script}")
+    python.chmod(0o755)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
+    service = {"name": "dsdeploy-vllm", "manager": "supervisor"}
+    found = {"engine": "vllm", "endpoint": "http://127.0.0.1:1", "api": "openai", "service": service}
+    (tmp_path / "vllm.json").write_text(json.dumps({**found, "releases": str(tmp_path / "vllm")}))
+    return {"model_path": str(tmp_path / "model"), "user": "root" if os.geteuid() == 0 else "x"}
+
+
+TOOL = """
+import json, os, sys
+option = lambda name: sys.argv[sys.argv.index(name) + 1]
+assert "planted-secret" not in sys.argv and os.environ["OPENAI_API_KEY"] == "planted-secret", "no key"
+found = {"output_throughput": 100.0, "median_ttft_ms": 5.0, "completed": int(option("--num-prompts"))}
+found.update(request_throughput=None, p99_ttft_ms="x", median_tpot_ms=float(option("--max-concurrency")))
+open(os.path.join(option("--result-dir"), "result.json"), "w").write(json.dumps(found))
+"""
+
+
+def test_the_engines_own_tool_beside_ours(bench, kept, tmp_path):
+    record = {**kept, **against(tmp_path, TOOL)}
+    result = bench(record=record, concurrency=[2], output_tokens=8, against="vllm")
+    (point,) = result["bench"]["points"]
+    assert point["against"]["tool"] == "vllm" and point["against"]["figures"]["completed"] == 20
+    assert point["against"]["figures"]["p99_ttft_ms"] is None and point["against"]["ratio"]["p99_ttft_ms"] is None
+    assert point["against"]["ratio"]["median_ttft_ms"] == pytest.approx(point["median_ttft_ms"] / 5.0, rel=1e-3)
+    assert "planted-secret" not in result["printed"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import os, sys\nprint('key', os.environ['OPENAI_API_KEY'])\nsys.exit(3)", "it ended with 3: key (hidden)"),
+        ("pass", "its result cannot be read"),
+    ],
+)
+def test_an_own_tool_that_fails_is_told_with_its_last_words(bench, kept, tmp_path, script, said):
+    result = bench(record={**kept, **against(tmp_path, script)}, concurrency=[1], output_tokens=8, against="vllm")
+    assert said in result["bench"]["points"][0]["against"]["problem"]
+
+
+def test_an_own_tool_that_cannot_run_is_refused_before_anything_is_measured(bench, record, tmp_path):
+    assert "its environment is not on this host" in bench(record=record, against="sglang")["msg"]
+    ours = against(tmp_path, TOOL)
+    gguf = bench(record={**record, **ours, "model_path": "/x.gguf"}, against="vllm")
+    assert "tokenizer" in gguf["msg"] and gguf["error_kind"] == "usage"
+
+
+def test_a_missed_limit_fails_with_what_was_measured(bench, record):
+    result = bench(record=record, concurrency=[1], output_tokens=8, min_tokens_s=1e9)
     assert result["failed"] and result["error_kind"] == "verify" and result["bench"]["points"]
     assert "wanted at least 1e+09" in result["msg"]
 
@@ -52,24 +177,18 @@ def test_a_missed_limit_fails_with_what_was_measured(run_module, record):
     ("options", "kind", "said"),
     [
         ({"concurrency": [0]}, "usage", "concurrency: 0 is not between 1 and 1024"),
+        ({"min_tokens_s": "nan"}, "usage", "min_tokens_s: nan is not a number above 0"),
+        ({"max_ttft_p99_ms": -1}, "usage", "max_ttft_p99_ms: -1"),
+        ({"slo_ttft_ms": 0}, "usage", "slo_ttft_ms: 0"),
+        ({"stall_s": "inf"}, "usage", "stall_s: inf"),
         ({"record": {"endpoint": "nonsense", "model": "m"}}, "preflight", "'nonsense' is no URL"),
         ({"record": {"endpoint": "http://127.0.0.1:9", "model": "m"}}, "verify", "cannot connect: Connection refused"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(run_module, record, options, kind, said):
-    result = run_module("bench", **{"record": record, "concurrency": [1], **options})
+def test_what_cannot_be_measured_is_one_line(bench, record, options, kind, said):
+    result = bench(**{"record": record, "concurrency": [1], **options})
     assert result["failed"] and result["error_kind"] == kind and said in result["msg"] and "\n" not in result["msg"]
 
 
 def test_check_mode_asks_nothing(run_module):
     assert run_module("bench", check=True, record={"endpoint": "http://127.0.0.1:9", "model": "m"})["skipped"]
-
-
-def test_the_key_goes_to_no_stranger_on_the_port(run_module, record, tmp_path):
-    """The service has no process here: whoever listens is somebody else."""
-    key = tmp_path / "key"
-    key.write_text("planted-secret\n")
-    service = {"name": "dsdeploy-none", "manager": "supervisor", "log": None}
-    result = run_module("bench", record=dict(record, api_key_file=str(key), service=service), concurrency=[1])
-    assert result["failed"] and "nothing could be measured" in result["msg"]
-    assert "dsdeploy-none: the service is " in result["msg"]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts, stream_client
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import ProbeError
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -27,10 +27,11 @@ def port():
 
 def run(port, concurrency=2, count=4, api="completions", limit_s=60.0, **options):
     script = {"ttft": 0.02, "gap": 0.005, "tokens": 10, **options.pop("script", {})}
+    output_tokens = options.pop("output_tokens", 10)
     target = load.Target("127.0.0.1", port, "", {}, None, api, json.dumps(script))
     supply = prompts.Prompts(50, pool=range(1000) if api == "completions" else None)
     begin = time.monotonic()
-    point = load.run_point(target, supply, 10, concurrency, count, begin + limit_s, **options)
+    point = load.run_point(target, supply, output_tokens, concurrency, count, begin + limit_s, **options)
     return point, measure.summarise(point.requests, begin, time.monotonic(), concurrency, None, point.lags)
 
 
@@ -57,11 +58,73 @@ def test_tokens_in_one_event_are_counted_by_the_server(port):
         ("drop", "the connection was cut in the middle of the answer"),
         ("stall", "no byte for 0 s"),
         ("error", "the engine reports: out of memory"),
+        ("500", "HTTP 500: " + "x" * 79 + "…"),
+        ("junk", "not HTTP: it answers b'SSH-2.0-OpenSSH_9.2p1'"),
+        ("unfinished", "malformed stream: an event of more than 4194304 bytes"),
     ],
 )
 def test_what_goes_wrong_is_counted_and_named_and_ends(port, fail, said):
     _point, found = run(port, concurrency=1, count=2, stall_s=0.4, script={"fail": fail})
     assert found["errors"] == {said: 2} and found["completed"] == 0
+
+
+def test_a_body_without_end_is_not_read_to_its_end(port):
+    begin = time.monotonic()
+    _point, found = run(port, concurrency=1, count=3, script={"fail": "500", "bytes": 200 * 1024 * 1024})
+    assert found["failed"] == 3 and time.monotonic() - begin < 20
+
+
+def test_an_answer_without_an_end_is_none(port):
+    _point, found = run(port, concurrency=1, count=2, script={"fail": "endless", "ttft": 0, "gap": 0})
+    assert found["errors"] == {"an answer without an end: more than 84 events": 2}
+
+
+def test_clocks_of_the_wall_do_not_matter(port, monkeypatch):
+    jumps = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr(time, "time", lambda: -next(jumps))
+    _point, found = run(port)
+    assert found["completed"] == 4 and 20 <= found["median_ttft_ms"] < 5000
+
+
+def test_figures_are_those_that_the_server_sent(port, tmp_path):
+    """Beside what the stand-in says it sent, which on a busy machine is later than scripted."""
+    log = tmp_path / "log"
+    point, found = run(port, concurrency=4, count=16, script={"ttft": 0.1, "gap": 0.01, "tokens": 20, "log": str(log)})
+    sent = sorted(tuple(map(float, line.split())) for line in log.read_text().splitlines())
+    assert len(sent) == found["completed"] == 16
+    # Never sooner than it was sent; how much later, the machine decides (benchmarks/load_generators.py exact).
+    for number, name in enumerate(("ttft", "e2el")):
+        truth = sorted(row[number] for row in sent)
+        seen = sorted(getattr(request, name) for request in point.requests)
+        assert all(mine >= theirs - 0.001 for mine, theirs in zip(seen, truth, strict=True))
+
+
+def test_many_events_in_one_read(port):
+    _point, found = run(port, count=4, script={"tokens": 3000, "burst": 3000, "ttft": 0, "gap": 0}, output_tokens=3000)
+    assert found["completed"] == 4 and found["total_output_tokens"] == 12000 and found["tokens_per_event"] == 1.0
+
+
+def test_usage_is_that_of_the_last_event_that_has_one():
+    lines = b'data: {"usage": {"completion_tokens": 1}}\n\ndata: {"text": "completion_tokens"}\n\ndata: [DONE]\n\n'
+    assert stream_client.last_usage(lines) == {"completion_tokens": 1}
+    assert stream_client.last_usage(b'{"done": true, "eval_count": 7}') == {"done": True, "eval_count": 7}
+    assert stream_client.last_usage(b"completion_tokens\neval_count") == {}
+
+
+def test_the_key_is_sent_to_nobody_else(port):
+    def trust(address, at):
+        assert (address, at) == ("127.0.0.1", port)
+        raise ProbeError("port is held by user mallory: the API key was not sent")
+
+    script = json.dumps({"ttft": 0, "gap": 0, "tokens": 1})
+    target = load.Target("127.0.0.1", port, "", {"Authorization": "Bearer k"}, None, "completions", script, trust=trust)
+    point = load.run_point(target, prompts.Prompts(5, pool=range(9)), 1, 1, 2, time.monotonic() + 20)
+    assert [request.error for request in point.requests] == [
+        "port is held by user mallory: the API key was not sent"
+    ] * 2
+    assert load.token_pool(target) == []
+    with pytest.raises(ProbeError):
+        load.trusted(target)
 
 
 def test_a_connection_that_the_server_closes_is_opened_again(port):

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""dsdeploy's load generator beside `vllm bench serve`: the same figures on the same server, and what each can absorb.
+
+  load_generators.py compare URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,8] [--rounds 3]
+      The same load on a server, in turns. Prints each figure's median of both, and their ratio.
+  load_generators.py ceiling --vllm PROGRAM --tokenizer DIRECTORY [--streams 512]
+      A stand-in that sends tokens as fast as it can, read by both and by a reader that only counts bytes. On a machine
+      with few cores the stand-in takes its share of them: go by tokens a CPU second of the generator.
+  load_generators.py exact [--streams 1,64,512]
+      Against scripted delays: what the client measured beside what the stand-in says it sent, in ms.
+
+PROGRAM is `vllm` with pandas beside it (for prompts of a file). Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import resource
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / ".collections"))
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts  # noqa: E402
+
+FIGURES = (
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "median_tpot_ms",
+    "p99_tpot_ms",
+    "median_e2el_ms",
+    "output_throughput",
+    "request_throughput",
+)
+
+
+def cpu_s() -> float:
+    """CPU time of this process and of its children that have ended, s."""
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in found)
+
+
+class Given:
+    """Prompts that are given, in their order, and from the start again."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts, self._at = texts, 0
+
+    def take(self) -> str:
+        self._at += 1
+        return self._texts[(self._at - 1) % len(self._texts)]
+
+    def reseed(self) -> None:
+        pass
+
+
+def ours(url: str, model: str, streams: int, count: int, output: int, supply: Any) -> dict[str, Any]:
+    parts = urlsplit(url)
+    target = load.Target(str(parts.hostname), parts.port or 80, "", {}, None, "completions", model)
+    before = cpu_s()
+    point = load.run_point(target, supply, output, streams, count, time.monotonic() + 3600)
+    begin, end = load.span(point.requests)
+    found = measure.summarise(point.requests, begin, end, streams, None, point.lags)
+    return {**found, "cpu_s": cpu_s() - before}  # with its arithmetic, as the other's
+
+
+def vllms(
+    program: str, tokenizer: str, url: str, model: str, streams: int, output: int, texts: list[str]
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as directory:
+        dataset = Path(directory, "prompts.jsonl")
+        dataset.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+        command = [
+            program, "bench", "serve", "--backend", "openai", "--base-url", url, "--endpoint", "/v1/completions",
+            "--model", tokenizer, "--served-model-name", model, "--tokenizer", tokenizer, "--dataset-name", "custom",
+            "--dataset-path", str(dataset), "--custom-output-len", str(output), "--num-prompts", str(len(texts)),
+            "--disable-shuffle", "--skip-chat-template",
+            "--max-concurrency", str(streams), "--request-rate", "inf", "--ignore-eos", "--disable-tqdm",
+            "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "99",
+            "--save-result", "--result-dir", directory, "--result-filename", "result.json", "--temperature", "0",
+            "--num-warmups", "0", "--ready-check-timeout-sec", "0",
+        ]  # fmt: skip
+        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_TARGET_DEVICE": "cpu", "no_proxy": "*"}
+        before = cpu_s()
+        done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"vllm bench serve: {done.stderr[-2000:]}")
+        return {**json.loads(Path(directory, "result.json").read_text()), "cpu_s": cpu_s() - before}
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    for streams in arguments.streams:
+        count = max(arguments.requests, 10 * streams)
+        rounds: dict[str, list[dict[str, Any]]] = {"ours": [], "vllm": []}
+        words = prompts.TEXTS[-1].split()
+        texts = [" ".join(random.choices(words, k=arguments.words)) for _i in range(count)]
+        ours(arguments.url, arguments.model, streams, 2 * streams, arguments.output, Given(texts))  # warm up
+        for number in range(2 * arguments.rounds):
+            # ABBA: what drifts drifts for both.
+            who = ("ours", "vllm", "vllm", "ours")[number % 4]
+            if who == "ours":
+                found = ours(arguments.url, arguments.model, streams, count, arguments.output, Given(texts))
+            else:
+                found = vllms(
+                    arguments.vllm,
+                    arguments.tokenizer,
+                    arguments.url,
+                    arguments.model,
+                    streams,
+                    arguments.output,
+                    texts,
+                )
+            rounds[who].append(found)
+            print(f"  {who}: " + ", ".join(f"{name} {found[name]:.2f}" for name in FIGURES), file=sys.stderr)
+        print(
+            f"{streams} streams, {count} requests, {arguments.words} words each, {arguments.output} tokens of answer, "
+            f"{arguments.rounds} rounds, medians"
+        )
+        for name in FIGURES:
+            values = {who: statistics.median(found[name] for found in rounds[who]) for who in rounds}
+            spread = {
+                who: (max(f[name] for f in rounds[who]) / min(f[name] for f in rounds[who]) - 1) * 100 for who in rounds
+            }
+            cells = [f"{who} {values[who]:10.2f} (spread {spread[who]:4.1f} %)" for who in ("ours", "vllm")]
+            print(f"  {name:<20} {'  '.join(cells)}  ratio {values['ours'] / values['vllm']:.4f}")
+
+
+@contextlib.contextmanager
+def standin(processes: int) -> Iterator[int]:
+    program = [sys.executable, str(ROOT / "tests" / "standins" / "scripted_stream.py"), "0", str(processes)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+def count_bytes(port: int, model: str, streams: int, count: int, output: int) -> tuple[float, float, int]:
+    """A reader that looks at nothing: (s, CPU s, events) of `count` answers over `streams` connections."""
+    body = json.dumps({"model": model, "prompt": [1] * 8, "max_tokens": output, "stream": True}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    selector, left, ended, events = selectors.DefaultSelector(), count, 0, 0
+    before, begin = cpu_s(), time.monotonic()
+    for _i in range(streams):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(head + body)
+        left -= 1
+        selector.register(connection, selectors.EVENT_READ)
+    while ended < count:
+        for key, _mask in selector.select():
+            data = key.fileobj.recv(262144)  # type: ignore[union-attr]
+            events += data.count(b"\n\n")
+            if b"data: [DONE]" in data:
+                ended += 1
+                if left > 0:
+                    left -= 1
+                    key.fileobj.sendall(head + body)  # type: ignore[union-attr]
+    return time.monotonic() - begin, cpu_s() - before, events
+
+
+def ceiling(arguments: argparse.Namespace) -> None:
+    model = json.dumps({"ttft": 0, "gap": 0, "tokens": arguments.output, "burst": arguments.burst})
+    for streams in arguments.streams:
+        count = 4 * streams
+        supply = prompts.Prompts(8, range(1000))
+        tokens = count * arguments.output
+        with standin(arguments.processes) as port:
+            url = f"http://127.0.0.1:{port}"
+            rows = []
+            for _round in range(arguments.rounds):
+                found = ours(url, model, streams, count, arguments.output, supply)
+                assert found["completed"] == count, found["errors"]
+                rows.append(("ours", tokens / found["duration"], tokens / found["cpu_s"]))
+                if arguments.vllm:
+                    base = vllms(arguments.vllm, arguments.tokenizer, url, model, 1, 1, ["x"])["cpu_s"]
+                    texts = ["word word"] * count
+                    found = vllms(arguments.vllm, arguments.tokenizer, url, model, streams, arguments.output, texts)
+                    assert found["completed"] == count
+                    # What starting it costs is not the load.
+                    rows.append(("vllm bench serve", tokens / found["duration"], tokens / (found["cpu_s"] - base)))
+                seconds, cpu, _events = count_bytes(port, model, streams, count, arguments.output)
+                rows.append(("bytes only", tokens / seconds, tokens / cpu))
+        shape = f"{count} answers of {arguments.output} tokens, an event each, {arguments.burst} a write"
+        print(f"{streams} streams, {shape}; medians of {arguments.rounds}")
+        for who in dict.fromkeys(row[0] for row in rows):
+            walls, cpus = ([row[i] for row in rows if row[0] == who] for i in (1, 2))
+            print(
+                f"  {who:<17} {statistics.median(walls):10,.0f} tokens/s with the stand-in beside it, "
+                f"{statistics.median(cpus):10,.0f} tokens a CPU second"
+            )
+
+
+def exact(arguments: argparse.Namespace) -> None:
+    with standin(arguments.processes) as port, tempfile.TemporaryDirectory() as directory:
+        for streams in arguments.streams:
+            log = Path(directory, f"log-{streams}")
+            scripted = {"ttft": 0.5, "gap": 0.05, "tokens": 41, "log": str(log)}
+            url, supply = f"http://127.0.0.1:{port}", prompts.Prompts(64, range(1000))
+            quick = json.dumps({"ttft": 0.01, "gap": 0.001, "tokens": 10})
+            ours(url, quick, streams, streams, 10, supply)  # warm up, as `dsdeploy bench` does
+            found = ours(url, json.dumps(scripted), streams, 3 * streams, 41, supply)
+            sent = [tuple(map(float, line.split())) for line in log.read_text().splitlines()]
+            truth = {"ttft": sorted(first for first, _last in sent), "e2el": sorted(last for _first, last in sent)}
+            truth["tpot"] = sorted((last - first) / 40 for first, last in sent)
+            print(f"{streams} streams: {found['completed']} completed, client lag p99 {found['client_lag_p99_ms']} ms")
+            for name, script_ms in (("ttft", 500.0), ("tpot", 50.0), ("e2el", 2500.0)):
+                cells = []
+                for wanted in (50, 90, 99):
+                    seen = found[f"median_{name}_ms" if wanted == 50 else f"p{wanted}_{name}_ms"]
+                    true = (measure.percentile(truth[name], wanted) or 0) * 1000
+                    cells.append(f"p{wanted} {seen:8.2f} (sent {true:8.2f}, {seen - true:+.2f})")
+                print(f"  {name}  scripted {script_ms:7.1f}  " + "  ".join(cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    for work in (compare, ceiling, exact):
+        verb = verbs.add_parser(work.__name__)
+        verb.set_defaults(work=work)
+        default = {"compare": [1, 8], "ceiling": [512], "exact": [1, 64, 512]}[work.__name__]
+        verb.add_argument("--streams", type=lambda text: [int(word) for word in text.split(",")], default=default)
+        verb.add_argument("--rounds", type=int, default=3)
+        verb.add_argument("--words", type=int, default=20, help="of each prompt")
+        verb.add_argument("--output", type=int, default=128)
+        verb.add_argument("--requests", type=int, default=20)
+        verb.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the stand-in")
+        verb.add_argument("--burst", type=int, default=32, help="events that the stand-in sends in one write")
+        verb.add_argument("--vllm", help="the program")
+        verb.add_argument("--tokenizer", help="directory of the served model")
+        if work is compare:
+            verb.add_argument("url")
+            verb.add_argument("model")
+    arguments = parser.parse_args()
+    arguments.work(arguments)
+
+
+if __name__ == "__main__":
+    main()
