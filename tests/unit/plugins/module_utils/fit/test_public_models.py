@@ -80,8 +80,11 @@ def row(name):
 HEAD = """\
 # What models keep of their tokens
 
-Made by tests/unit/plugins/module_utils/fit/test_public_models.py from the values of each model's own `config.json`,
-which its name links to; the same rules plan a model of your own (`plugins/module_utils/fit/config_facts.py`).
+Made by tests/unit/plugins/module_utils/fit/test_public_models.py; the same rules plan a model of your own
+(`plugins/module_utils/fit/config_facts.py`). The values were written down from what is public: `config.json` as quoted,
+papers, the defaults of the classes in transformers. A name links to the model's own file, which was not fetched for
+this table. Where *parameters* are given they agree with the published number, which checks most values; the layer
+patterns of Step 3.5 and Zamba 2, the heads of Qwen3.5 and the width of Command A's MLP have no second source yet.
 
 - *Parameters* are those of the language model, in 10⁹, within 1 % of what is published; not known where a kind of layer
   has no formula here. A model's weights are then known from the size of its files.
