@@ -108,7 +108,8 @@ def refused(host, variables):
 
 def dsdeploy(*words):
     """The command line; `(exit code, summary, everything it said)`."""
-    command = [sys.executable, "-m", "dsdeploy", *words, "-i", os.environ["MOLECULE_INVENTORY_FILE"], "--json"]
+    inventory = os.environ["MOLECULE_INVENTORY_FILE"]
+    command = [sys.executable, "-m", "dsdeploy", words[0], "-i", inventory, "--json", *words[1:]]
     config = f"{os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/ansible.cfg"
     environment = dict(os.environ, ANSIBLE_CONFIG=config, PYTHONPATH=str(CHECKOUT / "python"))
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)

@@ -10,6 +10,8 @@ from _play import CHECKOUT, changes, deploy, leftovers, play
 
 OLLAMA, LLAMA_CPP, HOLDER = "dsdeploy-ollama", "dsdeploy-llama-cpp", "dsdeploy-holder"
 PLAYBOOK = Path(__file__).parents[1] / "holder.yml"
+BEYOND = {"ollama_host": "0.0.0.0", "ollama_firewall": "ufw"}
+LAYERS = {"STANDIN_OLLAMA_GPU_LAYERS": "31"}
 SMI = CHECKOUT / "tests/unit/fixtures/nvidia_smi/h800-x8-driver550"
 
 
@@ -45,25 +47,20 @@ def test_the_others_can_be_stopped_too(host):
     assert host.run("systemctl is-enabled %s", LLAMA_CPP).stdout.strip() == "disabled"
 
 
+def opened(host):
+    """The networks that ufw lets in to Ollama."""
+    lines = host.check_output("sudo ufw show added").splitlines()
+    return sorted(line.split()[3] for line in lines if "port 11434" in line)
+
+
 def test_the_firewall_is_open_for_whom_it_is_said_to_be(host):
     host.check_output("sudo apt-get install -qq --no-install-recommends ufw")
     host.check_output("sudo ufw allow proto tcp from 10.9.0.0/16 to any port 11434")  # the user's own
-
-    def opened():
-        lines = host.check_output("sudo ufw show added").splitlines()
-        return sorted(line.split()[3] for line in lines if "port 11434" in line)
-
-    beyond = {"ollama_host": "0.0.0.0", "ollama_firewall": "ufw"}
-    deploy(host, ollama_firewall_networks=["10.1.2.3/16", "10.9.0.0/16"], **beyond)
-    assert opened() == ["10.1.0.0/16", "10.9.0.0/16"]
-    assert changes(host, ollama_firewall_networks=["10.1.0.0/16", "10.9.0.0/16"], **beyond) == 0
+    deploy(host, ollama_firewall_networks=["10.1.2.3/16", "10.9.0.0/16"], **BEYOND)
+    assert opened(host) == ["10.1.0.0/16", "10.9.0.0/16"]
     # Who is not named any more is out; what was there before stays.
-    deploy(host, ollama_firewall_networks=["10.2.0.0/16"], **beyond)
-    assert opened() == ["10.2.0.0/16", "10.9.0.0/16"]
-    play(host, "down", "-e", json.dumps({"dsdeploy_only_engine": "ollama", "dsdeploy_purge": True}))
-    assert opened() == ["10.9.0.0/16"]
-    deploy(host)
-    assert opened() == ["10.9.0.0/16"]
+    deploy(host, ollama_firewall_networks=["10.2.0.0/16"], **BEYOND)
+    assert opened(host) == ["10.2.0.0/16", "10.9.0.0/16"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +75,9 @@ def gpus(host):
 
 
 def test_layers_on_the_gpus_as_the_memory_fit_says(host, gpus):
-    deploy(host, ollama_environment={"STANDIN_OLLAMA_GPU_LAYERS": "31"})
+    deploy(host, ollama_environment=LAYERS)
+    # It answers on loopback alone again, and whom the firewall let in is out.
+    assert opened(host) == ["10.9.0.0/16"]
     entry = loaded(host)
     assert entry["size_vram"] == entry["size"]
     assert "num_gpu                        31" in show(host)["parameters"]
@@ -88,21 +87,21 @@ def test_layers_on_the_gpus_as_the_memory_fit_says(host, gpus):
 
 
 def test_what_holds_the_gpus_is_stopped_first(host, gpus):
-    play(host, PLAYBOOK)
-    assert active(host, HOLDER, OLLAMA) == ["active", "inactive"]
-    said = deploy(host, ollama_environment={"STANDIN_OLLAMA_GPU_LAYERS": "31"})
-    assert "holder is stopped first: it holds the GPUs, and ollama takes its place" in said
-    assert active(host, HOLDER, OLLAMA) == ["inactive", "active"]
     said = " ".join(play(host, PLAYBOOK).split())
     assert "ollama is stopped first: it holds the GPUs, and holder takes its place" in said
     assert active(host, HOLDER, OLLAMA) == ["active", "inactive"]
     # An engine on the CPU takes nothing from it.
     assert changes(host, ollama_gpu_layers="0") > 0
     assert active(host, HOLDER, OLLAMA) == ["active", "active"]
+    said = deploy(host, ollama_environment=LAYERS, ollama_firewall_networks=["10.2.0.0/16"], **BEYOND)
+    assert "holder is stopped first: it holds the GPUs, and ollama takes its place" in said
+    assert active(host, HOLDER, OLLAMA) == ["inactive", "active"]
 
 
 def test_the_last_one_leaves_nothing_but_models(host):
+    assert opened(host) == ["10.2.0.0/16", "10.9.0.0/16"]
     play(host, "down", "-e", "dsdeploy_purge=true")
+    assert opened(host) == ["10.9.0.0/16"]
     assert leftovers(host) == ["/var/lib/dsdeploy"]
     assert host.check_output("sudo ls /var/lib/dsdeploy").split() == ["models", "ollama"]
     assert set(host.check_output("sudo ls /var/lib/dsdeploy/ollama").split()) <= {"blobs", "manifests"}

@@ -1,12 +1,12 @@
 """nvitop, really installed, on hosts without a GPU."""
 
-import sys
-from pathlib import Path
+import json
+import re
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
-from _play import leftovers
-from playbook import run_role
+import pytest
+from _play import CHECKOUT, hosts, leftovers, play, refusals
 
+CONVERGE = CHECKOUT / "molecule/shared/converge.yml"
 ROOT = "/opt/dsdeploy/gpu_monitor"
 
 
@@ -36,33 +36,57 @@ def test_there_is_no_exporter(host):
     assert not host.socket("tcp://127.0.0.1:5050").is_listening
 
 
-def test_an_exporter_without_a_gpu_is_refused(host):
-    rc, said = run_role(host, "gpu_monitor", gpu_monitor_exporter_state="started")
-    assert rc != 0
-    assert "there is no GPU to export metrics of: " in said
-    assert not host.file("/etc/dsdeploy/dsdeploy-gpu-exporter.env").exists
+# In one run, as hosts of their own: variables, what is said, and what is not there.
+REFUSED = {
+    "no-gpu": (
+        {"gpu_monitor_exporter_state": "started"},
+        "there is no GPU to export metrics of: ",
+        "/etc/dsdeploy/dsdeploy-gpu-exporter.env",
+    ),
+    "port": (
+        {"gpu_monitor_exporter_port": 99999},
+        "gpu_monitor_exporter_port is 99999, expected a whole number from 1 to 65535",
+        "/etc/dsdeploy/dsdeploy-gpu-exporter.env",
+    ),
+    "hash": (
+        {
+            "gpu_monitor_requirements": ["nvitop==1.7.2 --hash=sha256:" + "0" * 64],
+            "dsdeploy_install_dir": "/opt/wrong",
+        },
+        "DO NOT MATCH THE HASHES",
+        "/opt/wrong/gpu_monitor/.dsdeploy-venv.json",
+    ),
+}
 
 
-def test_a_value_that_cannot_be_meant_is_refused(host):
-    rc, said = run_role(host, "gpu_monitor", gpu_monitor_exporter_port=99999)
-    assert rc != 0
-    assert "gpu_monitor_exporter_port is 99999, expected a whole number from 1 to 65535" in said
+@pytest.fixture(scope="module")
+def refused(host):
+    return refusals(host, CONVERGE, {name: variables for name, (variables, *_rest) in REFUSED.items()})
 
 
-def test_a_hash_that_does_not_fit_is_refused(host):
-    wrong = ["nvitop==1.7.2 --hash=sha256:" + "0" * 64]
-    rc, said = run_role(host, "gpu_monitor", gpu_monitor_requirements=wrong, dsdeploy_install_dir="/opt/wrong")
-    assert rc != 0
-    assert "DO NOT MATCH THE HASHES" in said
-    assert not host.file("/opt/wrong/gpu_monitor/.dsdeploy-venv.json").exists
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(host, refused, name):
+    _variables, line, path = REFUSED[name]
+    assert line in refused[name]
+    assert not host.file(path).exists
 
 
-def test_it_can_be_removed_and_comes_back(host):
-    rc, said = run_role(host, "gpu_monitor", gpu_monitor_state="absent")
-    assert rc == 0 and "changed=2 " in said
-    assert not host.file("/usr/local/bin/nvitop").exists
-    # Nor anything else.
-    assert leftovers(host) == []
-    assert "changed=0 " in run_role(host, "gpu_monitor", gpu_monitor_state="absent")[1]
-    assert run_role(host, "gpu_monitor")[0] == 0
-    assert host.check_output("nvitop --version") == "nvitop 1.7.2"
+@pytest.fixture(scope="session")
+def removed():
+    """On all hosts at once, by host: the changes of the removal and of another, what was left, and what came back."""
+
+    def changes(**variables):
+        said = play(None, CONVERGE, "-e", json.dumps(variables))
+        return {name: int(number) for name, number in re.findall(r"^(\S+) +: ok=.* changed=(\d+)", said, re.M)}
+
+    first = changes(gpu_monitor_state="absent")
+    left = {name: (host.file("/usr/local/bin/nvitop").exists, leftovers(host)) for name, host in hosts().items()}
+    again = changes(gpu_monitor_state="absent")
+    changes()
+    back = {name: host.check_output("nvitop --version") for name, host in hosts().items()}
+    return {name: (first[name], left[name], again[name], back[name]) for name in hosts()}
+
+
+def test_it_can_be_removed_and_comes_back(host, removed):
+    # Nor is anything else left.
+    assert removed[host.backend.get_hostname()] == (2, (False, []), 0, "nvitop 1.7.2")

@@ -3,8 +3,6 @@
 import json
 import time
 
-from _play import play, recap
-
 SERVICE = "dsdeploy-llama-cpp"
 KEY = 'key-for-tests-100%-"quoted"'
 CHAT = json.dumps({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8})
@@ -43,10 +41,3 @@ def answers_within(host, seconds):
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
-
-
-def deploy(host, *variables, playbook="deepseek_r1"):
-    """Run a playbook over this host alone; returns its recap line."""
-    said = play(host, playbook, *variables)
-    assert KEY not in said
-    return recap(said)

@@ -127,45 +127,31 @@ def test_engines_can_read_it(store):
     assert store.run("sudo -u nobody head -c 4 %s", f"{STORE}/from-url/main/{GGUF[0]}").stdout == "GGUF"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [dict(name="cut", times=3, after=500000), dict(name="429", times=2), dict(name="503", times=2),
-     dict(name="slow", after=20000000), dict(name="no_range")],
-    ids=lambda kind: kind["name"],
-)  # fmt: skip
-def test_fault_is_survived(store, kind):
-    fault(**kind)
-    name = f"survives-{kind['name']}"
+# Each kind of fault, survived or refused, is a unit test of `fetch` (test_fetch.py) with the same hub: here one of
+# each, by the role and over a network.
+def test_faults_are_survived(store):
+    fault("cut", times=3, after=500000)
+    fault("slow", match="m-00002", after=20000000)
+    name = "survives"
     said = fetch(name)
     assert "failed=0" in said and "changed=1" in said and "source modelscope" not in said, said
     assert_complete(store, name, [*GGUF, "config.json"])
 
 
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        ("wrong", "has sha256"),
-        ("html", "answered with an HTML page instead of q4/m-00001-of-00002.gguf"),
-        ("pointer", "q4/m-00001-of-00002.gguf has 133 bytes, expected 40000123: it is a git-lfs pointer"),
-        ("empty", "q4/m-00001-of-00002.gguf has 0 bytes, expected 40000123: it is an empty file"),
-        ("404", "answered 404"),
-    ],
-)
-def test_fault_is_refused_with_its_line(store, kind, line):
-    fault(kind, times=50, after=1000)
-    name = f"refuses-{kind}"
+def test_a_fault_is_refused_with_its_line_and_the_next_run_succeeds(store):
+    fault("wrong", times=50, after=1000)
+    name = "refuses"
     said = fetch(name)
     assert "failed=1" in said
     flat = " ".join(said.split())
-    assert f"model {name} could not be fetched; modelscope (model-hub): " in flat and line in flat, said
+    assert f"model {name} could not be fetched; modelscope (model-hub): " in flat and "has sha256" in flat, said
     assert "huggingface (model-hub): " in flat
     with store.sudo():
         assert not store.file(f"{STORE}/{name}/main/.dsdeploy-manifest.json").exists
         assert not store.file(f"{STORE}/{name}/main/{GGUF[0]}").exists
-    if kind == "wrong":  # the cause is gone: the next run succeeds
-        hub("DELETE", "/_faults")
-        assert "failed=0" in fetch(name)
-        assert_complete(store, name, [*GGUF, "config.json"])
+    hub("DELETE", "/_faults")
+    assert "failed=0" in fetch(name)
+    assert_complete(store, name, [*GGUF, "config.json"])
 
 
 def test_token_reaches_its_own_hub_only(store):
@@ -196,7 +182,7 @@ def test_full_disk_is_refused_before_the_download(store):
 def test_killed_runs_lose_less_than_a_block(store):
     name, partial = "killed", f"{STORE}/killed/main/.dsdeploy-partial"
     killed = 0
-    for _number in range(5):
+    for _number in range(3):
         process = fetch(name, sources=["huggingface"], background=True, model_bandwidth_limit=8, model_connections=2)
         deadline = time.monotonic() + 30
         with store.sudo():
@@ -206,7 +192,7 @@ def test_killed_runs_lose_less_than_a_block(store):
                     killed += 1
                     break
         process.communicate()
-    assert killed >= 3
+    assert killed >= 2
     hub("DELETE", "/_faults")
     with store.sudo():
         left = store.check_output("tail -c +4097 %s | tr -d '\\001\\002' | wc -c", f"{partial}/{GGUF[0]}.journal")

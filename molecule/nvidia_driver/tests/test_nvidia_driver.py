@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from _play import aliases
+
 testinfra_hosts = ["ssh://nvidia-driver-host"]
 CHECKOUT = Path(__file__).parents[3]
 PACKAGES = (
@@ -130,7 +133,14 @@ def test_upgrade_says_that_a_reboot_is_needed_by_exit_code(host):
     assert summary["hosts"]["nvidia-driver-host"]["changed"] == 0
 
 
-def test_downgrade(host):
+def test_a_fabric_manager_of_another_version_is_named_and_mended_by_a_downgrade(host):
+    with host.sudo():
+        host.check_output("apt-get install -qq --allow-change-held-packages nvidia-fabricmanager-550=550.90.12-1")
+    code, summary = prepare("nvidia_driver_install_method=preinstalled", "nvidia_driver_version=")
+    assert code == 3
+    message, hint = failure(summary)
+    assert "fabric_manager_mismatch: the fabric manager is 550.90.12, the driver 550.127.05" in message
+    assert "exactly driver 550.127.05" in hint
     assert prepare("nvidia_driver_version=550.54.15")[0] == 5
     assert versions(host) == {"550.54.15-1"}
     boot(host)
@@ -139,39 +149,38 @@ def test_downgrade(host):
     assert (code, summary["hosts"]["nvidia-driver-host"]["changed"]) == (0, 0)
 
 
-def test_a_driver_without_its_fabric_manager_is_refused(host):
-    code, summary = prepare("nvidia_driver_version=560.35.03")
+# In one run, as hosts of their own.
+REFUSED = {
+    "without-fabric-manager": (
+        {"nvidia_driver_version": "560.35.03"},
+        "no repository of this host has the package nvidia-fabricmanager-560 or nvidia-fabricmanager",
+    ),
+    "nowhere": (
+        {"nvidia_driver_version": "550.1.1"},
+        "nvidia-kernel-open-dkms has no version 550.1.1; it has 560.35.03-1, 550.127.05-1",
+    ),
+    "from-debian": (
+        {"nvidia_driver_install_method": "distribution", "nvidia_driver_version": ""},
+        "4 NVSwitches, whose fabric manager Debian has no package of",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(host):
+    path = aliases(host, {name: variables for name, (variables, _line) in REFUSED.items()})
+    code, summary = prepare(host="aliases", options=("-i", path))
     assert code == 1
-    message, _hint = failure(summary)
-    assert message == "no repository of this host has the package nvidia-fabricmanager-560 or nvidia-fabricmanager"
+    return {found["host"]: found for found in summary["failures"]}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(host, refused, name):
+    assert REFUSED[name][1] in refused[name]["msg"]
+    if name == "nowhere":
+        hint = "All of them have 550.127.05, 550.90.12, 550.54.15: set nvidia_driver_version to that."
+        assert refused[name]["hint"] == hint
     assert versions(host) == {"550.54.15-1"}
-
-
-def test_a_version_that_is_nowhere_is_refused(host):
-    code, summary = prepare("nvidia_driver_version=550.1.1")
-    assert code == 1
-    message, hint = failure(summary)
-    assert message.startswith("nvidia-kernel-open-dkms has no version 550.1.1; it has 560.35.03-1, 550.127.05-1")
-    assert hint == "All of them have 550.127.05, 550.90.12, 550.54.15: set nvidia_driver_version to that."
-    assert versions(host) == {"550.54.15-1"}
-
-
-def test_a_fabric_manager_of_another_version_is_named_and_mended(host):
-    with host.sudo():
-        host.check_output("apt-get install -qq --allow-change-held-packages nvidia-fabricmanager-550=550.90.12-1")
-    code, summary = prepare("nvidia_driver_install_method=preinstalled", "nvidia_driver_version=")
-    assert code == 3
-    message, hint = failure(summary)
-    assert "fabric_manager_mismatch: the fabric manager is 550.90.12, the driver 550.54.15" in message
-    assert "exactly driver 550.54.15" in hint
-    assert prepare("nvidia_driver_version=550.54.15")[0] == 0
-    assert versions(host) == {"550.54.15-1"}
-
-
-def test_nvswitches_without_a_fabric_manager_are_refused_from_debian(host):
-    code, summary = prepare("nvidia_driver_install_method=distribution", "nvidia_driver_version=")
-    assert code == 1
-    assert "4 NVSwitches, whose fabric manager Debian has no package of" in failure(summary)[0]
 
 
 def test_bookworm_s_open_modules_behind_its_security_updates_are_a_clear_line(host):

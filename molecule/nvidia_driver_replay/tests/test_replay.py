@@ -1,4 +1,4 @@
-"""Hosts of many kinds, replayed: what the facts say, what is refused or found wrong, and by which exit code."""
+"""Machines of many kinds, replayed: what the facts say, what is refused or found wrong, and by which exit code."""
 
 import json
 import os
@@ -7,148 +7,140 @@ import sys
 from pathlib import Path
 
 import pytest
+import testinfra
+import yaml
 
 CHECKOUT = Path(__file__).parents[3]
-H800 = ["--gpu=0x2324"] * 8 + ["--nvswitches=4"]
-CONTAINER = ["--no-module-rights"]
-DRIVER = ["--driver=550.90.12"]
+# By host, of what kind the failure is, and what it says.
+WRONG = {
+    "sixteen": "gpu_missing: nvidia-smi shows 8 GPUs, expected are 16",
+    "fabric-manager": (
+        "fabric_manager_missing: the host has 4 NVSwitches and no fabric manager; CUDA fails with error 802"
+    ),
+    "library": "driver_library_mismatch: Failed to initialize NVML: Driver/library version",
+    "not-loaded": "driver_not_loaded: ",
+    "lost": "gpu_missing: nvidia-smi shows 7 GPUs, the PCI bus holds 8",
+    "fabric": "fabric_not_ready: the NVLink fabric is in state In Progress",
+}
+REFUSED = {
+    "locked": "another run works on this host: you@there, process 1, since 2026-01-01T00:00:00Z",
+    "none-of-eight": "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)",
+    "container": "this is a container, which may not load kernel modules",
+    "blackwell": (
+        "the kernel is 4.19.0-26-amd64, the driver wants 5.0 or newer; "
+        "Blackwell GPUs need open kernel modules, not proprietary ones"
+    ),
+    "headers": "no repository of this host has the package linux-headers-6.1.0-nowhere",
+}
+RIGHT = ("h800", "mig", "none")
+OTHER = {"machine": "another", "pid": 1, "started": "1", "who": "you@there", "since": "2026-01-01T00:00:00Z"}
 
 
 def run(command):
     environment = dict(os.environ, ANSIBLE_CONFIG=f"{os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/ansible.cfg")
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(CHECKOUT / ".collections")
     environment["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
+    environment["ANSIBLE_FORKS"] = "14"
     program = Path(sys.executable).with_name(command[0])
     command = [program, *command[1:], "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=600)
 
 
-def play(host, case, machine, rc=0):
-    """Make the host a machine of that kind, on which nvidia-smi says what is recorded as `case`."""
-    with host.sudo():
-        host.check_output("ln -sfn nvidia_smi/%s /srv/case", case)
-        host.check_output("sh -c 'echo %s > /srv/case/rc'" % rc)  # noqa: UP031
-        host.check_output(f"python3 /srv/nvidia_host.py /srv/standin {' '.join(machine)}")
-
-
-def prepare(*variables):
-    """`dsdeploy prepare`: its exit code, what failed in one line, and the warnings."""
-    done = run(["dsdeploy", "prepare", "--json"] + [word for variable in variables for word in ("-e", variable)])
+def prepare(names, *variables):
+    """`dsdeploy prepare` over these hosts: its exit code; by host the kind and line of each failure; the warnings."""
+    command = ["dsdeploy", "prepare", "--json", "--limit", ",".join(f"replay-{name}" for name in names)]
+    done = run(command + [word for variable in variables for word in ("-e", variable)])
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    failures = events[-1]["failures"]
-    assert done.returncode == events[-1]["exit_code"], done.stderr
-    assert all(failure["hint"] for failure in failures), failures
+    summary = events[-1]
+    assert done.returncode == summary["exit_code"], done.stderr
+    assert all(failure["hint"] for failure in summary["failures"]), summary["failures"]
+    found = {name: [] for name in names}
+    for failure in summary["failures"]:
+        found[failure["host"].removeprefix("replay-")].append((failure["kind"], failure["msg"]))
     # What the checks at the end say of such a host is for scenario doctor.
     told = [event for event in events if event["event"] == "warning" and event["task"] != "Check the host"]
     warnings = " ".join(event["text"] for event in told)
-    return done.returncode, "; ".join(failure["msg"] for failure in failures), warnings
+    return done.returncode, found, warnings
 
 
-def facts():
-    done = run(["ansible", "all", "-m", "dsdeploy.llm.nvidia_smi_facts"])
-    said = done.stdout
-    return json.loads(said[said.index("{") :])["ansible_facts"]["nvidia_smi"]
+@pytest.fixture(scope="session")
+def machine():
+    """A host by the last part of its name."""
+    config = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/ssh_config"
+    return lambda name: testinfra.get_host(f"ssh://replay-{name}", ssh_config=config)
 
 
-def test_eight_h800(host):
-    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
-    assert facts()["summary"] == "8 x NVIDIA H800, 81559 MiB each, driver 550.90.12, CUDA 12.4"
-    assert prepare("nvidia_driver_expected_gpus=8") == (0, "", "")
-    code, message, _warnings = prepare("nvidia_driver_expected_gpus=16")
-    assert (code, message) == (3, "gpu_missing: nvidia-smi shows 8 GPUs, expected are 16")
+@pytest.fixture(scope="session")
+def wrong():
+    return prepare(WRONG)
 
 
-def test_one_run_at_a_time(host):
-    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
-    other = {"machine": "another", "pid": 1, "started": "1", "who": "you@there", "since": "2026-01-01T00:00:00Z"}
+@pytest.fixture(scope="session")
+def refused(machine):
+    host = machine("locked")
     with host.sudo():
-        host.check_output("sh -c 'echo \"$0\" > /run/dsdeploy.lock' %s", json.dumps(other))
-    code, message, _warnings = prepare()
-    assert code == 1
-    assert message == "another run works on this host: you@there, process 1, since 2026-01-01T00:00:00Z"
+        host.check_output("sh -c 'echo \"$0\" > /run/dsdeploy.lock' %s", json.dumps(OTHER))
+    return prepare(REFUSED)
+
+
+def test_every_machine_is_in_a_test():
+    scenario = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text(encoding="utf-8"))
+    names = {platform["name"].removeprefix("replay-") for platform in scenario["platforms"]}
+    assert names == {*WRONG, *REFUSED, *RIGHT}
+
+
+def test_the_facts():
+    done = run(["ansible", "replay-h800,replay-mig", "-m", "dsdeploy.llm.nvidia_smi_facts"])
+    found, decoder, text = [], json.JSONDecoder(), done.stdout
+    while "{" in text:
+        result, end = decoder.raw_decode(text[text.index("{") :])
+        found.append(result["ansible_facts"]["nvidia_smi"])
+        text = text[text.index("{") + end :]
+    summaries = {facts["summary"] for facts in found}
+    assert "8 x NVIDIA H800, 81559 MiB each, driver 550.90.12, CUDA 12.4" in summaries
+    (mig,) = [gpu["mig"] for facts in found for gpu in facts["gpus"] if gpu["mig"]["mode"] == "Enabled"]
+    assert len(mig["instances"]) > 1
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_found_wrong(wrong, name):
+    code, found, _warnings = wrong
+    ((kind, message),) = found[name]
+    assert (code, kind) == (3, "verify")
+    assert WRONG[name] in message
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_before_anything_is_changed(refused, machine, name):
+    code, found, _warnings = refused
+    ((_kind, message),) = found[name]
+    assert (code, message) == (1, REFUSED[name])
+    host = machine(name)
+    assert not host.file("/etc/apt/preferences.d/dsdeploy-nvidia-driver.pref").exists
+    assert not host.package("nvidia-smi").is_installed
+
+
+def test_one_run_at_a_time(refused, machine):
+    host = machine("locked")
     with host.sudo():  # the lock is root's alone
         assert "you@there" in host.file("/run/dsdeploy.lock").content_string
-    assert prepare("dsdeploy_break_lock=true")[0] == 0
+    assert prepare(["locked"], "dsdeploy_break_lock=true")[:2] == (0, {"locked": []})
     assert not host.file("/run/dsdeploy.lock").exists
 
 
-def test_no_fabric_manager_on_the_machine_itself(host):
-    play(host, "h800-x8-driver550", H800 + DRIVER)
-    code, message, _warnings = prepare()
-    assert code == 3
-    assert (
-        message == "fabric_manager_missing: the host has 4 NVSwitches and no fabric manager; CUDA fails with error 802"
-    )
+def test_a_host_without_gpu_is_told_of_and_left_alone():
+    """Beside two that have some."""
+    code, found, warnings = prepare(RIGHT)
+    assert (code, found) == (0, {"h800": [], "mig": [], "none": []})
+    assert warnings.count("this host has no NVIDIA GPU: no driver is needed") == 1
 
 
-def test_mig(host):
-    play(host, "mig-a100", ["--gpu=0x20b2", *CONTAINER])
-    (gpu, *_others) = facts()["gpus"]
-    assert gpu["mig"]["mode"] == "Enabled"
-    assert len(gpu["mig"]["instances"]) > 1
-    assert prepare()[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("case", "rc", "said"),
-    [
-        ("driver-library-mismatch", 18, "driver_library_mismatch: Failed to initialize NVML: Driver/library version"),
-        ("driver-not-loaded", 9, "driver_not_loaded: "),
-        ("gpu-lost-one-of-eight", 15, "gpu_missing: nvidia-smi shows 7 GPUs, the PCI bus holds 8"),
-        ("fabric-in-progress", 0, "fabric_not_ready: the NVLink fabric is in state In Progress"),
-    ],
-)
-def test_what_nvidia_smi_tells_of(host, case, rc, said):
-    play(host, case, H800 + CONTAINER + DRIVER, rc)
-    code, message, _warnings = prepare()
-    assert code == 3
-    assert said in message
-
-
-def test_a_host_without_gpu_is_told_of_and_left_alone(host):
-    play(host, "no-devices", [], 6)
-    code, message, warnings = prepare("nvidia_driver_install_method=nvidia")
-    assert (code, message) == (0, "")
-    assert "this host has no NVIDIA GPU: no driver is needed" in warnings
-    code, message, _warnings = prepare("nvidia_driver_expected_gpus=8")
-    assert code == 1
-    assert message == "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)"
-
-
-def test_a_value_that_cannot_be_meant_is_wrong_usage(host):
-    play(host, "h800-x8-driver550", H800 + CONTAINER + DRIVER)
-    code, message, _warnings = prepare("nvidia_driver_expected_gpus=-8", "nvidia_driver_version=newest")
-    assert code == 2
+def test_a_value_that_cannot_be_meant_is_wrong_usage():
+    variables = ("nvidia_driver_expected_gpus=-8", "nvidia_driver_version=newest")
+    code, found, _warnings = prepare(["h800"], *variables)
+    ((kind, message),) = found["h800"]
+    assert (code, kind) == (2, "usage")
     assert message == (
         "nvidia_driver_version is 'newest', expected a version, such as 1.2.3 or nothing; "
         "nvidia_driver_expected_gpus is '-8', expected a whole number from 0 up"
     )
-
-
-@pytest.mark.parametrize(
-    ("machine", "variables", "said"),
-    [
-        (
-            H800 + CONTAINER,
-            ["nvidia_driver_install_method=nvidia"],
-            "this is a container, which may not load kernel modules",
-        ),
-        (
-            ["--gpu=0x2901", "--kernel=4.19.0-26-amd64"],
-            ["nvidia_driver_install_method=nvidia", "nvidia_driver_kernel_modules=proprietary"],
-            "the kernel is 4.19.0-26-amd64, the driver wants 5.0 or newer; "
-            "Blackwell GPUs need open kernel modules, not proprietary ones",
-        ),
-        (
-            ["--gpu=0x2330", "--kernel=6.1.0-nowhere"],
-            ["nvidia_driver_install_method=distribution"],
-            "no repository of this host has the package linux-headers-6.1.0-nowhere",
-        ),
-    ],
-)
-def test_what_is_refused_before_anything_is_changed(host, machine, variables, said):
-    play(host, "driver-not-loaded", machine, 9)
-    code, message, _warnings = prepare(*variables)
-    assert (code, message) == (1, said)
-    assert not host.file("/etc/apt/preferences.d/dsdeploy-nvidia-driver.pref").exists
-    assert not host.package("nvidia-smi").is_installed

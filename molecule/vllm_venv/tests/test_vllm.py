@@ -5,8 +5,8 @@ import re
 import threading
 
 import pytest
-from _play import CHECKOUT, cost
-from _python_engine import SENTENCE, THOUGHT, Engine, deploy, dsdeploy, playbook, refused
+from _play import CHECKOUT, aliases, cost
+from _python_engine import KEY, SENTENCE, THOUGHT, Engine, deploy, dsdeploy, playbook
 from _sockets import nothing_listens_by_surprise
 
 VLLM = Engine("vllm", 8000)
@@ -19,12 +19,6 @@ def test_it_answers_exactly_and_keeps_the_reasoning_apart(host):
     (message,) = VLLM.ask(host)
     assert message["content"].strip() == SENTENCE
     assert (message.get("reasoning") or message.get("reasoning_content")).strip() == THOUGHT
-
-
-def test_a_run_that_changes_nothing_is_cheap(host):
-    """Counted, not timed: a process on the host costs a hundred times what a result does."""
-    processes, _results = cost(host)
-    assert processes <= 14
 
 
 def test_32_at_once_are_all_answered_while_its_status_is_asked(host):
@@ -67,89 +61,104 @@ def test_its_log_is_readable_and_it_is_what_systemd_runs(host):
     assert abs(2**30 / tokens / KV_BYTES_PER_TOKEN - 1) < 0.01
 
 
-def test_wrong_parameters_are_refused_by_name_before_anything_is_touched(host):
-    """All at once, by the help of the vLLM that is installed; unit tests have the other rules."""
-    before = VLLM.pid(host)
-    # A value that other releases know, so that preflight lets it through.
-    said = refused(
-        host,
+# Each in one run of the command, as a host of its own: (variables, kind of the failure, what it says).
+REFUSED = {
+    # By the help of the vLLM that is installed; unit tests have the other rules.
+    "parameters": (
         {
             "vllm_venv_swap_space": 4,
+            # A value that other releases know, so that preflight lets it through.
             "vllm_venv_kv_cache_dtype": "bogus",
             "vllm_venv_extra_args": ["--max-model-length", "9"],
             # Of a lock of the user's own only its help is known.
             "vllm_venv_lock": str(LOCK),
         },
-    )
-    assert "vllm_venv_swap_space: vLLM 0.32.0 does not know --swap-space any more: vLLM computes a preempted" in said
-    assert "vllm_venv_extra_args: vLLM 0.32.0 does not know --max-model-length; did you mean" in said
-    assert "vllm_venv_kv_cache_dtype: vLLM 0.32.0 does not know --kv-cache-dtype bogus; it knows auto, bfloat16" in said
-    assert VLLM.pid(host) == before
+        "usage",
+        [
+            "vllm_venv_swap_space: vLLM 0.32.0 does not know --swap-space any more: vLLM computes a preempted",
+            "vllm_venv_extra_args: vLLM 0.32.0 does not know --max-model-length; did you mean",
+            "vllm_venv_kv_cache_dtype: vLLM 0.32.0 does not know --kv-cache-dtype bogus; it knows auto, bfloat16",
+        ],
+    ),
+    "values": (
+        {"vllm_venv_load_format": "bogus", "vllm_venv_tokenizer_mode": "bogus"},
+        "usage",
+        ["vllm_venv_load_format: expected one of auto, hf,", "vllm_venv_tokenizer_mode: expected one of auto, hf,"],
+    ),
+    "places": (
+        {
+            "vllm_venv_version": "0.17.99",
+            "vllm_venv_ssl_certfile": "/no/certificate",
+            "vllm_venv_ssl_keyfile": "/no/key",
+            "vllm_venv_interpreter": "/no/python",
+        },
+        "usage",
+        [
+            "there is no lock for vLLM 0.17.99 with profile cpu",
+            "vLLM 0.17.99 has known holes",
+            "vllm_venv_ssl_certfile: there is no file /no/certificate on this host",
+            "vllm_venv_ssl_keyfile: there is no file /no/key on this host",
+            "vllm_venv_interpreter: there is no program /no/python on this host",
+        ],
+    ),
+    "guards": (
+        {
+            "vllm_venv_host": "0.0.0.0",
+            "vllm_venv_extra_args": ["--hos", "::", "--api-key=x"],
+            "vllm_venv_environment": {"VLLM_HOST_IP": "0.0.0.0"},
+        },
+        "usage",
+        [
+            "vllm_venv_host is 0.0.0.0, which others can reach, and vLLM answers /invocations",
+            "vllm_venv_extra_args: --hos: it is short for --host: set vllm_venv_host",
+            "vllm_venv_extra_args: --api-key: the API key is no word of a command line",
+            "vllm_venv_environment: VLLM_HOST_IP: the processes of one host talk over loopback",
+        ],
+    ),
+    "words": (
+        {"vllm_venv_extra_args": "--seed 1"},
+        "usage",
+        ["vllm_venv_extra_args is the string '--seed 1', not a list"],
+    ),
+    "lock": (
+        {"vllm_venv_lock": "/no/such.lock"},
+        "usage",
+        ["vllm_venv_lock: there is no file /no/such.lock on the controller"],
+    ),
+    "memory": (
+        {"dsdeploy_model": "deepseek-r1-awq"},
+        "preflight",
+        ["deepseek-r1-awq does not fit into the memory of this host: weights 339.8 GiB + KV 1.0 GiB"],
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("variables", "lines"),
-    [
-        (
-            {"vllm_venv_load_format": "bogus", "vllm_venv_tokenizer_mode": "bogus"},
-            ["vllm_venv_load_format: expected one of auto, hf,", "vllm_venv_tokenizer_mode: expected one of auto, hf,"],
-        ),
-        (
-            {
-                "vllm_venv_version": "0.17.99",
-                "vllm_venv_ssl_certfile": "/no/certificate",
-                "vllm_venv_ssl_keyfile": "/no/key",
-                "vllm_venv_interpreter": "/no/python",
-            },
-            [
-                "there is no lock for vLLM 0.17.99 with profile cpu",
-                "vLLM 0.17.99 has known holes",
-                "vllm_venv_ssl_certfile: there is no file /no/certificate on this host",
-                "vllm_venv_ssl_keyfile: there is no file /no/key on this host",
-                "vllm_venv_interpreter: there is no program /no/python on this host",
-            ],
-        ),
-        (
-            {
-                "vllm_venv_host": "0.0.0.0",
-                "vllm_venv_extra_args": ["--hos", "::", "--api-key=x"],
-                "vllm_venv_environment": {"VLLM_HOST_IP": "0.0.0.0"},
-            },
-            [
-                "vllm_venv_host is 0.0.0.0, which others can reach, and vLLM answers /invocations",
-                "vllm_venv_extra_args: --hos: it is short for --host: set vllm_venv_host",
-                "vllm_venv_extra_args: --api-key: the API key is no word of a command line",
-                "vllm_venv_environment: VLLM_HOST_IP: the processes of one host talk over loopback",
-            ],
-        ),
-        ({"vllm_venv_extra_args": "--seed 1"}, ["vllm_venv_extra_args is the string '--seed 1', not a list"]),
-        (
-            {"vllm_venv_lock": "/no/such.lock"},
-            ["vllm_venv_lock: there is no file /no/such.lock on the controller"],
-        ),
-    ],
-)
-def test_wrong_variables_are_wrong_usage(host, variables, lines):
+@pytest.fixture(scope="module")
+def refused(host):
+    """(exit code, failures by name, the engine's process before and after) of the one run."""
     before = VLLM.pid(host)
-    code, summary, said = dsdeploy("up", "-e", json.dumps(variables))
-    assert code == 2, said
-    (failure,) = summary["failures"]
+    path = aliases(host, {name: variables for name, (variables, _kind, _lines) in REFUSED.items()})
+    code, summary, said = dsdeploy("up", "-i", path, "--limit", "aliases")
+    assert KEY not in said
+    return code, {failure["host"]: failure for failure in summary["failures"]}, before, VLLM.pid(host)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_by_name_before_anything_is_touched(refused, name):
+    code, failures, before, after = refused
+    _variables, kind, lines = REFUSED[name]
+    assert (code, failures[name]["kind"]) == (2, kind)
     for line in lines:
-        assert line in failure["msg"]
-    assert VLLM.pid(host) == before
-
-
-def test_a_model_that_the_memory_of_the_host_cannot_hold_is_refused(host):
-    code, summary, said = dsdeploy("up", "--model", "deepseek-r1-awq")
-    assert code == 1, said
-    (failure,) = summary["failures"]
-    assert "deepseek-r1-awq does not fit into the memory of this host: weights 339.8 GiB + KV 1.0 GiB" in failure["msg"]
-    assert "a host that has" in failure["hint"]
+        assert line in failures[name]["msg"]
+    assert name != "memory" or "a host that has" in failures[name]["hint"]
+    assert before == after
 
 
 def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):
     before = VLLM.pid(host)
-    assert "changed=0" in deploy(host)
+    processes, _results = cost(playbook(host, "deepseek_r1", "-vvv"))
+    # Counted, not timed: a process on the host costs a hundred times what a result does.
+    assert processes <= 14
     assert VLLM.pid(host) == before
     assert "changed=0" not in deploy(host, "-e", "vllm_venv_max_num_seqs=16")
     changed = VLLM.pid(host)
