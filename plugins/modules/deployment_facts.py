@@ -44,12 +44,6 @@ options:
       - The API key of an engine whose metrics ask for it is sent to a server of the service's own user alone.
     type: bool
     default: false
-  checks:
-    description:
-      - Also make the quick checks of M(dsdeploy.llm.host_check) that concern what is deployed, and warn with a line for
-        each that does not pass. Nothing is said of a host that is in order.
-    type: bool
-    default: false
   health_timeout:
     description: How long an endpoint may take to answer, in seconds.
     type: int
@@ -61,22 +55,9 @@ options:
     type: str
     choices: [auto, gateway, engine]
     default: auto
-  unlock:
-    description:
-      - Also give the host's lock back, in the same process, as M(dsdeploy.llm.host_lock) does.
-      - Not done where this fails.
-    type: bool
-    default: false
-  lock:
-    description: File of the lock.
-    type: path
-    default: /run/dsdeploy.lock
-  holder:
-    description: The run, for O(unlock). The action plugin fills it in.
-    type: dict
 seealso:
   - module: dsdeploy.llm.chat_probe
-  - module: dsdeploy.llm.host_check
+  - module: dsdeploy.llm.deployment_report
   - module: dsdeploy.llm.service_log
 """
 
@@ -93,10 +74,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-unlocked:
-  description: Whether the lock was given back. In check mode there is none.
-  returned: success
-  type: bool
 deployments:
   description: One entry for each record, sorted by engine.
   returned: always
@@ -170,11 +147,6 @@ deployments:
     ready_detail:
       description: Why it is not ready, in one line, else V(null).
       type: str
-checks:
-  description: Results of the checks, as M(dsdeploy.llm.host_check) returns them.
-  returned: with O(checks)
-  type: list
-  elements: dict
 unreadable:
   description: Files that are no records.
   returned: always
@@ -202,33 +174,10 @@ ansible_facts:
       elements: dict
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import told
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployed import deployed, refuse_unreadable
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.through_gateway import with_gateway
-
-
-def check(module, deployments):
-    """The results of the quick checks; what does not pass is warned of."""
-    place = Place(
-        records=module.params["path"],
-        supervisor_config=module.params["supervisor_config"],
-        engine=module.params["engine"] or "",
-        known=tuple(deployments),
-    )
-    found = make(place, moment="up")["checks"]
-    for line in told(found):
-        module.warn(line)
-    return found
 
 
 def main() -> None:
@@ -239,57 +188,18 @@ def main() -> None:
             strict=dict(type="bool", default=True),
             health=dict(type="bool", default=True),
             live=dict(type="bool", default=False),
-            checks=dict(type="bool", default=False),
             health_timeout=dict(type="int", default=3),
             via=dict(type="str", choices=["auto", "gateway", "engine"], default="auto"),
-            unlock=dict(type="bool", default=False),
-            lock=dict(type="path", default=host_lock.PATH),
-            holder=dict(type="dict"),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
         ),
         supports_check_mode=True,
     )
     params = module.params
-    deployments = []
-    records, problems = read_records(params["path"])
-    gateway = next((record for record in records if record["engine"] == "gateway"), {})
-    for record in records:
-        if params["engine"] and record["engine"] != params["engine"]:
-            continue
-        try:
-            record = with_gateway(record, gateway, params["via"])
-        except Failure as failure:
-            module.fail_json(**failure.fields())
-        found = look(record, params["health"], params["health_timeout"], params["supervisor_config"])
-        problem = found.pop("problem")
-        if problem:
-            module.warn(f"{record['engine']}: the state of service {record['service']['name']} is not known: {problem}")
-        deployments.append(dict(record, **found))
-    result = {
-        "deployments": deployments,
-        "unreadable": [problem._asdict() for problem in problems],
-        "ansible_facts": {"dsdeploy_deployments": deployments},
-    }
+    result, problems = deployed(module)
     if params["live"]:
         result["look"] = look_once(params["engine"], params["path"], params["supervisor_config"])
-    if params["checks"]:
-        result["checks"] = check(module, deployments)
-    # A record that cannot be read may be of an engine that runs: nobody is to be told that there is none.
-    own = [
-        problem for problem in problems if params["engine"] in (None, os.path.basename(problem.file)[: -len(".json")])
-    ]
-    if own and params["strict"]:
-        message = "; ".join(str(problem) for problem in own)
-        module.fail_json(msg=message, hint=UNREADABLE_HINT, error_kind="preflight", **result)
-    for problem in problems:
-        module.warn(f"{problem}; skipped")
-    if params["unlock"] and not module.check_mode:
-        try:
-            host_lock.release(params["lock"], params["holder"] or {})
-        except (Failure, OSError) as error:
-            module.warn(f"{params['lock']}: the lock could not be given back: {error}")
-            module.exit_json(changed=False, unlocked=False, **result)
-    module.exit_json(changed=False, unlocked=params["unlock"], **result)
+    refuse_unreadable(module, problems, result)
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -394,7 +394,7 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
     elif module == "deployment_plan" and isinstance(result.get("plan"), dict):
         lines = [plain_text(str(line)) for line in result.get("lines") or []]
         yield events.Plan(host=host, plan=result["plan"], lines=lines)
-    elif module == "deployment_facts":
+    elif module in ("deployment_facts", "deployment_report"):
         for found in result.get("deployments") or []:
             yield events.Deployment(
                 host=host,

@@ -143,10 +143,9 @@ def test_a_run_that_gave_its_lock_back_leaves_nobody_to_do_so_again(runs: Runs) 
     ssh = runs.directory / "ssh"
     ssh.write_text(SSH)
     ssh.chmod(0o755)
-    report = """        - dsdeploy.llm.deployment_facts:
+    report = """        - dsdeploy.llm.deployment_report:
             path: /nonexistent
             lock: "{{ lock }}"
-            unlock: true
 """
     elsewhere = PLAYBOOK.replace("connection: local", "connection: ssh")
     (runs.directory / "play.yml").write_text(elsewhere.replace("      always:\n", report + "      always:\n"))

@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.run_lock import LockingAction, this_run
 
 
@@ -12,11 +11,9 @@ class ActionModule(LockingAction):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        if boolean(args.get("unlock", False), strict=False):
-            args["holder"] = this_run()
+        args = dict(self._task.args, holder=this_run())
         result.update(
-            self._execute_module(module_name="dsdeploy.llm.deployment_facts", module_args=args, task_vars=task_vars)
+            self._execute_module(module_name="dsdeploy.llm.deployment_report", module_args=args, task_vars=task_vars)
         )
         if result.get("unlocked") and self._connection.transport != "local":
             self.released(task_vars)

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is deployed on a host, for the modules that tell it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.through_gateway import with_gateway
+
+
+def deployed(module: Any) -> Tuple[Dict[str, Any], List[Any]]:
+    """(`{deployments, unreadable, ansible_facts}`, files that are no records), by the module's parameters `path`,
+    `engine`, `health`, `health_timeout`, `via` and `supervisor_config`. Ends the module where the gateway that is asked
+    for is not there."""
+    params = module.params
+    deployments = []
+    records, problems = read_records(params["path"])
+    gateway = next((record for record in records if record["engine"] == "gateway"), {})
+    for record in records:
+        if params["engine"] and record["engine"] != params["engine"]:
+            continue
+        try:
+            record = with_gateway(record, gateway, params["via"])
+        except Failure as failure:
+            module.fail_json(**failure.fields())
+        found = look(record, params["health"], params["health_timeout"], params["supervisor_config"])
+        problem = found.pop("problem")
+        if problem:
+            module.warn(f"{record['engine']}: the state of service {record['service']['name']} is not known: {problem}")
+        deployments.append(dict(record, **found))
+    result = {
+        "deployments": deployments,
+        "unreadable": [problem._asdict() for problem in problems],
+        "ansible_facts": {"dsdeploy_deployments": deployments},
+    }
+    return result, problems
+
+
+def refuse_unreadable(module: Any, problems: List[Any], result: Dict[str, Any]) -> None:
+    """Ends the module, with `strict`, where a record cannot be read that may be of an engine which is asked for: nobody
+    is to be told that there is none. Of the others it warns."""
+    engine = module.params["engine"]
+    own = [problem for problem in problems if engine in (None, os.path.basename(problem.file)[: -len(".json")])]
+    if own and module.params["strict"]:
+        message = "; ".join(str(problem) for problem in own)
+        module.fail_json(msg=message, hint=UNREADABLE_HINT, error_kind="preflight", **result)
+    for problem in problems:
+        module.warn(f"{problem}; skipped")
