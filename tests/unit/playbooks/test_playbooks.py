@@ -63,7 +63,12 @@ def test_supervisor_is_there_before_a_model_is_fetched() -> None:
     """One that cannot be had is known at once, not after 404 GB."""
     (play,) = yaml.safe_load((PLAYBOOKS / "deepseek_r1.yml").read_text(encoding="utf-8"))
     names = [task["name"] for block in play["tasks"] if "block" in block for task in block["block"]]
-    assert names.index("Preflight") < names.index("Service manager") < names.index("Model") < names.index("Engine")
+    manager = "Service manager, and what the gateway needs"
+    assert names.index("Preflight") < names.index(manager) < names.index("Model") < names.index("Engine")
+    first, _gateway = yaml.safe_load((PLAYBOOKS / "tasks/before_model.yml").read_text(encoding="utf-8"))
+    assert first["ansible.builtin.include_role"]["tasks_from"] == "manager"
+    # A preflight installs nothing.
+    assert first["tags"] == ["install", "configure", "service", "verify"]
     for role in ("llama_cpp", "vllm_venv", "sglang", "ollama"):
         tasks = yaml.safe_load((PLAYBOOKS.parent / f"roles/{role}/tasks/preflight.yml").read_text(encoding="utf-8"))
         look = next(task["dsdeploy.llm.preflight"] for task in tasks if "dsdeploy.llm.preflight" in task)
