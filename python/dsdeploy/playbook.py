@@ -12,6 +12,9 @@ import signal
 import sys
 from types import FrameType
 
+ANSIBLE_POLLS_EVERY_S = 0.001  # its default
+POLL_EVERY_S = 0.01
+
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """As Ctrl-C would: to Ansible, which passes it on to its workers, and to those of its group."""
@@ -19,11 +22,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         os.killpg(0, signal.SIGINT)
 
 
+def _poll_less() -> None:
+    """Ansible looks a thousand times a second whether a host has answered, which of a run that waits is most of the
+    CPU time; it has a setting for that, but in ansible.cfg alone. What the user has set there stays."""
+    from ansible import constants  # type: ignore[import-untyped]
+
+    if constants.DEFAULT_INTERNAL_POLL_INTERVAL == ANSIBLE_POLLS_EVERY_S:
+        constants.DEFAULT_INTERNAL_POLL_INTERVAL = POLL_EVERY_S
+
+
 def main() -> None:
     # That of the command is strict, for what it writes itself; what tasks make on this machine has the user's.
     os.umask(int(os.environ.pop("DSDEPLOY_UMASK", "22"), 8))
     signal.signal(signal.SIGHUP, _interrupt)
     sys.argv[1:1] = ["playbook"]
+    _poll_less()
     runpy.run_module("ansible", run_name="__main__", alter_sys=True)
 
 

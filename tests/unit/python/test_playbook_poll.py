@@ -1,0 +1,34 @@
+"""A run that waits for hosts costs little."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+
+import pytest
+from ansible import constants
+
+from dsdeploy import playbook
+
+
+@pytest.mark.parametrize(("configured", "used"), [(0.001, 0.01), (0.05, 0.05)])
+def test_ansible_polls_less_often_unless_the_user_says_how_often(
+    monkeypatch: pytest.MonkeyPatch, configured: float, used: float
+) -> None:
+    seen = []
+    monkeypatch.setattr(constants, "DEFAULT_INTERNAL_POLL_INTERVAL", configured)
+    monkeypatch.setattr(os, "umask", lambda _mask: 0)
+    monkeypatch.setattr(signal, "signal", lambda *_handler: None)
+    monkeypatch.setattr(sys, "argv", ["playbook", "play.yml"])
+    monkeypatch.setattr(
+        runpy, "run_module", lambda *_names, **_how: seen.append(constants.DEFAULT_INTERNAL_POLL_INTERVAL)
+    )
+    playbook.main()
+    assert seen == [used]
+    assert sys.argv == ["playbook", "playbook", "play.yml"]
+
+
+def test_the_default_is_still_the_one_that_is_replaced() -> None:
+    assert constants.config.get_configuration_definitions()["DEFAULT_INTERNAL_POLL_INTERVAL"]["default"] == 0.001
