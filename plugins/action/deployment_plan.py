@@ -45,6 +45,12 @@ def of_role(role, folder):
     return found
 
 
+def cpu_version(role):
+    """The newest version that a role has a lock of for hosts without a GPU; empty where it has none."""
+    names = [path.name[: -len("-cpu.lock")] for path in (ROLES / role / "files" / "locks").glob("*-cpu.lock")]
+    return max(names, key=version_key, default="")
+
+
 def locks(role):
     """``((version, CUDA), …)`` of the locks for GPUs that a role brings, the oldest first."""
     found = []
@@ -158,4 +164,6 @@ class ActionModule(ActionBase):
         disk = own.get("_%s_disk" % role)
         if isinstance(disk, dict):
             disk = disk.get("cuda") or max([one for one in disk.values() if isinstance(one, int)] or [0])
-        return plan_offers.Engine(name, version, dict(built).get(version, ""), built, disk or 0, settings)
+        return plan_offers.Engine(
+            name, version, dict(built).get(version, ""), built, disk or 0, cpu_version(role), settings
+        )

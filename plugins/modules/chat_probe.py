@@ -395,7 +395,8 @@ def note_figures(params: Dict[str, Any], endpoint: Endpoint, service: WatchedSer
     if before and since and before.get("since") == since:
         return {"measured": before}
     lines = service.log_tail(FIGURES_LINES)
-    found = figures.measured(engine, lines, metrics_text(endpoint, params["metrics_path"]), since, before)
+    models = metrics_text(endpoint, "/v1/models") if engine == "llama_cpp" else ""
+    found = figures.measured(engine, lines, metrics_text(endpoint, params["metrics_path"]), since, before, models)
     if not found:
         return {"measured": before} if before else {}
     result: Dict[str, Any] = {"measured": found}

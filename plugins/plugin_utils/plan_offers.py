@@ -39,6 +39,7 @@ class Engine(NamedTuple):
     cuda: str  # that it is built for; empty: any, or it is built on the host
     versions: Tuple[Tuple[str, str], ...] = ()  # (version, CUDA) of all its locks
     install_bytes: int = 0
+    cpu_version: str = ""  # that is served without a GPU, where it is another one
     settings: Optional[Dict[str, Any]] = None  # what the user set, without the role's prefix
 
     @property
@@ -57,6 +58,8 @@ class Ask(NamedTuple):
 def served_version(engine: Engine, machine: Machine) -> Tuple[str, str, str]:
     """``(version, CUDA, why it cannot be served)``: the last is empty where the driver serves it or is not known."""
     driver, cuda = machine.driver()
+    if not machine.gpus and engine.cpu_version:
+        return engine.cpu_version, "", ""
     if not engine.cuda or not cuda or not machine.gpus:
         return engine.version, engine.cuda, ""
     if int(engine.cuda.split(".")[0]) <= int(cuda.split(".")[0]):
@@ -156,11 +159,16 @@ def forbids(entry: Dict[str, Any], engine: Engine, version: str, cuda: str, mach
         return "%s needs %s %s or later, here it is %s" % (entry["name"], engine.title, needs["version"], version)
     capability = machine.capability()
     least = needs.get("capability")
+    kind = entry.get("quantization") or entry["format"]
+    if not machine.gpus:
+        if engine.name not in LAYERED and kind not in ("BF16", "safetensors"):
+            return "%s in %s is computed on GPUs only" % (entry["name"], kind)
+        return ""
     if cuda.startswith("13") and engine.name not in LAYERED:
         least = max([least, _CUDA_13_SINCE], key=products.number_of) if least else _CUDA_13_SINCE
     if capability and least and products.number_of(capability) < products.number_of(least):
         return "%s in %s on %s needs compute capability %s, these GPUs have %s" % (
-            *(entry["name"], entry.get("quantization") or entry["format"], engine.title, least, capability),
+            *(entry["name"], kind, engine.title, least, capability),
         )
     return ""
 
@@ -243,6 +251,7 @@ def _parallel(row, entry, engine, machine, request, ask):
     row["notes"] += plan.get("notes", [])
     row.update(verdict=plan["verdict"], why="; ".join(plan["problems"]) or "", would_fit=plan["would_fit"])
     if on_cpu:
+        row["doubts"].append("without a GPU %s is there to be tried out: llama.cpp is made for CPUs" % engine.title)
         row["layout"] = {"device": CPU}
         row["numbers"] = dict(plan.get("host") or {}, largest_context=plan.get("largest_context"))
         if not machine.memory and plan["verdict"] == "fits":

@@ -79,7 +79,11 @@ def lines(plan: Dict[str, Any], explain: bool = False) -> Iterator[str]:
         yield ""
         yield from ("  " + line for line in table(good))
     bad = [row for row in rows if row["verdict"] in ("no", "refused")]
-    if bad:
+    if bad and not ask["models"] and len(bad) > MOST_REASONS:
+        names = dict.fromkeys(row["model"] for row in bad)
+        yield ""
+        yield "does not fit (--model NAME says why): %s" % ", ".join(names)
+    elif bad:
         yield ""
         yield "does not fit:"
         for row in bad:
@@ -154,6 +158,8 @@ def _deployment(title: str, one: Optional[Dict[str, Any]], explain: bool) -> Ite
         yield from ("    " + line for line in explained(row))
 
 
+# Of the rows that do not fit the reasons are shown, up to so many.
+MOST_REASONS = 6
 _TOKENS = ("largest_context", "context_low", "context_high")
 
 

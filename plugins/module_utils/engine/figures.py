@@ -11,7 +11,9 @@ The lines, as the engines write them:
 - SGLang (model_runner.py, memory_pool.py, scheduler.py): ``Load weight end. … mem usage=15.54 GB.``, ``KV Cache is
   allocated. #tokens: 46611, K size: 1.42 GB, V size: 1.42 GB``, ``max_total_num_tokens=46611``; its GB are GiB;
 - llama.cpp (llama-model.cpp, llama-kv-cache.cpp): ``load_tensors: CUDA0 model buffer size = 4417.38 MiB``,
-  ``llama_kv_cache: size = 544.00 MiB ( 8192 cells, 16 layers, 1/1 seqs)``;
+  ``llama_kv_cache: size = 544.00 MiB ( 8192 cells, 16 layers, 1/1 seqs)``; since about b11400 (seen: b11549) only with
+  ``-lv 4``, by itself ``load_model: initializing, n_slots = 2, n_ctx_slot = 2048, kv_unified = 'false'``, and the bytes
+  of all tensors under ``/v1/models`` (``data[].meta.size``);
 - Ollama (llm/device.go): ``msg="model weights" device=CUDA0 size="4.1 GiB"``, ``msg="kv cache" …``, beside llama.cpp's.
 
 Of several starts in one log the last counts.
@@ -21,6 +23,9 @@ from __future__ import annotations
 
 import re
 from typing import Any, Dict, List, Optional
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 MIB, GIB = 1024**2, 1024**3
 _UNITS = {"B": 1, "KiB": 1024, "MiB": MIB, "GiB": GIB, "TiB": 1024**4}
@@ -36,6 +41,9 @@ _SGLANG_POOL = re.compile(
 _SGLANG_TOKENS = re.compile(r"\bmax_total_num_tokens=([0-9]{1,15})\b")
 _LLAMA_WEIGHTS = re.compile(r"load_tensors:\s+(\S+) model buffer size =\s*%s MiB" % _NUMBER)
 _LLAMA_POOL = re.compile(r"llama_kv_cache\w*: size =\s*%s MiB \(\s*([0-9]{1,12}) cells" % _NUMBER)
+_LLAMA_SLOTS = re.compile(
+    r"initializing, n_slots = ([0-9]{1,6}), n_ctx_slot = ([0-9]{1,12})(?:, kv_unified = '(true|false)')?"
+)
 _LLAMA_START = re.compile(r"llama_model_loader: loaded meta data|srv\s+load_model: loading model")
 _OLLAMA = re.compile(r'msg="(model weights|kv cache)" device=(\S+) size="([0-9.]{1,12}) ([KMGT]?i?B)"')
 _CACHE_INFO = re.compile(r"^vllm:cache_config_info\{(.*)\}\s+1(?:\.0)?\s*$", re.M)
@@ -88,9 +96,13 @@ def _sglang(lines: List[str]) -> Dict[str, Any]:
 def _llama(lines: List[str]) -> Dict[str, Any]:
     weights: Dict[str, List[float]] = {}
     pools: List[Any] = []
+    tokens = 0
     for line in lines:
-        if _LLAMA_START.search(line) and pools:
-            weights, pools = {}, []
+        if _LLAMA_START.search(line) and (pools or tokens):
+            weights, pools, tokens = {}, [], 0
+        slots = _LLAMA_SLOTS.search(line)
+        if slots and slots.group(3):
+            tokens = int(slots.group(2)) * (1 if slots.group(3) == "true" else int(slots.group(1)))
         buffer, pool = _LLAMA_WEIGHTS.search(line), _LLAMA_POOL.search(line)
         if buffer:
             weights.setdefault(buffer.group(1), []).append(float(buffer.group(2)))
@@ -102,7 +114,7 @@ def _llama(lines: List[str]) -> Dict[str, Any]:
         "weights": int(total * MIB),
         "kv": int(sum(size for size, _cells in pools) * MIB),
         # Of a model with windows the second cache holds fewer.
-        "kv_tokens": max([cells for _size, cells in pools] or [0]),
+        "kv_tokens": max([cells for _size, cells in pools] or [tokens]),
     }
 
 
@@ -138,16 +150,34 @@ def of_metrics(engine: str, text: str) -> Dict[str, Any]:
     return {}
 
 
+def of_models(engine: str, text: str) -> Dict[str, Any]:
+    """``weights`` of what llama.cpp says under ``/v1/models``; nothing of other engines."""
+    if engine != "llama_cpp" or not text:
+        return {}
+    try:
+        items = list(foreign.parse(text, "/v1/models").items("data"))
+        sizes = [item.count("meta.size", 0) for item in items]
+    except Failure:
+        return {}
+    return {"weights": sizes[0]} if len(sizes) == 1 and sizes[0] else {}
+
+
 def measured(
-    engine: str, lines: List[str], metrics: str = "", since: Optional[str] = None, before: Optional[Dict] = None
+    engine: str,
+    lines: List[str],
+    metrics: str = "",
+    since: Optional[str] = None,
+    before: Optional[Dict] = None,
+    models: str = "",
 ) -> Optional[Dict[str, Any]]:
     """What to note of a deployment that has answered: ``{source, since, weights, kv, kv_tokens}``; None: nothing new.
 
+    :param models: what it says under ``/v1/models``.
     :param since: when the service was started. What was noted of that start already (``before``) stays.
     """
     if before and since and before.get("since") == since:
         return None
-    found = of_log(engine, lines)
+    found = dict(of_models(engine, models), **of_log(engine, lines))
     source = "log"
     if "kv_tokens" not in found:
         more = of_metrics(engine, metrics)

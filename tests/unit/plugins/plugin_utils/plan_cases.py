@@ -6,7 +6,7 @@
 from pathlib import Path
 
 import yaml
-from ansible_collections.dsdeploy.llm.plugins.action.deployment_plan import locks
+from ansible_collections.dsdeploy.llm.plugins.action.deployment_plan import cpu_version, locks
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine, plan_offers, planning
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -22,7 +22,7 @@ SEED = str(ROOT / "tests/unit/fixtures/nvidia_smi/h800-x8-driver550/nvidia-smi.t
 def engine(name, **settings):
     built = locks(ROLES[name])
     version, cuda = built[-1] if built else ("0.24.0" if name == "ollama" else "", "")
-    return plan_offers.Engine(name, version, cuda, built, 5 * 10**9, settings)
+    return plan_offers.Engine(name, version, cuda, built, 5 * 10**9, cpu_version(ROLES[name]), settings)
 
 
 ENGINES = [engine(name) for name in sorted(ROLES)]

@@ -161,8 +161,13 @@ def test_a_host_without_a_gpu_is_planned_by_its_memory():
     assert row(found, "smollm2-135m-instruct", "llama_cpp")["verdict"] == "fits"
     assert row(found, "deepseek-r1-q4_k_m", "llama_cpp")["verdict"] == "no"
     assert plan_offers.layout_text(row(found, "smollm2-135m-instruct", "llama_cpp")) == "CPU"
+    # vLLM and SGLang are there to be tried out, and compute quantised weights on GPUs only.
+    assert (found["recommended"]["model"], found["recommended"]["engine"]) == ("smollm2-135m-instruct", "llama_cpp")
+    assert row(found, "gpt-oss-20b", "vllm")["why"].endswith("gpt-oss-20b in MXFP4 is computed on GPUs only")
+    small = row(found, "deepseek-r1-distill-qwen-1.5b", "sglang")
+    assert (small["verdict"], small["version"]) == ("fits", "0.4.3.post2") and "to be tried out" in small["doubts"][0]
     unknown = plan(plan_machine.Machine("host", smi, {}))
-    assert all(one["verdict"] in ("unknown", "no") for one in unknown["rows"])
+    assert all(one["verdict"] in ("unknown", "no", "refused") for one in unknown["rows"])
     assert unknown["recommended"] is None
 
 

@@ -133,3 +133,32 @@ def test_of_one_start_it_is_noted_once():
         "since": "2026-11-28T20:00:00Z",
     }
     assert figures.measured("vllm", ["nothing"], "", "2026-11-28T20:00:00Z", first) is None
+
+
+def test_llama_cpp_of_today_says_its_slots_and_the_size_of_its_tensors():
+    """b11549, as it is deployed: nothing of buffers in its log."""
+    lines = [
+        "0.00.189.229 I srv    load_model: loading model '/m.gguf'",
+        "0.25.258.146 I srv    load_model: initializing, n_slots = 2, n_ctx_slot = 2048, kv_unified = 'false'",
+    ]
+    models = (
+        '{"models":[{"name":"m","size":""}],"object":"list","data":[{"id":"m","meta":{"n_ctx":2048,"size":96576768}}]}'
+    )
+    assert figures.of_log("llama_cpp", lines) == {"kv_tokens": 4096}
+    assert figures.of_log("llama_cpp", [lines[0], lines[1].replace("false", "true")]) == {"kv_tokens": 2048}
+    # Whether the slots share one cache is not said: then it is not known.
+    assert figures.of_log("llama_cpp", [lines[1].replace(", kv_unified = 'false'", "")]) == {}
+    assert figures.of_log("llama_cpp", [*lines, lines[0]]) == {}
+    found = figures.measured("llama_cpp", lines, models=models)
+    assert found == {"weights": 96576768, "kv_tokens": 4096, "source": "log", "since": None}
+    for wrong in (
+        "",
+        "[]",
+        "{",
+        '{"data": []}',
+        '{"data": [{"meta": {"size": -1}}]}',
+        '{"data": [{}, {}]}',
+        '{"data": [5]}',
+    ):
+        assert figures.of_models("llama_cpp", wrong) == {}
+    assert figures.of_models("vllm", models) == {}
