@@ -10,6 +10,7 @@ Every text of the measurement is foreign (model names are the user's) and is esc
 from __future__ import annotations
 
 import json
+import shlex
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
@@ -32,15 +33,20 @@ figure{margin:0;background:var(--card);border-radius:8px;padding:10px}figcaption
 svg{width:100%;height:auto}
 .grid{stroke:var(--grid)}.tick{fill:var(--soft);font-size:11px}.axis{fill:var(--fg);font-size:12px}
 .limit{stroke:var(--fg);stroke-dasharray:5 4}.line{fill:none;stroke-width:2}
-.s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
+.s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}
+.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
 .dot.s0,.key.s0{fill:var(--c0)}.dot.s1,.key.s1{fill:var(--c1)}.dot.s2,.key.s2{fill:var(--c2)}
 .dot.s3,.key.s3{fill:var(--c3)}.dot.s4,.key.s4{fill:var(--c4)}.dot.s5,.key.s5{fill:var(--c5)}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}.facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
+th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
+th{white-space:normal;vertical-align:bottom}
+th:first-child,td:first-child{text-align:left}.facts td{text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere}
+.facts td:first-child{white-space:nowrap}code{font:13px ui-monospace,monospace}
 .warn{color:var(--warn)}
 @media print{body{max-width:none;padding:0;background:#fff;color:#000}figure{break-inside:avoid;background:none}
-.plots{grid-template-columns:1fr 1fr}}
+.plots{grid-template-columns:1fr 1fr}table{font-size:10px}code{font-size:9px}th,td{padding:2px 4px}
+.wide{overflow:visible}}
+@page{margin:14mm}
 """.strip()
 _HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 CSP = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
@@ -161,6 +167,7 @@ def _table(result: dict[str, Any], words: dict[str, str]) -> str:
 def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
     environment, profile = result["environment"], result["profile"]
     record = environment.get("record") or {}
+    served, files = environment.get("served") or {}, environment.get("model") or {}
     names = environment.get("gpus")
     gpus = words["unknown"] if names is None else f"{len(names)} × {names[0]}" if names else words["none"]
     rows = [
@@ -169,11 +176,23 @@ def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
         (words["host"], f"{result.get('inventory_hostname') or ''} ({environment.get('host')})"),
         ("GPU", gpus),
         (words["driver"], environment.get("driver") or words["unknown"]),
+        (words["command"], shlex.join(served["command"]) if served.get("command") else words["unknown"]),
+        (words["variables"], " ".join(f"{name}={value}" for name, value in (served.get("variables") or {}).items())),
+        (
+            words["files"],
+            " ".join(str(value) for value in (files.get("revision"), files.get("manifest_sha256")) if value),
+        ),
+        (words["kernel"], f"{environment.get('kernel')}, {environment.get('cpus')} CPU"),
         (words["asked"], f"{profile['prompt_tokens']} + {profile['output_tokens']} tokens, {profile['prompts']}"),
         (words["ended"], result.get("ended")),
         (words["taken"], result.get("taken")),
     ]
-    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in rows)
+    typed = (words["command"], words["variables"], words["files"])
+    cells = ""
+    for name, value in rows:
+        if value != "":
+            said = escape(str(value))
+            cells += f"<tr><td>{escape(name)}</td><td>{f'<code>{said}</code>' if name in typed else said}</td></tr>"
     return f'<table class="facts"><tbody>{cells}</tbody></table>'
 
 

@@ -97,9 +97,7 @@ def plot(
     if limit and limit[0] <= y_ticks[-1]:
         _x, y = at(x_ticks[0], limit[0])
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text class="tick" x="{WIDTH - RIGHT}" y="{y}" dy="-4" text-anchor="end">{escape(limit[1])}</text>'
-        )
+        parts.append(f'<text class="tick" x="{LEFT + 6}" y="{y}" dy="-4">{escape(limit[1])}</text>')
     for number, item in enumerate(series):
         places = [at(x, y) for x, y in item.points]
         line = " ".join(f"{x},{y}" for x, y in places)
