@@ -40,7 +40,8 @@ svg{width:100%;height:auto}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
 th{white-space:normal;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left}.facts td{text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere}
+th:first-child,td:first-child{text-align:left}
+.facts td{text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere}
 .facts td:first-child{white-space:nowrap}code{font:13px ui-monospace,monospace}
 .warn{color:var(--warn)}
 @media print{body{max-width:none;padding:0;background:#fff;color:#000}figure{break-inside:avoid;background:none}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -11,6 +12,7 @@ from dsdeploy.errors import MEANING, DsdeployError, ExitCode
 
 # Where each verb is, and what `--help` says of it: it names them all, and imports none.
 VERBS = {
+    "init": ("dsdeploy.cli.init:init", "Write an inventory of your own, with its variables explained."),
     "up": ("dsdeploy.cli.up:up", "Install, fetch the model, serve it, ask it a question."),
     "plan": ("dsdeploy.cli.plan:plan", "Say what fits, what `up` would deploy, and what that takes."),
     "prepare": ("dsdeploy.cli.prepare:prepare", "Prepare GPU hosts: driver, fabric manager, CUDA toolkit, monitoring."),
@@ -30,6 +32,7 @@ VERBS = {
     "model": ("dsdeploy.cli.model:model", "List, verify and prune the models on the hosts."),
     "key": ("dsdeploy.cli.key:key", "Add, list and revoke keys of the gateway."),
     "gguf": ("dsdeploy.cli.gguf:gguf", "Merge and inspect GGUF models in local files."),
+    "completion": ("dsdeploy.cli.completion:completion", "Print the completion script of a shell."),
 }
 
 
@@ -100,6 +103,13 @@ def _tell(error: click.ClickException) -> None:
     click.echo(f"  next: `{context.command_path} --help` says what it takes.", err=True)
 
 
+def _complete() -> None:
+    """What a shell asks for on Tab. click itself looks for it under the name of the program, which may be another."""
+    from click.shell_completion import shell_complete
+
+    sys.exit(shell_complete(cli, {}, "dsdeploy", "_DSDEPLOY_COMPLETE", os.environ["_DSDEPLOY_COMPLETE"]))
+
+
 def main() -> None:
     """Entry point of the command; ends the process with the exit codes of dsdeploy.errors."""
     for stream in (sys.stdout, sys.stderr):
@@ -107,6 +117,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
+        if os.environ.get("_DSDEPLOY_COMPLETE"):
+            _complete()
         code = cli.main(prog_name="dsdeploy", standalone_mode=False)
     except click.ClickException as error:
         _tell(error)

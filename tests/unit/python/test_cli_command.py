@@ -81,7 +81,7 @@ def test_help_names_every_verb_and_exit_code(dsdeploy) -> None:  # type: ignore[
 
 
 # gguf works on local files, without hosts; model and key have verbs of their own.
-PLAYBOOK_VERBS = [verb for verb in VERBS if verb not in ("gguf", "model", "key")]
+PLAYBOOK_VERBS = [verb for verb in VERBS if verb not in ("gguf", "model", "key", "init", "completion")]
 PLAYBOOK_VERBS += ["model list", "model verify", "model prune", "key add", "key list", "key revoke"]
 
 
