@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_offers
@@ -37,7 +38,7 @@ def beside(records, catalog, engines, machine, ask) -> List[Dict[str, Any]]:
                 "model": record.get("model") or "?",
                 "source": measured["source"],
                 "since": measured.get("since"),
-                "figures": figures(row, measured),
+                "figures": figures(row, measured, set_aside(engine) if where is not machine or not machine.gpus else 0),
             }
         )
     return found
@@ -60,9 +61,21 @@ def served(engine: plan_offers.Engine) -> Dict[str, int]:
     return found if engine.name in plan_offers.LAYERED else {k: v for k, v in found.items() if k == "context"}
 
 
-def figures(row: Optional[Dict[str, Any]], measured: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """The figures that the engine gave, each with what is planned, where that is known."""
+def set_aside(engine: plan_offers.Engine) -> int:
+    """Bytes that vLLM sets aside for its cache on a CPU; 0 for other engines."""
+    space = str((engine.settings or {}).get("cpu_kv_cache_gib") or "")
+    return int(space) * GIB if engine.name == "vllm" and space.isdigit() else 0
+
+
+def figures(row: Optional[Dict[str, Any]], measured: Dict[str, Any], space: int = 0) -> List[Dict[str, Any]]:
+    """The figures that the engine gave, each with what is planned, where that is known.
+
+    :param space: bytes that are set aside for the cache, whatever the sequences take.
+    """
     planned = _planned(row) if row else {}
+    if space and "token" in planned:
+        tokens = number(int(space // planned["token"]["value"]), "exact", "what is set aside / bytes a token")
+        planned.update(kv=number(space, "exact", "what is set aside"), kv_tokens=tokens)
     found = []
     if "weights" in measured:
         found.append(_figure("weights", measured["weights"], planned.get("weights"), mib))

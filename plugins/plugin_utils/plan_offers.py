@@ -254,6 +254,9 @@ def _parallel(row, entry, engine, machine, request, ask):
         row["doubts"].append("without a GPU %s is there to be tried out: llama.cpp is made for CPUs" % engine.title)
         row["layout"] = {"device": CPU}
         row["numbers"] = dict(plan.get("host") or {}, largest_context=plan.get("largest_context"))
+        if plan.get("host"):
+            shape = model_shape.from_catalog(entry)
+            row["numbers"]["kv_bytes_per_token"] = model_shape.kv_bytes_per_token(shape, request.kv_bytes)
         if not machine.memory and plan["verdict"] == "fits":
             row.update(verdict="unknown", why="the host's memory is not known")
         return

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.figures import of_log
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine, plan_text, planning
 from plan_cases import CATALOG, engine, plan
 
@@ -70,3 +71,18 @@ def test_of_a_model_that_is_not_in_the_catalog_only_what_was_measured_is_shown()
     (figure,) = found["measured"][0]["figures"]
     assert figure["planned"] == {"value": None, "label": "not known", "how": "no plan of it"}
     assert figure["measured"]["label"] == "measured" and figure["error_percent"] is None
+
+
+def test_vllm_on_a_cpu():
+    """A line of a real log: 0.32.0, the tiny model in DeepSeek V3's architecture, 1 GiB for its cache."""
+    line = (
+        "INFO 11-27 19:34:16 [kv_cache_utils.py:2327] CPU KV cache size: 310,656 tokens, Maximum concurrency for 2,048"
+    )
+    measured = dict(of_log("vllm", [line]), source="log")
+    record = {"engine": "vllm", "model": "tiny-deepseek-v3", "device": "cpu", "measured": measured}
+    memory = {"total_mib": 24000, "available_mib": 20000, "users": {}}
+    machine = plan_machine.Machine("host", {"status": "not_installed", "gpus": []}, memory)
+    found = beside(machine, record, cpu_kv_cache_gib=1, max_model_len=2048)
+    # 3 layers × (512 + 64) × 2 bytes; the engine rounds down to its blocks of 128 tokens.
+    assert found["KV tokens"]["planned"]["value"] == 2**30 // 3456
+    assert abs(found["KV tokens"]["error_percent"]) < 0.02
