@@ -3,17 +3,19 @@
 import json
 import socket
 import ssl
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1] / "tests/standins"))
 
 PORT = 8443
 TABLE = "/etc/dsdeploy/gateway"
 
 
+_ADDRESSES = {}
+
+
 def address(host):
-    return host.check_output("hostname -i").split()[0]
+    name = host.backend.get_hostname()
+    if name not in _ADDRESSES:
+        _ADDRESSES[name] = host.check_output("hostname -i").split()[0]
+    return _ADDRESSES[name]
 
 
 def raw(where, data, timeout=30.0, alpn=("http/1.1",), after=b""):
