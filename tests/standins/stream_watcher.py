@@ -23,7 +23,12 @@ from urllib.parse import urlsplit
 
 
 class Seen:
-    def __init__(self) -> None:
+    """What all streams saw. They begin together, once each is connected: shaking hands is the client's work, too."""
+
+    def __init__(self, streams: int) -> None:
+        self.missing = streams
+        self.connected = asyncio.Event()
+        self.began = 0.0
         self.whole = self.cut = self.wrong = self.tokens = 0
         self.refused: dict[int, int] = {}
         self.first: list[float] = []
@@ -35,9 +40,17 @@ async def stream(url: str, key: str, tokens: int, gap: float, seen: Seen, contex
     body = json.dumps({"model": model, "messages": [], "stream": True}).encode()
     got: list[int] = []
     ended = False
-    began = time.monotonic()
     try:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context, limit=1 << 20)
+        try:
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port, ssl=context, limit=1 << 20, ssl_handshake_timeout=300 if context else None
+            )
+        finally:
+            seen.missing -= 1
+            if seen.missing == 0:
+                seen.began = time.monotonic()
+                seen.connected.set()
+        await seen.connected.wait()
         head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
         writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         status = int((await reader.readuntil(b"\r\n")).split()[1])
@@ -49,7 +62,7 @@ async def stream(url: str, key: str, tokens: int, gap: float, seen: Seen, contex
             found = re.findall(rb'"content": "([0-9 ]+)"', line)
             if found:
                 if not got:
-                    seen.first.append(time.monotonic() - began)
+                    seen.first.append(time.monotonic() - seen.began)
                 got += [int(word) for word in found[0].split()]
             elif b"[DONE]" in line:
                 ended = True
@@ -67,13 +80,12 @@ async def stream(url: str, key: str, tokens: int, gap: float, seen: Seen, contex
 
 
 async def watch(url: str, streams: int, tokens: int, gap: float, key: str = "") -> dict[str, Any]:
-    seen, context = Seen(), None
+    seen, context = Seen(streams), None
     if url.startswith("https:"):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    began = time.monotonic()
     await asyncio.gather(*(stream(url, key, tokens, gap, seen, context) for _number in range(streams)))
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - seen.began
     first = sorted(seen.first) or [0.0]
     return {
         "whole": seen.whole,

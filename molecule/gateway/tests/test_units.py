@@ -1,4 +1,4 @@
-"""What a unit lets its service do: systemd's own score while it serves, and a program that tries under the same unit."""
+"""What a unit lets its service do: the score while it serves, and a program that tries under the same unit."""
 
 import json
 import re
