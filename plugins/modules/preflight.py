@@ -203,6 +203,11 @@ said:
   description: What O(ask) wrote; empty where the program is not there.
   type: str
   returned: always
+missing_directories:
+  description: Those of O(reach), and of the directories above them, that are not there yet, links resolved.
+  type: list
+  elements: str
+  returned: always
 supervisor_missing:
   description: Where supervisor has to be installed; empty where it is there, or not needed.
   type: str
@@ -358,6 +363,17 @@ def ask(module: AnsibleModule, argv: list, environment: dict) -> str:
     return out + err
 
 
+def missing_directories(paths: list) -> list:
+    """Directories that a run will make to get to these, the parents first."""
+    found: set = set()
+    for path in paths:
+        path = os.path.realpath(path)
+        while path.startswith("/") and not os.path.lexists(path):
+            found.add(path)
+            path = os.path.dirname(path)
+    return sorted(found)
+
+
 def supervisor_missing(manager: str, install_dir: str) -> str:
     """Where supervisor has to be installed, empty where it is there or not needed."""
     if manager != "supervisor" or not install_dir:
@@ -451,6 +467,7 @@ def main() -> None:
         "missing_packages": [name for name in p["packages"] if name not in packages],
         "said": ask(module, p["ask"], p["ask_environment"]),
         "port_owner": owner,
+        "missing_directories": missing_directories(p["reach"]),
         "supervisor_missing": supervisor_missing(p["manager"], p["install_dir"]),
         "processors": len(os.sched_getaffinity(0)),
         "problems": [problem._asdict() for problem in problems],

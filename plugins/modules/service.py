@@ -186,6 +186,13 @@ options:
     description: Rotated logs to keep under supervisor.
     type: int
     default: 3
+  made_directories:
+    description:
+      - Directories that this run has made for programs and models. They are dsdeploy's. Empty, they go with the
+        last service.
+    type: list
+    elements: str
+    default: []
   answer_max_tokens:
     description: Longest answer that the deployment is verified with, in tokens, for its record.
     type: int
@@ -278,6 +285,7 @@ def arguments() -> dict:
         "supervisor_version": {"type": "str", "default": "*"},
         "log_max_mib": {"type": "int", "default": 50},
         "log_backups": {"type": "int", "default": 3},
+        "made_directories": {"type": "list", "elements": "str", "default": []},
         "answer_max_tokens": {"type": "int", "default": 2048, "no_log": False},
     }
 

@@ -31,6 +31,11 @@ class _Handler(SimpleXMLRPCRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
+    def report_404(self) -> None:
+        # Read first: who closes what was not read cuts the one that still writes.
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        super().report_404()
+
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, SimpleXMLRPCDispatcher):
     daemon_threads = True

@@ -137,8 +137,15 @@ class Service:
             self.desired.file(
                 self.record_file(record["engine"]), deployments.dump(record), 0o644, what="deployment record"
             )
+        self.note_made()
         self.act(actions)
         return look["state"] if self.check_mode else self.state()
+
+    def note_made(self) -> None:
+        """Directories that this run has made before, for programs and models."""
+        for path in self.options["made_directories"]:
+            if os.path.isdir(path) and not self.check_mode:
+                self.note_directory(path)
 
     def new_record(self, definition: Dict[str, Any]) -> Dict[str, Any]:
         """The deployment record, checked as whoever reads it will; empty where the service is no engine."""

@@ -114,7 +114,7 @@ class Host:
         result = {"state": state, "definition": filled, "api_key": None, "manager": self.manager[state],
                   "stop_others": "gpu", "data_dir": str(self.root / "data"), "install_dir": str(self.root / "opt"),
                   "log_dir": str(self.root / "log"), "supervisor_version": "4.3.0", "log_max_mib": 50,
-                  "log_backups": 3, "answer_max_tokens": 99}  # fmt: skip
+                  "log_backups": 3, "made_directories": [], "answer_max_tokens": 99}  # fmt: skip
         return {**result, **given}
 
     def run(self, state="started", check=False, **given):
@@ -654,3 +654,15 @@ def test_whether_supervisor_has_to_be_installed_is_known_from_the_disk(supervise
     assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor", "4.4.0")
     (supervised.root / "opt/supervisor/bin/supervisord").unlink()
     assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor")
+
+
+def test_directories_that_the_run_made_before_go_when_they_are_empty(host):
+    programs, models = host.root / "apps", host.root / "models"
+    for path in (programs, programs / "llm", models):
+        path.mkdir()
+    (models / "m").mkdir()
+    host.run(made_directories=[str(programs), str(programs / "llm"), str(models), str(host.root / "never-made")])
+    left = host.run("absent").left
+    assert not programs.exists() and models.is_dir()
+    assert f"{models}: there is something in it" in left and not any("never-made" in line for line in left)
+    assert not os.path.exists(places.OWNED)
