@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import is_dead, same
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.run_lock import LockingAction, this_run
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.run_lock import LEASE_S, LockingAction, this_run
 
 
 class ActionModule(LockingAction):
@@ -14,6 +14,9 @@ class ActionModule(LockingAction):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         ours = this_run()
+        # On this machine itself the next run sees whether it lives.
+        if self._connection.transport != "local":
+            ours["lease_s"] = LEASE_S
         found = self._ask(task_vars, holder=ours)
         if found.get("holder") and not same(found["holder"], ours) and is_dead(found["holder"]):
             found = self._ask(task_vars, holder=ours, dead=found["holder"])
@@ -24,8 +27,8 @@ class ActionModule(LockingAction):
                 failed=True,
                 msg="another run works on this host: %s, process %s, since %s"
                 % (holder.get("who"), holder.get("pid"), holder.get("since")),
-                hint="Wait until it has ended: then the lock goes, also when it is killed. Only where its machine is"
-                " gone, run again with -e dsdeploy_break_lock=true.",
+                hint="Wait until it has ended: then the lock goes, also when it is killed; where its machine is gone,"
+                " after %d minutes, or at once with -e dsdeploy_break_lock=true." % (LEASE_S // 60),
                 error_kind="preflight",
             )
         elif self._connection.transport == "local":

@@ -12,18 +12,23 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import time
 import warnings
 
 from ansible import constants as C
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import holder_of, runs
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import PATH, holder_of, runs
 
 display = Display()
 LOOK_EVERY_S = 1.0  # whether the run still lives
+# How often a run says on the host that it lives, and after how long without it is gone with its machine: longer than a
+# lost connection is tried again.
+BEAT_S, LEASE_S = 60.0, 900
 
 
 def _user():
@@ -57,7 +62,11 @@ class LockingAction(ActionBase):
                 # Python 3.12 warns of threads; the worker has none that holds a lock of ours.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child = os.fork()
+        except FileExistsError:
+            return
         except OSError:
+            # Nobody will say that it lives.
+            self._take(task_vars, {key: value for key, value in ours.items() if key != "lease_s"})
             return
         if child:
             os.waitpid(child, 0)
@@ -72,9 +81,15 @@ class LockingAction(ActionBase):
                 handle.flush()
             else:
                 _let_go_of_terminals()
+                display.verbosity = 0
+                beaten = time.monotonic()
                 while runs(ours):
                     time.sleep(LOOK_EVERY_S)
-                display.verbosity = 0
+                    if time.monotonic() - beaten >= BEAT_S:
+                        beaten = time.monotonic()
+                        # A host that cannot be reached now may be at the next beat.
+                        with contextlib.suppress(AnsibleError):
+                            self._low_level_execute_command(beat(self.lock_options().get("path", PATH), ours))
                 self._connection._shell.tmpdir = None  # the task's own is gone
                 self._execute_module(
                     module_name="dsdeploy.llm.host_lock",
@@ -86,6 +101,13 @@ class LockingAction(ActionBase):
                 shutil.rmtree(C.DEFAULT_LOCAL_TMP, ignore_errors=True)
         finally:
             os._exit(0)
+
+    def _take(self, task_vars, holder):
+        self._execute_module(
+            module_name="dsdeploy.llm.host_lock",
+            module_args={"holder": holder, **self.lock_options()},
+            task_vars=task_vars,
+        )
 
     def lock_options(self):
         """What of the task's options says which lock it is."""
@@ -101,6 +123,12 @@ class LockingAction(ActionBase):
             os.unlink(marker)
             if runs(watcher):
                 os.kill(watcher["pid"], signal.SIGKILL)
+
+
+def beat(path, holder):
+    """The command that touches the lock, where this run still holds it."""
+    held = '"started": %s' % json.dumps(holder["started"])
+    return "grep -qF %s %s && touch -c %s" % (shlex.quote(held), shlex.quote(path), shlex.quote(path))
 
 
 def _let_go_of_terminals():

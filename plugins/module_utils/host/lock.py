@@ -5,7 +5,8 @@
 
 A holder is `{machine, pid, started, who, since}`: `machine` names the kernel and the PID namespace in which `pid` is
 the run's process and `started` its start time (clock ticks since boot, field 22 of /proc/PID/stat, proc(5)), so that a
-process id that was given away anew is not taken for the run; `who` and `since` are for people.
+process id that was given away anew is not taken for the run; `who` and `since` are for people. With `lease_s` the
+holder touches the file while it lives: one that has not done so for that long is gone with its machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from typing import Any, Dict, Optional, TextIO
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
@@ -80,6 +82,12 @@ def is_dead(holder: Dict[str, Any]) -> bool:
     return started(holder["pid"]) != holder.get("started")
 
 
+def is_abandoned(holder: Dict[str, Any], age: float) -> bool:
+    """Whether a holder that was to touch the file has not done so for `age` s, longer than it promised."""
+    lease = holder.get("lease_s")
+    return foreign.is_whole(lease) and 0 < lease < age
+
+
 def _open(path: str) -> TextIO:
     """The file of the lock, ours alone until it is closed. Who gives the lock back removes it: what was opened before
     that is no longer the one of that name."""
@@ -119,8 +127,9 @@ def take(
     """
     with _open(path) as handle:
         found = _holder(handle)
-        if found is not None and not (force or same(found, holder) or same(found, dead)):
-            return found
+        free = found is None or force or same(found, holder) or same(found, dead)
+        if not free and not is_abandoned(found or {}, time.time() - os.fstat(handle.fileno()).st_mtime):
+            return found or {}
         handle.seek(0)
         handle.truncate()
         handle.write(json.dumps(holder))

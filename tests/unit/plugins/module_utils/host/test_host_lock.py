@@ -6,10 +6,12 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import holder_of, is_dead, release, same, take
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import run_lock
 
 
 @pytest.fixture
@@ -93,3 +95,31 @@ def test_a_link_is_not_followed(lock, tmp_path):
     with pytest.raises(Failure, match="is no file"):
         take(lock, OURS)
     assert not (tmp_path / "victim").exists()
+
+
+def test_a_lock_whose_machine_is_gone_is_free_after_its_lease(lock):
+    """Nobody says any more that the run lives: no colleague has to break its lock."""
+    theirs = dict(OURS, machine="another", lease_s=900)
+    assert take(lock, theirs) == theirs
+    assert take(lock, OURS) == theirs
+    os.utime(lock, (time.time() - 901, time.time() - 901))
+    assert take(lock, OURS) == OURS
+    # One that promised nothing, or something odd, is waited for.
+    for lease in ({}, {"lease_s": 0}, {"lease_s": -1}, {"lease_s": True}, {"lease_s": "900"}):
+        odd = dict(theirs, **lease) if lease else {key: value for key, value in theirs.items() if key != "lease_s"}
+        assert take(lock, odd, force=True) == odd
+        os.utime(lock, (0, 0))
+        assert take(lock, OURS) == odd
+
+
+def test_a_beat_touches_the_lock_of_its_run_alone(lock):
+    take(lock, OURS)
+    os.utime(lock, (5, 5))
+    other = dict(OURS, started="other")
+    assert subprocess.run(["sh", "-c", run_lock.beat(str(lock), other)]).returncode == 1
+    assert os.stat(lock).st_mtime == 5
+    assert subprocess.run(["sh", "-c", run_lock.beat(str(lock), OURS)]).returncode == 0
+    assert os.stat(lock).st_mtime > 5
+    os.unlink(lock)
+    subprocess.run(["sh", "-c", run_lock.beat(str(lock), OURS)], stderr=subprocess.DEVNULL)
+    assert not os.path.exists(lock)
