@@ -37,7 +37,7 @@ find /etc/systemd/system /etc/dsdeploy /etc/profile.d /run /opt /data /var/lib/d
   -path /run/systemd -prune -o -path /data/models -prune -o -name '*dsdeploy*' -print -o -path '/data/*' -print -o \
   -path '/etc/dsdeploy/*' -print 2>/dev/null
 ss --listening --numeric --tcp --udp --no-header | awk '{print "socket", $1, $5}' | grep -v ':22$'
-ps -eo user:32= | sort -u | sed 's/^/runs /'
+ps -eo user:32= | sort -u | grep -E '^(dsdeploy|llama|ollama)' | sed 's/^/runs /'
 """
 
 
@@ -57,7 +57,9 @@ def dsdeploy(*words, **variables):
     (run / "unfriendly.cfg").write_text(CONFIG.format(run=run))
     (run / "facts").mkdir(exist_ok=True)
     for name in hosts():
+        # As ansible-core before and since 2.19 names and writes them.
         (run / "facts" / name).write_text(json.dumps(LIES))
+        (run / "facts" / f"s1_{name}").write_text(json.dumps({"__payload__": json.dumps(LIES)}))
     variables = {"ansible_user": "nosudo", **PLACES, **variables}
     (run / "unfriendly.json").write_text(json.dumps(variables))
     command = [*words, "--json", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{run}/unfriendly.json"]
@@ -105,6 +107,11 @@ def story(**variables):
 def new(found, step, name):
     """What a host has after a step that it had not before all."""
     return found["after " + step][name] - found["bare"][name]
+
+
+def nothing_was_made(before):
+    """Both hosts are as they were."""
+    assert {name: look(host) ^ before[name] for name, host in hosts().items()} == {name: set() for name in before}
 
 
 def sockets(lines):

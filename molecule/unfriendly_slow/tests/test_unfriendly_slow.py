@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from _unfriendly import KEY, changed, dsdeploy, looks, new, problems, sockets, story
+from _unfriendly import KEY, changed, dsdeploy, looks, new, nothing_was_made, problems, sockets, story
 
 RELEASE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "release"
 COMMON = {"dsdeploy_answer_max_tokens": 64, "dsdeploy_api_key": KEY}
@@ -36,12 +36,18 @@ def told(request):
     return engine, story(**variables)
 
 
-def test_an_account_that_is_somebodys_is_refused_before_anything_is_made():
+def test_what_is_refused_before_anything_is_made():
     before = looks()
-    code, summary, _text = dsdeploy("up", **COMMON, **ENGINES["ollama"], dsdeploy_engine="ollama", ollama_user="ollama")
-    assert code != 0 and looks() == before
+    mine = {**COMMON, **ENGINES["ollama"], "dsdeploy_engine": "ollama", "ollama_user": "ollama"}
+    code, summary, _text = dsdeploy("up", **mine)
+    assert code != 0
     for message in problems(summary).values():
         assert "the user ollama exists and is a person's account" in message and "\n" not in message
+    code, summary, _text = dsdeploy("up", **dict(COMMON, dsdeploy_engine="vllm", dsdeploy_api_key="two words"))
+    assert code != 0
+    for message in problems(summary).values():
+        assert "vllm_venv_api_key: the API key holds a space" in message and "\n" not in message
+    nothing_was_made(before)
 
 
 def test_it_is_deployed_answers_and_changes_nothing_again(told):
