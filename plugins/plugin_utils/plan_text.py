@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any, Dict, Iterator, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB
@@ -192,9 +193,14 @@ def _measured(one: Dict[str, Any]) -> Iterator[str]:
         )
 
 
-def command(row: Dict[str, Any], variables: Dict[str, Any], inventory: str = "") -> str:
-    """The command that deploys a row."""
-    parts = ["dsdeploy up", "--engine %s" % row["engine"], "--model %s" % row["model"]]
+def command(row: Dict[str, Any], variables: Dict[str, Any], given: str = "") -> str:
+    """The command that deploys a row.
+
+    :param given: how the model is named where that is not its name in the catalog.
+    """
+    if given.startswith(("http://", "https://")):
+        return "none: a config.json has no weights; name the repository or a path"
+    parts = ["dsdeploy up", "--engine %s" % row["engine"], "--model %s" % shlex.quote(given or row["model"])]
     if variables:
         parts.append("-e '%s'" % json.dumps(variables, sort_keys=True))
     return " ".join(parts)

@@ -31,6 +31,7 @@ class Wish(NamedTuple):
     engine: str
     model: str
     named: bool  # the model is somebody's choice, not the embedded default
+    given: str = ""  # how a model of the user's own is named: its path, repository or URL
 
 
 class Host(NamedTuple):
@@ -110,7 +111,7 @@ def build(
     rows = plan_offers.offers(catalog, engines, machine, ask, wanted)
     result["rows"] = rows
     by_name = {engine.name: engine for engine in engines}
-    context = (catalog, by_name, roles, machine, ask, host, download_mb_s, merge)
+    context = (catalog, by_name, roles, machine, ask, host, download_mb_s, merge, wish)
     result["up"] = _up(wish, rows, context)
     best = plan_choice.recommended(rows, catalog)
     if best:
@@ -191,7 +192,7 @@ def _up(wish, rows, context):
 
 
 def _deployment(row, reason, context, chosen):
-    catalog, by_name, roles, _machine_of, _ask, host, rate, merge = context
+    catalog, by_name, roles, _machine_of, _ask, host, rate, merge, wish = context
     engine, entry = by_name[row["engine"]], catalog.get(row["model"]) or {}
     role = roles.get(engine.name, engine.name)
     costs = plan_steps.costs(row, entry, engine, host.stored.get(row["model"]), host.free, rate, merge)
@@ -211,5 +212,5 @@ def _deployment(row, reason, context, chosen):
         "costs": costs,
         "changes": plan_steps.changes(row, list(host.records), costs, host.looked),
         "variables": settings,
-        "command": plan_text.command(row, settings),
+        "command": plan_text.command(row, settings, wish.given if row["model"] == wish.model else ""),
     }

@@ -253,3 +253,16 @@ def test_the_inventory_ctyun_serves_what_is_recommended_for_its_machine(machine)
     assert (best["engine"], best["model"]) == (wish.engine, wish.model)
     assert found["up"]["row"]["verdict"] == "fits"
     assert found["up"]["row"]["numbers"]["largest_context"]["value"] > ctyun["sglang_context_length"]
+
+
+def test_a_model_of_the_users_own_is_planned_and_named_as_it_was():
+    own = {key: CATALOG["qwen3-8b"][key] for key in ("format", "architecture", "weight_bits")}
+    own.update(engines=["vllm", "sglang"], sources=[{"kind": "path", "path": "/srv/my model"}], bytes=16 * 10**9)
+    wish = planning.Wish("vllm", "mine", True, "/srv/my model")
+    host = planning.Host(True, (), {"mine": own["bytes"]}, 10**12)
+    found = plan("1xH100", wish=wish, catalog=dict(CATALOG, mine=own), host=host)
+    assert {one["model"] for one in found["rows"]} == {"mine"}
+    assert found["up"]["costs"]["download"]["value"] == 0
+    assert found["up"]["command"].startswith("dsdeploy up --engine vllm --model '/srv/my model' ")
+    url = plan("1xH100", wish=wish._replace(given="https://h/config.json"), catalog=dict(CATALOG, mine=own))
+    assert url["up"]["command"].startswith("none: a config.json has no weights")
