@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Stand-in for a machine with two H200: its sysfs, procfs, kernel log and nvidia-smi, in order or with faults.
 
-Usage: doctor_host.py FIXTURES ROOT [FAULT]...
-FIXTURES is tests/unit/fixtures/nvidia_smi. Makes ROOT/sys, ROOT/proc, ROOT/kernel.log and ROOT/case anew; `case` is for
+Usage: doctor_host.py RECORDED ROOT [FAULT]...
+RECORDED is tests/unit/fixtures/nvidia_smi/h200-x2. Makes ROOT/sys, ROOT/proc, ROOT/kernel.log and ROOT/case anew; `case` is for
 nvidia_smi_replay. The nvidia-smi of the machine is recorded, a fault is a change of it.
 """
 
@@ -100,7 +100,7 @@ def put(root: Path, files: dict[str, str]) -> None:
 
 
 def main() -> None:
-    fixtures, root, faults = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    recorded, root, faults = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     known = {*XML, *FILES, *LOG, "nvlink", "nvswitches", "secure-boot"}
     if set(faults) - known:
         raise SystemExit(f"there is no fault {', '.join(set(faults) - known)}")
@@ -123,7 +123,7 @@ def main() -> None:
         (variables / "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c").write_bytes(b"\x06\x00\x00\x00\x01")
     lines = "usb 1-1: new device\n" + "".join(LOG[fault] for fault in faults if fault in LOG)
     (root / "kernel.log").write_text(lines)
-    shutil.copytree(fixtures / "h200-x2", root / "case")
+    shutil.copytree(recorded, root / "case")
     xml = root / "case/nvidia-smi-q-x.xml"
     text = xml.read_text()
     for fault in faults:

@@ -57,7 +57,7 @@ def doctor(name, *arguments, rc=0, **options):
 
 def play(host, *faults):
     with host.sudo():
-        host.check_output(f"python3 /srv/doctor_host.py /srv/nvidia_smi /srv/standin {' '.join(faults)}")
+        host.check_output(f"python3 /srv/doctor_host.py /srv/h200-x2 /srv/standin {' '.join(faults)}")
 
 
 def of(found, *statuses):

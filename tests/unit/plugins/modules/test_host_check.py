@@ -92,16 +92,16 @@ def test_a_directory_that_is_not_there(arguments, tmp_path):
     assert result["failed"] and "No such file or directory" in result["msg"] and "textfile" in result["hint"]
 
 
-def test_deployment_facts_make_the_quick_checks_in_the_same_process(tmp_path):
+def test_the_report_of_a_run_makes_the_quick_checks_in_the_same_process(tmp_path):
     record = {
         "engine": "llama_cpp", "version": "b1", "endpoint": "http://127.0.0.1:9", "api": "openai", "device": "cpu",
         "model": "m", "service": {"name": "none-such", "manager": "supervisor"}, "user": "nobody",
     }  # fmt: skip
     (tmp_path / "llama_cpp.json").write_text(json.dumps(record))
-    arguments = {"path": str(tmp_path), "health": False, "supervisor_config": str(tmp_path / "none")}
-    result = run("deployment_facts", dict(arguments, checks=True))
+    arguments = {"path": str(tmp_path), "supervisor_config": str(tmp_path / "none"), "lock": str(tmp_path / "lock")}
+    result = run("deployment_report", arguments)
     found = status(result)
     assert found["engine_running"] == "fail"
     assert not {name for name in found if name.startswith("deep")}
     assert any(line.startswith("engine_running: llama_cpp: ") for line in told(result))
-    assert "checks" not in run("deployment_facts", arguments)
+    assert "checks" not in run("deployment_report", dict(arguments, checks=False))
