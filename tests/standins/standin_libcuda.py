@@ -14,8 +14,8 @@ source = library.with_suffix(".c")
 source.write_text(SOURCE)
 subprocess.run(["tcc", "-shared", "-nostdlib", "-o", library, source], check=True)
 source.unlink()
-# tcc does not say that the stack need not be executable, and a library that wants that is refused. ELF64, little endian:
-# the table of program headers goes to the end of the file, with one more.
+# tcc does not say that the stack need not be executable, and a library that wants that is refused. ELF64, little
+# endian: the table of program headers goes to the end of the file, with one more.
 data = bytearray(library.read_bytes())
 offset, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
 headers = bytes(data[offset : offset + 56 * count]) + struct.pack(
