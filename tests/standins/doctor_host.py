@@ -2,8 +2,8 @@
 """Stand-in for a machine with two H200: its sysfs, procfs, kernel log and nvidia-smi, in order or with faults.
 
 Usage: doctor_host.py RECORDED ROOT [FAULT]...
-RECORDED is tests/unit/fixtures/nvidia_smi/h200-x2. Makes ROOT/sys, ROOT/proc, ROOT/kernel.log and ROOT/case anew; `case`
-is for nvidia_smi_replay. The nvidia-smi of the machine is recorded, a fault is a change of it.
+RECORDED is tests/unit/fixtures/nvidia_smi/h200-x2. Makes ROOT/sys, ROOT/proc, ROOT/kernel.log and ROOT/case (for
+nvidia_smi_replay) anew. The nvidia-smi of the machine is recorded, a fault is a change of it.
 """
 
 from __future__ import annotations
