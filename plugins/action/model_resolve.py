@@ -7,7 +7,8 @@ from __future__ import annotations
 import re
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, entry_of_config, resolve
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import entry_of_config, resolve
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 
@@ -32,7 +33,7 @@ class ActionModule(ActionBase):
                 model = entry_of_config(args["name"])
             else:
                 model = resolve(args["catalog"], args["extra"], args["name"], args["engine"] or None)
-        except CatalogError as error:
+        except Failure as error:
             return dict(result, failed=True, msg="\n".join(error.problems), hint=error.hint, error_kind="usage")
         problems = value_problems(args["values"])
         if problems:

@@ -97,7 +97,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import BuildError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 
 
@@ -106,7 +106,7 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
     if module.check_mode:
         return {"changed": not os.path.exists(archive), "checksum": None}
     if not build_prefix.is_finished(prefix, module.params["identity"]):
-        raise BuildError("%s is not a finished build of %s" % (prefix, module.params["identity"]), "Build it first.")
+        raise Failure("%s is not a finished build of %s" % (prefix, module.params["identity"]), "Build it first.")
     before = build_prefix.sha256_of(archive) if os.path.isfile(archive) else None
     checksum = build_prefix.pack(prefix, archive)
     return {"changed": checksum != before, "checksum": checksum}
@@ -128,7 +128,7 @@ def unpack(module: AnsibleModule) -> dict[str, Any]:
             build_prefix.unpack(module.params["archive"], prefix + ".work")
             stamp = build_prefix.read_stamp(prefix + ".work")
             if stamp is None or stamp["identity"] != identity:
-                raise BuildError(
+                raise Failure(
                     "%s holds no build of %s" % (module.params["archive"], identity), "Remove it; it is made anew."
                 )
             os.unlink(os.path.join(prefix + ".work", build_prefix.STAMP))
@@ -157,7 +157,7 @@ def main() -> None:
     )
     try:
         result = pack(module) if module.params["state"] == "packed" else unpack(module)
-    except BuildError as error:
+    except Failure as error:
         module.fail_json(msg=str(error), hint=error.hint, log_tail=error.log_tail)
     except OSError as error:
         hint = hint_for(error, "Check the path and its permissions.")

@@ -154,8 +154,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import cmake
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
-from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.prefix import BuildError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
@@ -179,7 +179,7 @@ class Build:
     def run(self) -> dict[str, Any]:
         """Build and publish; returns what the module returns of it.
 
-        :raises BuildError: there is no build.
+        :raises Failure: there is no build.
         """
         os.mkdir(self.work, 0o700)
         began = time.monotonic()
@@ -199,7 +199,7 @@ class Build:
     def program(self, name: str) -> str:
         path = self.module.get_bin_path(name)
         if not path:
-            raise BuildError("%s is not on this host" % name, "Install it.")
+            raise Failure("%s is not on this host" % name, "Install it.")
         return path
 
     def sources(self) -> str:
@@ -208,7 +208,7 @@ class Build:
         if os.path.isdir(source):
             return source
         if not os.path.isfile(source):
-            raise BuildError("source %s does not exist" % source, "Give the path of an archive or a directory.")
+            raise Failure("source %s does not exist" % source, "Give the path of an archive or a directory.")
         if checksum:
             build_prefix.check_sha256(source, checksum)
         unpacked = os.path.join(self.work, "source")
@@ -223,7 +223,7 @@ class Build:
         needed = check[:1] or wanted[:1]
         for name in needed:
             if name not in there:
-                raise BuildError(
+                raise Failure(
                     "the project has no target %s" % name,
                     "A CMake argument may switch it off, or this version does not have it.",
                 )
@@ -251,7 +251,7 @@ class Build:
             hint = output.hint(directory, self.jobs) or hint_for(output.tail())
             if not hint and shutil.disk_usage(directory).free < FULL:
                 hint = "The disk is almost full: free space on the file system of %s." % directory
-            raise BuildError(message, hint, output.tail())
+            raise Failure(message, hint, log_tail=output.tail())
 
     def install(self, targets: list[str]) -> None:
         """Move the programs, and only them, to `<prefix>.new/bin`."""
@@ -260,14 +260,14 @@ class Build:
         for name in targets:
             built = os.path.join(self.tree, "bin", name)
             if not os.path.isfile(built):
-                raise BuildError("target %s made no program bin/%s" % (name, name), "Give targets that are programs.")
+                raise Failure("target %s made no program bin/%s" % (name, name), "Give targets that are programs.")
             os.rename(built, os.path.join(destination, name))
 
 
 def project_directory(directory: str) -> str:
     """The directory of the highest CMakeLists.txt.
 
-    :raises BuildError: there is none, or several.
+    :raises Failure: there is none, or several.
     """
     found = []
     for base, directories, files in os.walk(directory):
@@ -278,7 +278,7 @@ def project_directory(directory: str) -> str:
             directories[:] = []
     highest = cmake.shallowest(found)
     if len(highest) != 1:
-        raise BuildError(
+        raise Failure(
             "the source has %s" % ("no " + PROJECT if not highest else "several: " + ", ".join(sorted(highest))),
             "Give the source of one CMake project.",
         )
@@ -353,7 +353,7 @@ def main() -> None:
         )
     try:
         result = ensure(module)
-    except BuildError as error:
+    except Failure as error:
         module.fail_json(
             msg=str(error),
             hint=error.hint or "The last lines of the build (log_tail) tell more.",

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, resolve
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import resolve
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import (
     mistakes,
     plan_choice,
@@ -71,7 +71,7 @@ def wanted_of(catalog: Dict[str, Any], wish: Wish) -> Tuple[str, ...]:
         return (word,)
     try:
         resolve(catalog, {}, wish.model)
-    except CatalogError as error:
+    except Failure as error:
         raise Failure("\n".join(error.problems), hint=error.hint, error_kind="usage") from None
     raise Failure("model %s: what it is was not read" % wish.model, error_kind="usage")
 
@@ -179,7 +179,7 @@ def _up(wish, rows, context):
         }
     try:
         entry = resolve(catalog, {}, name, wish.engine)
-    except CatalogError as error:
+    except Failure as error:
         return {"problem": "be refused: %s" % "; ".join(error.problems)}
     row = next((row for row in rows if (row["model"], row["engine"]) == (name, wish.engine)), None)
     row = row or plan_offers.offer(name, entry, by_name[wish.engine], machine, ask)

@@ -44,15 +44,6 @@ START_TIMEOUT = 120  # s; the first start of a CUDA program may have to wake the
 LOCK_TIMEOUT = 3600  # s; the longest build that another run is waited for
 
 
-class BuildError(Exception):
-    """Why there is no build: one line, what to do about it, and the last lines of the log."""
-
-    def __init__(self, message: str, hint: str = "", log_tail: Optional[List[str]] = None):
-        super().__init__(message)
-        self.hint = hint
-        self.log_tail = log_tail or []
-
-
 def read_stamp(prefix: str) -> Optional[Dict]:
     """The stamp of a finished build, or None when there is none, or a program of it is missing or was cut.
 
@@ -121,7 +112,7 @@ def locked(prefix: str, waiting: Callable[[], None], timeout: float = LOCK_TIMEO
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(handle)
-                raise BuildError(
+                raise Failure(
                     "another run has been working on %s for %d s" % (prefix, timeout),
                     "Look for its ninja process on this host; end it, or wait for it.",
                 ) from None
@@ -146,7 +137,7 @@ def clean(prefix: str) -> None:
 def start(prefix: str, command: List[str]) -> str:
     """Run a program of the build (`[name, argument ...]`) and return what it prints.
 
-    :raises BuildError: it does not run.
+    :raises Failure: it does not run.
     """
     answer = process.run([os.path.join(prefix, "bin", command[0])] + command[1:], START_TIMEOUT)
     said = (answer.stdout + answer.stderr).strip()
@@ -156,10 +147,10 @@ def start(prefix: str, command: List[str]) -> str:
     if not answer.timed_out:
         ended = "not started" if answer.rc is None else cmake.how_it_ended(answer.rc)
     lines = said.splitlines()
-    raise BuildError(
+    raise Failure(
         "%s does not run (%s)%s" % (" ".join(command), ended, ": " + lines[0] if lines else ""),
         cmake.start_hint(answer.rc, said),
-        lines[-cmake.TAIL_LINES :],
+        log_tail=lines[-cmake.TAIL_LINES :],
     )
 
 
@@ -189,10 +180,10 @@ def publish(prefix: str, identity: str, cmake_args: List[str]) -> None:
 
 
 def check_sha256(path: str, expected: str) -> None:
-    """:raises BuildError: the file is not the one that was meant."""
+    """:raises Failure: the file is not the one that was meant."""
     found = sha256_of(path)
     if found != expected.lower():
-        raise BuildError(
+        raise Failure(
             "%s has sha256 %s, expected %s" % (path, found, expected),
             "The file is not the one that was meant: use another mirror, or correct the sha256 if it was replaced.",
         )
@@ -201,7 +192,7 @@ def check_sha256(path: str, expected: str) -> None:
 def unpack(archive: str, directory: str) -> None:
     """Unpack a tar archive (gzip, bzip2, xz) into a new directory; nothing of it may land outside.
 
-    :raises BuildError: it is no whole archive, or a member points outside.
+    :raises Failure: it is no whole archive, or a member points outside.
     """
     os.mkdir(directory, 0o755)
     root = os.path.realpath(directory)
@@ -215,7 +206,7 @@ def unpack(archive: str, directory: str) -> None:
                     member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
                     tar.extract(member, root)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise BuildError(
+        raise Failure(
             "%s is not a whole tar archive: %s" % (archive, error), "Fetch it again; zip is not supported."
         ) from None
 
@@ -230,9 +221,7 @@ def _refuse_outside(member: tarfile.TarInfo, root: str, archive: str) -> None:
     for name in names:
         target = os.path.realpath(os.path.join(root, name))
         if target != root and not target.startswith(root + os.sep):
-            raise BuildError(
-                "%s holds %s, which lies outside of it" % (archive, member.name), "Do not use this archive."
-            )
+            raise Failure("%s holds %s, which lies outside of it" % (archive, member.name), "Do not use this archive.")
 
 
 def pack(prefix: str, archive: str) -> str:

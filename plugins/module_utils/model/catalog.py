@@ -12,6 +12,7 @@ import re
 import unicodedata
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import KINDS as KEPT
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
@@ -23,18 +24,6 @@ REASONING_TAGS = (
     "gemma", "minimax", "k2", "apertus", "plamo", "reka", "inkling", "muse", "solar", "granite",
 )  # fmt: skip
 SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
-
-
-class CatalogError(ValueError):
-    """The catalog or the request is wrong.
-
-    ``problems`` is a list of one-line messages (never empty), ``hint`` one line on what to do next.
-    """
-
-    def __init__(self, problems, hint=""):
-        super().__init__("; ".join(problems))
-        self.problems = problems
-        self.hint = hint
 
 
 # --- schema ---------------------------------------------------------------------------------------
@@ -446,14 +435,14 @@ def resolve(catalog, extra, name, engine=None):
     :param name: a catalog name (case does not matter), a repository of the hubs with safetensors (``owner/name``), or
         the absolute path of a GGUF file (the first shard of a split one) or of a model directory.
     :param engine: the engine that is to serve it; ``None`` accepts any.
-    :raises CatalogError: a broken entry, an unknown model, or a model that the engine does not serve.
+    :raises Failure: a broken entry, an unknown model, or a model that the engine does not serve.
     """
     problems = check_catalog(catalog, extra)
     if problems:
-        raise CatalogError(problems, "correct the entry; the form is described in the README of role model")
+        raise Failure(problems, "correct the entry; the form is described in the README of role model")
     entries = dict(catalog, **(extra or {}))
     if not isinstance(name, str) or not name.strip():
-        raise CatalogError(["no model is named"], "set dsdeploy_model to one of: %s" % ", ".join(sorted(entries)))
+        raise Failure(["no model is named"], "set dsdeploy_model to one of: %s" % ", ".join(sorted(entries)))
     if re.match(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z", name, re.ASCII) and not name.endswith(".gguf"):
         return _entry_of_repository(name)
     if "/" in name:
@@ -463,14 +452,14 @@ def resolve(catalog, extra, name, engine=None):
     if known is None:
         near = _names_near(name.lower(), by_lower)
         guess = "; did you mean %s?" % " or ".join(by_lower[item] for item in near) if near else ""
-        raise CatalogError(
+        raise Failure(
             ["model %s is not in the catalog%s" % (name, guess)],
             "known models: %s; or give an absolute path, or an entry in model_catalog_extra"
             % ", ".join(sorted(entries)),
         )
     entry = dict(entries[known], name=known)
     if engine is not None and engine not in entry["engines"]:
-        raise CatalogError(
+        raise Failure(
             [
                 "model %s (%s) is not served by engine %s; engines that serve it: %s"
                 % (known, entry.get("quantization", entry["format"]), engine, ", ".join(entry["engines"]))
@@ -511,11 +500,11 @@ def _entry_of_repository(name):
 def entry_of_config(url):
     """An entry made up for the URL of a config.json: it can be planned, not fetched.
 
-    :raises CatalogError: it is no such URL.
+    :raises Failure: it is no such URL.
     """
     match = re.match(r"^(https?://[^/\s?#@]+/(?:[^\s?#]*/)?)config\.json$", url)
     if not match:
-        raise CatalogError(["%s is not the URL of a config.json" % url], "give one that ends with /config.json")
+        raise Failure(["%s is not the URL of a config.json" % url], "give one that ends with /config.json")
     steps = [
         step for step in match.group(1).split("/")[3:] if step not in ("", "raw", "resolve", "blob", "main", "master")
     ]
@@ -527,11 +516,11 @@ def entry_of_config(url):
 def _entry_of_path(path):
     """An entry made up for a file or directory that is already on the host; what it is, the host must tell."""
     if not path.startswith("/"):
-        raise CatalogError(["model path %s is not absolute" % path], "give the path on the host, starting with /")
+        raise Failure(["model path %s is not absolute" % path], "give the path on the host, starting with /")
     path = posixpath.normpath(path)
     shard = SHARD.match(posixpath.basename(path))
     if shard and int(shard.group("number")) != 1:
-        raise CatalogError(
+        raise Failure(
             ["model path %s is shard %d of %d" % (path, int(shard.group("number")), int(shard.group("count")))],
             "give the first shard, ...-00001-of-%s.gguf" % shard.group("count"),
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import (
-    CatalogError,
     check_catalog,
     check_entry,
     resolve,
@@ -80,14 +80,14 @@ def test_name_is_case_insensitive_and_extra_wins():
 
 
 def test_unknown_model_did_you_mean():
-    with pytest.raises(CatalogError) as error:
+    with pytest.raises(Failure) as error:
         resolve(CATALOG, {}, "smollm2-135-instruct", "llama_cpp")
     line = "model smollm2-135-instruct is not in the catalog; did you mean smollm2-135m-instruct"
     assert error.value.problems[0].startswith(line)
 
 
 def test_engine_that_cannot_serve_it():
-    with pytest.raises(CatalogError) as error:
+    with pytest.raises(Failure) as error:
         resolve(CATALOG, {}, "deepseek-r1-q4_k_m", "vllm")
     assert error.value.problems == [
         "model deepseek-r1-q4_k_m (Q4_K_M) is not served by engine vllm; engines that serve it: llama_cpp, ollama"
@@ -136,7 +136,7 @@ def test_the_schema_of_attention(attention, line):
     [("models/x.gguf", "is not absolute"), ("/m/x-00002-of-00009.gguf", "is shard 2 of 9"), ("", "no model is named")],
 )
 def test_bad_path(path, line):
-    with pytest.raises(CatalogError, match=line):
+    with pytest.raises(Failure, match=line):
         resolve(CATALOG, {}, path)
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import own_numbers
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import CatalogError, entry_of_config
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import entry_of_config
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Remote
 
@@ -96,7 +96,7 @@ def test_the_url_of_a_config_names_a_model(url, name, base):
     "url", ["https://h/x.json", "https://u:p@h/config.json", "ftp://h/config.json", "https://h/config.json?"]
 )
 def test_other_urls_name_none(url):
-    with pytest.raises(CatalogError, match="is not the URL of a config.json"):
+    with pytest.raises(Failure, match="is not the URL of a config.json"):
         entry_of_config(url)
 
 
