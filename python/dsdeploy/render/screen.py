@@ -6,6 +6,7 @@ narrow terminal; then the hosts with trouble come first. What is not known is "?
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,10 +97,16 @@ def screen(views: Mapping[str, View], now: float, clock: str, interval_s: float,
     head: Line = [Part("dsdeploy status", "bold"), Part(f"  {count}  every {interval_s:g} s  {clock}  q ends", "dim")]
     if not views:
         return [head, [Part("connecting ...")]][:height]
+    views = dict(sorted(views.items(), key=lambda item: _natural(item[0])))
     whole = [line for name, view in views.items() for line in host(name, view, now, interval_s)]
     if len(whole) + 1 <= height:
         return [head, *whole]
     return [head, *table(views, now, interval_s, width, height - 1)][:height]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts gpu2 before gpu10."""
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _old(view: View, now: float, interval_s: float) -> str:

@@ -102,6 +102,13 @@ def test_twenty_hosts_are_rows() -> None:
     assert "deepseek-ai/DeepSeek-R1-0528" in frame(fleet(20), 120)[2]
 
 
+def test_hosts_are_in_order_however_they_come() -> None:
+    views = {f"gpu{i}": View(look(), "", 99.0) for i in (10, 2, 1, 20)}
+    views["gpu²"] = View(look(), "", 99.0)
+    shown = frame(views, 80, 10)
+    assert [line.split()[0] for line in shown[2:]] == ["gpu1", "gpu2", "gpu10", "gpu20", "gpu²"]
+
+
 def test_trouble_comes_first_where_not_all_fit() -> None:
     views = fleet(40)
     views["node35"] = View(look(ready=False, active="failed", ready_detail="x"), "", 99.0)
