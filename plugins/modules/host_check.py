@@ -250,11 +250,14 @@ def main() -> None:
     )
     try:
         found = make(place, p["only"], p["moment"], p["deep"])
-        written = write(module, found)
     except Failure as failure:
         module.fail_json(changed=False, **failure.fields())
-    result = {"changed": False, "deep": p["deep"], "status": found["status"], "counts": found["counts"]}
-    result.update(written, checks=found["checks"])
+    result = {key: found[key] for key in ("status", "counts", "checks")}
+    result.update(changed=False, deep=p["deep"])
+    try:
+        result.update(write(module, found))
+    except Failure as failure:
+        module.fail_json(**dict(result, **failure.fields()))
     if p["report_warnings"]:
         for line in check.told(found["checks"]):
             module.warn(line)

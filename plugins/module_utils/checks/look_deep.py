@@ -160,7 +160,8 @@ def _nvbandwidth(found: Dict[str, Any]) -> str:
     if not path:
         return "nvbandwidth is not installed"
     answer = run([path, "-t", "host_to_device_memcpy_ce"], TIMEOUT)
-    rows = re.search(r"^\s*0((?:\s+[0-9.]+)+)\s*$", answer.stdout, re.M)
+    # The row of the one processor; the line above it numbers the GPUs.
+    rows = re.search(r"^[ \t]*0((?:[ \t]+[0-9]+\.[0-9]+)+)[ \t]*$", answer.stdout, re.M)
     if answer.rc or not rows:
         return "nvbandwidth: %s" % one_line(answer.stderr or answer.stdout or "no answer", 100)
     found.update(copy={index: float(rate) for index, rate in enumerate(rows.group(1).split())}, by="nvbandwidth")

@@ -90,6 +90,7 @@ def test_metrics_are_put_in_place_in_one_step_for_everybody(arguments, tmp_path)
 def test_a_directory_that_is_not_there(arguments, tmp_path):
     result = run("host_check", dict(arguments, textfile=str(tmp_path / "none")))
     assert result["failed"] and "No such file or directory" in result["msg"] and "textfile" in result["hint"]
+    assert len(result["checks"]) == 3
 
 
 def test_the_report_of_a_run_makes_the_quick_checks_in_the_same_process(tmp_path):
