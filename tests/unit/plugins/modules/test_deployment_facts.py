@@ -80,8 +80,12 @@ def test_a_running_deployment_that_answers(host):
         (found,) = host.run(check=True)["deployments"]
     state = found.pop("state")
     assert (state["active"], state["pid"]) == ("running", 7)
+    assert found.pop("ask")["endpoint"] == server.url
     assert found == dict(
         RECORD,
+        # No gateway stands before it.
+        public_endpoint=None,
+        fingerprint=None,
         endpoint=server.url,
         stopped_on_purpose=False,
         ready=True,
