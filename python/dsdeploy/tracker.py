@@ -244,6 +244,8 @@ class Tracker:
             deployments = [found for host in self.hosts.values() for found in host.deployments.values()]
             if self.verb == "status" and not all(found.ready or found.stopped_on_purpose for found in deployments):
                 codes.append(ExitCode.VERIFY)
+            if any(found.interrupted for host in self.hosts.values() for found in host.measurements):
+                codes.append(ExitCode.INTERRUPTED)  # by the soft stop: what there was is kept
         else:
             codes = [ExitCode.INTERRUPTED]
         yield from failed

@@ -107,7 +107,7 @@ def failure(event: events.Failure) -> Iterator[str]:
 
 def interrupted(summary: events.Summary) -> Iterator[str]:
     """Where the run was stopped and what that leaves."""
-    if not summary.positions:
+    if not summary.positions and summary.verb != "bench":
         yield "stopped: no task was running on any host"
     for host, where in summary.positions.items():
         yield f"stopped: {host} was in {where}"
@@ -117,6 +117,7 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
         "down": "What is stopped stays stopped. Run `dsdeploy down` again: it goes on from there.",
         "prepare": "What is done stays as it is; the task named may be half done. "
         "Run `dsdeploy prepare` again: it goes on from there.",
+        "bench": "What was measured until then is kept.",
         "model prune": "What is removed stays removed. Run `dsdeploy model prune` again: it goes on from there.",
         "rollback": "The engine may run as before or as after it: `dsdeploy status` says which.",
     }.get(summary.verb, f"`dsdeploy {summary.verb}` changes nothing on the hosts.")

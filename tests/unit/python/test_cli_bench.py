@@ -13,7 +13,7 @@ from dsdeploy import events
 from dsdeploy.cli.bench import bench
 from dsdeploy.errors import DsdeployError
 from dsdeploy.render import text
-from dsdeploy.tracker import _module_events
+from dsdeploy.tracker import Host, Tracker, _module_events
 
 POINT: dict[str, Any] = {
     "max_concurrency": 8,
@@ -77,7 +77,20 @@ def test_a_row_for_each_number_of_streams() -> None:
     summary = events.Summary("bench", True, 0, 1.0, 0, {"h": host}, [], {})
     said = list(text.result(summary, False, [], False))
     assert said[2].split() == ["8", "812.3", "98.7", "ms", "401.0", "ms", "9.5", "ms", "2"]
+    against = {"tool": "vllm", "ratio": {"output_throughput": 1.021, "median_ttft_ms": None, "median_tpot_ms": 0.99}}
+    event.points[0]["against"] = against
+    beside = "  against   vllm's own tool, 8 streams: ours is tokens/s +2.1 %, TTFT p50 not known, TPOT p50 -1.0 %"
+    assert beside in text.result(summary, False, [], False)
     assert "  kept      /kept.json" in said and any("2 of the requests failed" in line for line in said)
+
+
+def test_one_that_was_broken_off_ends_as_ctrl_c_does() -> None:
+    tracker = Tracker("bench", 0.0)
+    for interrupted in (False, True):
+        (event,) = _module_events("h", "bench", {"bench": {**RESULT, "interrupted": interrupted}, "path": "/kept.json"})
+        assert isinstance(event, events.Measurement)
+        tracker.hosts["h"] = Host(measurements=[event])
+        assert (list(tracker.finish(0, 1.0))[-1].as_json()["exit_code"] == 130) == interrupted
 
 
 def test_a_comparison_of_what_differs_is_refused(measured: Path, tmp_path: Path) -> None:
