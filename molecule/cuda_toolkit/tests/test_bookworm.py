@@ -17,11 +17,11 @@ def version(host):
 
 
 def test_versions_lie_side_by_side_and_change_places(host):
-    assert "release 12.4" in version(host)
-    rc, said = run_role(host, "cuda_toolkit", cuda_toolkit_version="12.8", cuda_toolkit_extra_versions=["12.4"])
-    assert rc == 0, said
     assert "release 12.8" in version(host)
-    assert "release 12.4" in host.check_output("/usr/local/cuda-12.4/bin/nvcc --version")
+    rc, said = run_role(host, "cuda_toolkit", cuda_toolkit_version="12.4", cuda_toolkit_extra_versions=["12.8"])
+    assert rc == 0, said
+    assert "release 12.4" in version(host)
+    assert "release 12.8" in host.check_output("/usr/local/cuda-12.8/bin/nvcc --version")
 
 
 REFUSED = {
@@ -55,4 +55,4 @@ def refused(host):
 def test_refusals_are_one_clear_line(host, refused, name):
     assert REFUSED[name][1] in refused[name]
     assert not host.file("/usr/share/keyrings/dsdeploy-nvidia-" + "0" * 40 + ".asc").exists
-    assert "release 12.8" in version(host)
+    assert "release 12.4" in version(host)
