@@ -83,6 +83,13 @@ def test_ollama_needs_three_copies(host):
     assert f"disk /data: 1130.0 GiB needed for {purposes}, 3200.0 GiB free" in said
 
 
+def test_the_seeds_mistakes_are_named(host):
+    said, code = check("-e", "dsdeploy_engine=ollama", "-e", "ollama_gpu_layers=16", "-e", "ollama_keep_alive=10m")
+    assert code == 0, said
+    assert "16 layers on the GPUs where 62 fit" in said
+    assert "OLLAMA_KEEP_ALIVE 10m unloads 376.7 GiB after 600 s" in said
+
+
 def test_what_does_not_fit_the_gpus_is_refused_with_what_would(host):
     said, code = check(*LLAMA, "-e", "llama_cpp_context=131072")
     assert code == 2

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ansible_collections.dsdeploy.llm.plugins.action.model_fit import ActionModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import mistakes, plan_machine, planning
 from plan_cases import CATALOG, SEED, engine, plan
 
@@ -81,3 +83,21 @@ def test_the_seeds_own_settings_are_told_by_the_plan():
     assert "16 layers on the GPUs where 62 fit" in found["mistakes"][0]["what"]
     assert "376.7 GiB after 600 s" in found["mistakes"][2]["what"]
     assert all(one["fix"] for one in found["mistakes"])
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"engine": "ollama", "settings": {"gpu_layers": 16, "keep_alive": "10m"}}, ["few_layers", "unloads"]),
+        ({"engine": "ollama", "settings": {"gpu_layers": "auto", "keep_alive": "-1"}}, []),
+        ({"engine": "vllm", "settings": {"enforce_eager": True}}, ["eager"]),
+        # On a CPU there are no graphs to do without.
+        ({"engine": "sglang", "settings": {"disable_cuda_graph": True}, "device": "cpu"}, []),
+        ({"engine": "vllm", "settings": {}}, []),
+    ],
+)
+def test_up_names_them_in_its_preflight(more, expected):
+    smi = plan_machine.read(SEED).nvidia_smi
+    args = {"model": dict(CATALOG["deepseek-r1-q4_k_m"], name="r1"), "nvidia_smi": smi, "device": "gpu", **more}
+    found = ActionModule._costly(None, args, Request(gpu_layers=16), ({}, (), False, 1))
+    assert [one["name"] for one in found] == expected
