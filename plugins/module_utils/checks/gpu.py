@@ -17,7 +17,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     warn,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.thresholds import normal
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import gpu_count_problem
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import fabric_problem, gpu_count_problem
 
 _NVML = "docs.nvidia.com/deploy/nvml-api"
 _MEMORY = "docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt"
@@ -399,8 +399,9 @@ def fabric(facts: Facts) -> Verdict:
     if found["ready"] is None:
         raise Skip("these GPUs are on no NVLink fabric")
     said = ", ".join(filter(None, (found["state"], found["status"], found["health"])))
-    if found["ready"] is False:
-        return fail(said, "Completed, Success")
+    problem = fabric_problem(facts["gpus"])
+    if problem:
+        return fail(problem.msg.partition(": ")[2], "Completed, Success", problem.hint)
     problems = each(facts, lambda gpu: ", ".join(gpu["fabric"]["health_problems"]) or None)
     return warn(listed(problems), "no problem") if problems else ok(said, "Completed, Success")
 

@@ -248,25 +248,27 @@ def gpu_problems(facts: Dict[str, Any], smi: Dict[str, Any], expected: int) -> L
     missing = gpu_count_problem(len(facts["gpus"]), smi, expected)
     if missing:
         problems.append(missing)
+    fabric = fabric_problem(smi)
+    return problems + ([fabric] if fabric else [])
+
+
+def fabric_problem(smi: Dict[str, Any]) -> Optional[Problem]:
+    """What is wrong with the NVLink fabric as nvidia-smi shows it; None also where the GPUs are on none."""
     fabric = smi["fabric"]
-    if fabric["ready"] is False and (fabric["state"], fabric["status"]) == ("Completed", "Success"):
-        problems.append(
-            _named(
-                "fabric_unhealthy",
-                "; ".join(line for line in smi["warnings"] if "fabric" in line) or "the NVLink fabric is Unhealthy",
-                "Look at /var/log/fabricmanager.log; reset the GPU, or have its links checked.",
-            )
+    if fabric["ready"] is not False:
+        return None
+    if (fabric["state"], fabric["status"]) == ("Completed", "Success"):
+        return _named(
+            "fabric_unhealthy",
+            "; ".join(line for line in smi["warnings"] if "fabric" in line) or "the NVLink fabric is Unhealthy",
+            "Look at /var/log/fabricmanager.log; reset the GPU, or have its links checked.",
         )
-    elif fabric["ready"] is False:
-        problems.append(
-            _named(
-                "fabric_not_ready",
-                "the NVLink fabric is in state %s, %s; CUDA fails with error 802 until it is Completed"
-                % (fabric["state"], fabric["status"] or "without a status"),
-                "Look at the fabric manager: systemctl status nvidia-fabricmanager, /var/log/fabricmanager.log.",
-            )
-        )
-    return problems
+    return _named(
+        "fabric_not_ready",
+        "the NVLink fabric is in state %s, %s; CUDA fails with error 802 until it is Completed"
+        % (fabric["state"], fabric["status"] or "without a status"),
+        "Look at the fabric manager: systemctl status nvidia-fabricmanager, /var/log/fabricmanager.log.",
+    )
 
 
 def _named(name: str, msg: str, hint: str) -> Problem:

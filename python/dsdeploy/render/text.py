@@ -340,15 +340,19 @@ def _checks(summary: events.Summary, every: bool) -> Iterator[str]:
         yield f"{name}: {', '.join(count for count in counts if not count.startswith('0 '))}"
         shown = (*_SHOWN, "pass", "skip") if every else _SHOWN
         for status in shown:
-            for one in host.checks["checks"]:
-                if one["status"] == status:
-                    expected = (
-                        f" (expected: {one['expected']})" if one["expected"] and status in ("fail", "warn") else ""
-                    )
-                    yield f"  {status:<7} {one['id']}: {one['value']}{expected}"
-                    if one["fix"]:
-                        yield f"          why: {one['why']}"
-                        yield f"          fix: {one['fix']}"
+            found = [one for one in host.checks["checks"] if one["status"] == status]
+            if status in ("unknown", "skip"):
+                # One reason, such as an nvidia-smi that hangs, is told once.
+                for reason in dict.fromkeys(one["value"] for one in found):
+                    names = ", ".join(one["id"] for one in found if one["value"] == reason)
+                    yield f"  {status:<7} {names}: {reason}"
+                continue
+            for one in found:
+                expected = f" (expected: {one['expected']})" if one["expected"] and status != "pass" else ""
+                yield f"  {status:<7} {one['id']}: {one['value']}{expected}"
+                if one["fix"]:
+                    yield f"          why: {one['why']}"
+                    yield f"          fix: {one['fix']}"
 
 
 def _models(summary: events.Summary) -> Iterator[str]:

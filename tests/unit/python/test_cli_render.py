@@ -321,3 +321,11 @@ def test_of_checks_those_that_do_not_pass_are_shown_with_their_fix():
         "          fix: nvidia-smi -i 0 -mig 0",
     ]
     assert "  pass    gpu_fabric: Completed" in list(text.result(summary, False, [], True))
+
+
+def test_what_is_unknown_for_one_reason_is_one_line():
+    found = checks("unknown", fix="", value="nvidia-smi hangs")
+    found["checks"].append(dict(found["checks"][1], id="gpu_nvlink"))
+    host = events.HostSummary("ok", 1, 0, 0, 0, 0, 0, [], [], [], checks=found)
+    summary = events.Summary("doctor", True, 0, 1.0, 0, {"h": host}, [], {})
+    assert list(text.result(summary, False, [], False))[1:] == ["  unknown gpu_mig, gpu_nvlink: nvidia-smi hangs"]

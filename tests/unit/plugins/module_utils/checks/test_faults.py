@@ -130,7 +130,7 @@ FAULTS = [
     ("PCIe replays", "gpu_pcie_replays", "warn", "reseat", gpu(pcie__replays=5000)),
     ("NVLink down", "gpu_nvlink", "fail", "nvlink --status", gpu(nvlinks=16, nvlinks_down=2)),
     ("NVLink few", "gpu_nvlink", "fail", "nvlink --status", gpu(nvlinks=12)),
-    ("fabric in progress", "gpu_fabric", "fail", "nvidia-fabricmanager", fabric),
+    ("fabric in progress", "gpu_fabric", "fail", "systemctl status nvidia-fabricmanager", fabric),
     ("fabric degraded", "gpu_fabric", "warn", "fabricmanager", gpu(fabric__health_problems=["bandwidth Degraded"])),
     ("MIG on", "gpu_mig", "warn", "-i 0 -mig 0", gpu(mig__mode="Enabled")),
     ("exclusive", "gpu_compute_mode", "warn", "DEFAULT", gpu(compute_mode="Exclusive_Process")),
