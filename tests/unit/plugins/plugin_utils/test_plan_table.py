@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products, plan_machine, plan_offers
 from plan_cases import CATALOG, ROOT, SEED, plan
 
@@ -179,3 +181,27 @@ def test_every_model_with_a_minimum_says_where_it_is_from():
     for name, entry in CATALOG.items():
         if entry.get("minimum"):
             assert "vllm-project/recipes" in entry["minimum"]["source"], name
+
+
+@pytest.mark.parametrize(("engine", "role"), [("vllm", "vllm_venv"), ("sglang", "sglang")])
+def test_what_recipes_set_the_engines_have(engine, role):
+    """By the role's own table, with each profile."""
+    table = yaml.safe_load((ROOT / f"roles/{role}/vars/main/parameters.yml").read_text())[f"_{role}_table"]
+    seen = set()
+    for name, entry in CATALOG.items():
+        for recipe in (entry.get("recipes") or {}).get(engine) or []:
+            values = parameters.filled(table, {}, recipe)
+            assert parameters.check_values(table, values, role) == [], name
+            seen.add(recipe.get("profile") or "")
+    assert "" in seen
+
+
+def test_a_recipe_for_a_profile_goes_before_one_for_neither():
+    recipes = CATALOG["deepseek-r1-0528"]["recipes"]["sglang"]
+    profiles = ("", "latency", "throughput")
+    plain, latency, throughput = (parameters.recipe_of(recipes, "0.5.23", profile) for profile in profiles)
+    assert "speculative_algorithm" not in plain["parameters"] and "enable_dp_attention" not in plain["parameters"]
+    assert latency["parameters"]["speculative_algorithm"] == "EAGLE"
+    assert throughput["parameters"]["enable_dp_attention"] is True
+    # Without one for it, the one for neither.
+    assert parameters.recipe_of(CATALOG["qwen3-8b"]["recipes"]["vllm"], "0.32.0", "latency")["parameters"]
