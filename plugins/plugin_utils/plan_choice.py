@@ -127,7 +127,13 @@ def why_not(rows: List[Dict[str, Any]]) -> str:
     """Why nothing fits, in a sentence: of the row that is nearest to fitting."""
     if not rows:
         return "no engine of this dsdeploy serves it"
-    nearest = min(rows, key=lambda row: (row["verdict"] == "no", row["bytes"]["value"] or 0))
+
+    def distance(row):
+        # What a host's memory that nobody knows would have to hold says less than what is too much for the GPUs.
+        vague = row["verdict"] == "unknown" and row["engine"] in plan_offers.LAYERED
+        return vague, row["verdict"] == "no", row["bytes"]["value"] or 0
+
+    nearest = min(rows, key=distance)
     return nearest["why"] or "%s is not known to fit" % nearest["model"]
 
 

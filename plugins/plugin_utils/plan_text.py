@@ -65,6 +65,9 @@ def table(rows: List[Dict[str, Any]]) -> Iterator[str]:
 def lines(plan: Dict[str, Any], explain: bool = False) -> Iterator[str]:
     """All of a plan: the value of `plan` that module deployment_plan returns."""
     machine = plan["machine"]
+    if machine["hosts"] is None:
+        yield from _needs(plan)
+        return
     driver = "driver %s, CUDA %s" % (machine["driver"], machine["cuda"]) if machine["driver"] else "driver not known"
     yield "machine      %s (%s)" % (machine["label"], ", ".join(filter(None, [driver, machine["system"]])))
     yield "known from   %s" % machine["source"]
@@ -106,14 +109,23 @@ def lines(plan: Dict[str, Any], explain: bool = False) -> Iterator[str]:
         yield "recommended  the same"
     else:
         yield "recommended  nothing: %s" % plan["why_none"]
-    for one in plan["needs"]:
-        yield ""
-        yield "%s is held by:" % one["wanted"]
-        for found in one["machines"]:
-            yield "  %-16s %s" % (found["machine"], found["text"])
+    yield from _needs(plan)
     for one in plan["measured"]:
         yield ""
         yield from _measured(one)
+
+
+def _needs(plan: Dict[str, Any]) -> Iterator[str]:
+    """Which machines hold what is asked."""
+    ask = plan["ask"]
+    for one in plan["needs"]:
+        yield ""
+        yield "%s, %d request%s at a time, each of %s tokens, is held by:" % (
+            *(one["wanted"], ask["users"], "" if ask["users"] == 1 else "s"),
+            "{:,}".format(ask["context"] or plan_offers.DEFAULT_CONTEXT),
+        )
+        for found in one["machines"]:
+            yield "  %-16s %s" % (found["machine"], found["text"])
 
 
 def _same(one: Optional[Dict[str, Any]], other: Dict[str, Any]) -> bool:
