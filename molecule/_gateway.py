@@ -1,13 +1,19 @@
 """A client of the gateway that says exactly what it means, and what is on its host."""
 
 import json
+import os
+import re
 import socket
 import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
 PORT = 8443
-TABLE = "/etc/dsdeploy/gateway"
-
-
 _ADDRESSES = {}
 
 
@@ -60,3 +66,31 @@ def chat(tokens=3, gap=0.01, ttft=0.01):
     """A body that the scripted stand-in answers."""
     model = json.dumps({"ttft": ttft, "gap": gap, "tokens": tokens, "numbered": True})
     return json.dumps({"model": model, "messages": [], "stream": True}).encode()
+
+
+def key_command(host, *words, watch=None):
+    """`dsdeploy key …` for one host of the scenario, as a user types it; `watch` gets its process."""
+    run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
+    command = [sys.executable, "-m", "dsdeploy", "key", *words, "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
+    environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", PYTHONPATH=str(CHECKOUT / "python"))
+    environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
+    command += ["--limit", host.backend.get_hostname()]
+    running = subprocess.Popen(
+        command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    looking = threading.Thread(target=watch or (lambda process: None), args=(running,))
+    looking.start()
+    said = running.communicate()
+    looking.join()
+    return subprocess.CompletedProcess(command, running.returncode, *said)
+
+
+@pytest.fixture(scope="module")
+def key(host):
+    """A key of the tests, made as a user makes one."""
+    done = key_command(host, "add", "tests", "--replace", "--requests-per-minute", "100000", "--streams", "2000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = done.stdout.strip()
+    assert re.fullmatch(r"sk-dsdeploy-[A-Za-z0-9_-]{43}", found), done.stdout
+    assert found not in done.stderr
+    return found

@@ -6,8 +6,7 @@ import socket
 import ssl
 
 import pytest
-from _gateway import PORT, address, bearer, raw, request, status
-from conftest import key_command
+from _gateway import PORT, address, bearer, key_command, raw, request, status
 
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}).encode()
 CHAT = "/v1/chat/completions"

@@ -6,8 +6,7 @@ import time
 
 import pytest
 import stream_watcher
-from _gateway import PORT, address, bearer, chat, raw, request, status
-from conftest import key_command
+from _gateway import PORT, address, bearer, chat, key_command, raw, request, status
 
 testinfra_hosts = ["ssh://gateway-systemd"]
 STREAMS, TOKENS, GAP = 50, 60, 0.1  # 6 s
