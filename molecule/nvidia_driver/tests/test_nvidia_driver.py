@@ -135,7 +135,9 @@ def test_upgrade_says_that_a_reboot_is_needed_by_exit_code(host):
 
 def test_a_fabric_manager_of_another_version_is_named_and_mended_by_a_downgrade(host):
     with host.sudo():
-        host.check_output("apt-get install -qq --allow-change-held-packages nvidia-fabricmanager-550=550.90.12-1")
+        host.check_output(
+            "apt-get install -qq --allow-change-held-packages --allow-downgrades nvidia-fabricmanager-550=550.90.12-1"
+        )
     code, summary = prepare("nvidia_driver_install_method=preinstalled", "nvidia_driver_version=")
     assert code == 3
     message, hint = failure(summary)
