@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Dict, List, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     Skip,
     Unknown,
@@ -391,7 +392,7 @@ def certificate(facts: Facts) -> Verdict:
     "engine_key_file",
     title="only root and the engine read its API key",
     why="Whoever has an account on the host can use the model as its owner.",
-    fix="chmod 0600 /etc/dsdeploy/keys/*",
+    fix="chmod 0600 %s/*" % places.KEYS,
     source="CONTRIBUTING.md, Secrets",
     when=("up",),
 )

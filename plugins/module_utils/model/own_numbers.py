@@ -181,6 +181,8 @@ def look(entry, fetch):
         if manifest:
             names = [item["path"] for item in manifest["files"]]
             return of_files(fetch.directory, names, manifest["format"]) or {}, wrong
+    except NoText:
+        raise
     except (ValueError, OSError, Failure) as error:
         return {}, [str(error)]
     for place in fetch.places():

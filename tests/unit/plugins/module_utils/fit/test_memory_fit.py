@@ -322,7 +322,7 @@ def test_gguf_with_and_without_latent_tensors():
     assert model_shape.kv_bytes_per_token(old)["value"] == 2 * 4 * (192 + 128) * 2
     assert new.layer_bytes == (15, 20)
     assert new.vocabulary == 320
-    assert model_shape.layer_weights(new) == ([15, 20], 1000, "exact")
+    assert model_shape.layer_weights(new) == ((15, 20), 1000, "exact")
 
 
 def test_safetensors_header(tmp_path):
