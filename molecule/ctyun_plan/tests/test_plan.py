@@ -85,7 +85,8 @@ def test_ollama_needs_three_copies(host):
 
 def test_the_seeds_mistakes_are_named(host):
     said, code = check("-e", "dsdeploy_engine=ollama", "-e", "ollama_gpu_layers=16", "-e", "ollama_keep_alive=10m")
-    assert code == 0, said
+    # The other 46 layers need 310 GiB of host memory, which the machine that plays this host may not have.
+    assert (code == 0) != ("needs 310.3 GiB of host memory" in said), said
     assert "16 layers on the GPUs where 62 fit" in said
     assert "OLLAMA_KEEP_ALIVE 10m unloads 376.7 GiB after 600 s" in said
 
