@@ -16,6 +16,8 @@ description:
   - Runs on the controller and needs no connection to the host.
 author:
   - The dsdeploy developers (@dsdeploy)
+extends_documentation_fragment:
+  - dsdeploy.llm.values
 attributes:
   check_mode:
     description: Nothing is ever changed.
@@ -46,27 +48,7 @@ options:
     type: bool
     default: false
   values:
-    description: Values of variables to check besides, as by M(dsdeploy.llm.value_check).
-    type: list
-    elements: dict
     default: []
-    suboptions:
-      name:
-        description: Name of the variable, for the message.
-        type: str
-        required: true
-      value:
-        description: Its value.
-        type: raw
-        required: true
-      kind:
-        description: What it is, as of M(dsdeploy.llm.value_check).
-        type: str
-      words:
-        description: Words that are good, too.
-        type: list
-        elements: str
-        default: []
 """
 
 EXAMPLES = r"""

@@ -16,6 +16,7 @@ description:
   - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.values
 attributes:
   check_mode:
     support: full
@@ -26,33 +27,7 @@ attributes:
 options:
   values:
     description: The values to check.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      name:
-        description: Name of the variable, for the message.
-        type: str
-        required: true
-      value:
-        description: Its value.
-        type: raw
-        required: true
-      kind:
-        description:
-          - What it is. V(port) is 1 to 65535, V(connections) 1 to 16, V(share) a fraction up to 1, V(rate) any that is
-            not negative.
-          - V(count), V(tokens) and V(seconds) are at least 1, V(count_or_zero) and V(seconds_or_zero) may be 0.
-          - V(version) is a version as of a package, V(cuda_version) two numbers.
-          - Without it only O(values[].words) are good.
-        type: str
-        choices: [port, connections, count, count_or_zero, tokens, seconds, seconds_or_zero, rate, share, version,
-          cuda_version]
-      words:
-        description: Words that are good, too. An empty one stands for an empty value.
-        type: list
-        elements: str
-        default: []
 author:
   - The dsdeploy developers (@dsdeploy)
 """

@@ -18,6 +18,7 @@ description:
   - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.values
 attributes:
   check_mode:
     support: full
@@ -31,27 +32,7 @@ options:
     type: bool
     default: true
   values:
-    description: Values to check besides, as by M(dsdeploy.llm.value_check).
-    type: list
-    elements: dict
     default: []
-    suboptions:
-      name:
-        description: Name of the variable, for the message.
-        type: str
-        required: true
-      value:
-        description: Its value.
-        type: raw
-        required: true
-      kind:
-        description: What it is, as of M(dsdeploy.llm.value_check).
-        type: str
-      words:
-        description: Words that are good, too.
-        type: list
-        elements: str
-        default: []
   engine:
     description: Name of an engine that must be one of O(engines).
     type: str
