@@ -195,10 +195,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    result, problems = deployed(module)
+    result, problems = deployed(module, params["health"], params["health_timeout"], params["via"])
     if params["live"]:
         result["look"] = look_once(params["engine"], params["path"], params["supervisor_config"])
-    refuse_unreadable(module, problems, result)
+    refuse_unreadable(module, problems, result, params["strict"])
     module.exit_json(changed=False, **result)
 
 

@@ -131,7 +131,6 @@ def main() -> None:
         ),
         supports_check_mode=True,
     )
-    module.params.update(health=True, health_timeout=3, via="auto", strict=True)
     result, problems = deployed(module)
     if module.params["checks"]:
         result["checks"] = check(module, result["deployments"])

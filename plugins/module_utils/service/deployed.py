@@ -14,10 +14,15 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness imp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.through_gateway import with_gateway
 
 
-def deployed(module: Any) -> Tuple[Dict[str, Any], List[Any]]:
+def deployed(
+    module: Any, health: bool = True, health_timeout: int = 3, via: str = "auto"
+) -> Tuple[Dict[str, Any], List[Any]]:
     """(`{deployments, unreadable, ansible_facts}`, files that are no records), by the module's parameters `path`,
-    `engine`, `health`, `health_timeout`, `via` and `supervisor_config`. Ends the module where the gateway that is asked
-    for is not there."""
+    `engine` and `supervisor_config`. Ends the module where the gateway that is asked for is not there.
+
+    :param health: whether each endpoint is asked, which may take `health_timeout` seconds to answer.
+    :param via: how `ask` leads to an engine, see M(dsdeploy.llm.deployment_facts).
+    """
     params = module.params
     deployments = []
     records, problems = read_records(params["path"])
@@ -26,10 +31,10 @@ def deployed(module: Any) -> Tuple[Dict[str, Any], List[Any]]:
         if params["engine"] and record["engine"] != params["engine"]:
             continue
         try:
-            record = with_gateway(record, gateway, params["via"])
+            record = with_gateway(record, gateway, via)
         except Failure as failure:
             module.fail_json(**failure.fields())
-        found = look(record, params["health"], params["health_timeout"], params["supervisor_config"])
+        found = look(record, health, health_timeout, params["supervisor_config"])
         problem = found.pop("problem")
         if problem:
             module.warn(f"{record['engine']}: the state of service {record['service']['name']} is not known: {problem}")
@@ -42,12 +47,12 @@ def deployed(module: Any) -> Tuple[Dict[str, Any], List[Any]]:
     return result, problems
 
 
-def refuse_unreadable(module: Any, problems: List[Any], result: Dict[str, Any]) -> None:
+def refuse_unreadable(module: Any, problems: List[Any], result: Dict[str, Any], strict: bool = True) -> None:
     """Ends the module, with `strict`, where a record cannot be read that may be of an engine which is asked for: nobody
     is to be told that there is none. Of the others it warns."""
     engine = module.params["engine"]
     own = [problem for problem in problems if engine in (None, os.path.basename(problem.file)[: -len(".json")])]
-    if own and module.params["strict"]:
+    if own and strict:
         message = "; ".join(str(problem) for problem in own)
         module.fail_json(msg=message, hint=UNREADABLE_HINT, error_kind="preflight", **result)
     for problem in problems:
