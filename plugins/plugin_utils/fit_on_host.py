@@ -29,8 +29,10 @@ def plan_host(shape, ram_free, request):
     ranks = size * request.pipeline_parallel
     weights = weights_per_gpu(shape, size)["value"] * size
 
+    block = model_shape.CPU_BLOCK if request.layer_groups else 0
+
     def kept(tokens):
-        one = model_shape.kept(shape, tokens, request.kv_bytes, size, 1, request.batch, grouped=request.layer_groups)
+        one = model_shape.kept(shape, tokens, request.kv_bytes, size, 1, request.batch, block=block)
         return (one["value"] or 0) * size * request.sequences
 
     unknown = model_shape.not_known(shape)

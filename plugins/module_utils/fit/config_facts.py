@@ -448,9 +448,9 @@ class _Caches:
         elif kind == "chunked":
             group = {"kind": "sliding", "window": _whole(config, "attention_chunk_size")}
         elif kind == "state":
-            group = {"kind": "state", "state_bytes": self._state()}
+            group = dict(self._state(), kind="state")
         elif kind == "both":
-            group = {"kind": "latent" if self.facts["kv_lora_rank"] else "full", "state_bytes": self._state()}
+            group = dict(self._state(), kind="latent" if self.facts["kv_lora_rank"] else "full")
             if not group["state_bytes"]:
                 self.unknown.append("the size of its states")
         elif kind == "full":
@@ -488,7 +488,8 @@ class _Caches:
         def get(*names):
             return _whole(self.config, *names)
 
-        return states.state_bytes(get, self.config, self.facts["hidden_size"])
+        sizes = get, self.config, self.facts["hidden_size"]
+        return {"state_bytes": states.state_bytes(*sizes), "states": states.states_held(*sizes)}
 
     def _other(self, kind):
         """Step 3.5: what layers of one kind have otherwise than the model."""

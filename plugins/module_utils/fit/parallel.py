@@ -160,9 +160,8 @@ def _fit(shape, gpu, request, size, stages, lean=False):
 
 def _kept(shape, request, size, stages, tokens, windows=True):
     """What one sequence keeps on the fullest rank, as a `number`."""
-    return model_shape.kept(
-        shape, tokens, request.kv_bytes, size, stages, request.batch, windows, request.layer_groups
-    )  # fmt: skip
+    block = model_shape.GPU_BLOCK if request.layer_groups else 0
+    return model_shape.kept(shape, tokens, request.kv_bytes, size, stages, request.batch, windows, block)
 
 
 def verdict_of(fit):

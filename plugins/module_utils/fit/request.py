@@ -29,7 +29,7 @@ class Request(NamedTuple):
     pipeline_parallel: int = 1
     data_parallel: int = 1  # copies of the model, each with its own GPUs
     shared_experts: bool = True  # whether the copies share the experts (vLLM; SGLang's do not)
-    layer_groups: bool = False  # whether the engine fills groups of layers up (vLLM, `shape.filled_up`)
+    layer_groups: bool = False  # whether the engine fills groups of layers and pages up (vLLM, `shape.kept`)
     data_parallel_attention: int = 1  # ranks that each keep their own attention and sequences (SGLang --dp)
     context: int = 8192  # tokens of one sequence
     sequences: int = 1  # at the same time, each of full length

@@ -48,6 +48,7 @@ class Cache(NamedTuple):
     window: int  # tokens that are kept at most; 0: all
     exact: int  # further bytes of one token, whatever the cache's type: the keys of a sparse indexer
     state: int  # bytes whatever the length; -1: not known
+    states: int = 0  # how many of them vLLM holds for a sequence
 
 
 # full: a key and a value of every token; latent: what both are made of (MLA), indexed: that and an indexer's keys
@@ -254,25 +255,51 @@ def filled_up(caches):
     return {part: -(-count // size) * size / float(count) for part, count in counts.items()}
 
 
+# Tokens of vLLM's smallest block (v1/attention/backends/flash_attn.py, platforms/cpu.py).
+GPU_BLOCK, CPU_BLOCK = 16, 128
+
+
+@functools.lru_cache(maxsize=256)
+def _paged(shape, block, kv_bytes, tensor_parallel):
+    """``(tokens of a block, bytes of a page)`` of vLLM; the bytes are 0 where a state needs no page.
+
+    A state has a page of the size that a block of a layer with attention has: the block grows until a state goes into
+    it (platforms/interface.py, _align_hybrid_block_size).
+    """
+    caches = set(shape.caches[: shape.layers])
+    state = max(-(-cache.state // tensor_parallel) for cache in caches)
+    token = max(token_bytes(cache, kv_bytes, tensor_parallel) for cache in caches)
+    if not block or state <= 0 or not token:
+        return block, 0
+    block *= -(-state // (block * token))
+    return block, block * token
+
+
 def kept(
-    shape, tokens, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1, more=0, windows=True, grouped=False
+    shape, tokens, kv_bytes=2.0, tensor_parallel=1, pipeline_parallel=1, more=0, windows=True, block=0
 ):  # fmt: skip
     """Bytes of one sequence of ``tokens`` on the fullest rank, as a `number`.
 
     :param more: tokens that an engine keeps beyond a window while it computes them (its batch).
     :param windows: whether the engine drops what leaves a window; without, it keeps all of it.
-    :param grouped: whether it fills groups of layers up (vLLM, see `filled_up`).
+    :param block: vLLM's smallest block, tokens: it fills groups of layers (see `filled_up`) and pages up; 0: another
+        engine.
     """
     if not_known(shape):
         return number(None, "not known", "not understood: %s" % ", ".join(not_known(shape)))
 
     def weigh(cache):
-        length = min(tokens, cache.window + more) if cache.window and windows else tokens
-        state = -(-cache.state // tensor_parallel) * factors.get(cache.state, 1)
+        window = cache.window and windows
+        length = min(tokens, cache.window + more) if window else tokens
+        if block:
+            # A window begins anywhere in a block.
+            length = (-(-length // one_block) + (1 if window else 0)) * one_block
+        state = page * cache.states if page and cache.state else -(-cache.state // tensor_parallel)
         one = token_bytes(cache, kv_bytes, tensor_parallel) * factors.get(cache._replace(state=0), 1)
-        return one * length + state
+        return one * length + state * factors.get(cache.state, 1)
 
-    factors = filled_up(shape.caches[: shape.layers]) if grouped and windows else {}
+    factors = filled_up(shape.caches[: shape.layers]) if block and windows else {}
+    one_block, page = _paged(shape, block, kv_bytes, tensor_parallel)
     value = int(round(_fullest(shape, pipeline_parallel, weigh)))
     states = any(cache.state for cache in shape.caches)
     return number(value, "estimated" if states else "exact", "%d tokens: %s" % (tokens, _how(shape, tensor_parallel)))
@@ -378,19 +405,20 @@ def _caches(shape, facts):
 
 def _cache(shape, facts, group, index):
     kind, state = group["kind"], group.get("state_bytes") or 0  # both: a cache and a state (Falcon-H1)
+    states = group.get("states") or 2
     if kind in ("state", "shared", "none"):
-        return Cache(kind, 0, 0, 0, 0, group.get("state_bytes", -1) if kind == "state" else 0)
+        return Cache(kind, 0, 0, 0, 0, group.get("state_bytes", -1) if kind == "state" else 0, states)
     if kind in ("latent", "indexed") and shape.latent_cache:
         # An indexer keeps a key in fp8 and a scale of 4 bytes for each 128 numbers.
         exact = index + 4 * -(-index // 128) if kind == "indexed" else 0
-        return Cache(kind, 0, shape.mla.kv_lora + shape.mla.rope, 0, exact, state)
+        return Cache(kind, 0, shape.mla.kv_lora + shape.mla.rope, 0, exact, state, states)
     if shape.mla and kind != "sliding":
         numbers = shape.heads * (shape.mla.nope + shape.mla.rope + shape.mla.value)
-        return Cache("full", shape.heads, numbers, 0, 0, state)
+        return Cache("full", shape.heads, numbers, 0, 0, state, states)
     heads, key = group.get("kv_heads") or shape.kv_heads, group.get("head_dim") or shape.head_dim
     # Without a length of its own a value is as long as the key.
     value = group.get("v_head_dim") or (0 if group.get("head_dim") else facts.get("v_head_dim")) or key
-    return Cache(kind, heads, heads * (key + value), group.get("window") or 0, 0, state)
+    return Cache(kind, heads, heads * (key + value), group.get("window") or 0, 0, state, states)
 
 
 def from_config(name, config, weight_bytes):

@@ -19,7 +19,7 @@ def state_bytes(get, config, hidden):
 
     :param get: names of keys -> the first whole number of the config among them, or None.
     """
-    wide = 4 if "float32" in [config.get(name) for name in _WIDE] else 2
+    wide = _wide(config)
     for found in (
         _delta(get, wide),
         _kimi(get, config),
@@ -36,6 +36,18 @@ def state_bytes(get, config, hidden):
         width = width or (hidden // heads if heads else 0)
         return 2 * heads * width * width if heads and width else None
     return None
+
+
+def states_held(get, config, hidden):
+    """How many states of a layer vLLM 0.32.0 holds for one sequence, to find its beginning again (prefix caching).
+
+    One that is computed, one to go on from, and of Mamba 2 one of the prompt (mamba/mamba_mixer2.py).
+    """
+    return 3 if not _delta(get, 2) and not _kimi(get, config) and _mamba2(get, 2, hidden) else 2
+
+
+def _wide(config):
+    return 4 if "float32" in [config.get(name) for name in _WIDE] else 2
 
 
 def _delta(get, wide):

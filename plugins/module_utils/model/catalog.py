@@ -222,6 +222,7 @@ _ATTENTION = {
     "v_head_dim": Field(_positive),
     "window": Field(_positive),
     "state_bytes": Field(_positive),
+    "states": Field(_positive),
 }
 
 _ARCHITECTURE = {

@@ -382,11 +382,11 @@ def hybrid(full, sliding, window=8192):
 def test_vllm_fills_groups_of_layers_up(full, sliding, kept_full, kept_sliding):
     """By v1/core/kv_cache_utils.py of vLLM 0.32.0; molecule/vllm_venv_slow compares with what it logs."""
     shape, layer = hybrid(full, sliding), 2 * 2 * 64 * 2
-    kept = model_shape.kept(shape, 65536, more=2048, grouped=True)["value"]
-    assert kept == layer * (kept_full * 65536 + kept_sliding * (8192 + 2048))
+    kept = model_shape.kept(shape, 65536, more=2048, block=16)["value"]
+    assert kept == layer * (kept_full * 65536 + kept_sliding * (8192 + 2048 + 16))
     # Another engine, and one without a cache for windows, keep no more than there is.
     assert model_shape.kept(shape, 65536, more=2048)["value"] == layer * (full * 65536 + sliding * 10240)
-    assert model_shape.kept(shape, 65536, windows=False, grouped=True)["value"] == layer * (full + sliding) * 65536
+    assert model_shape.kept(shape, 65536, windows=False, block=16)["value"] == layer * (full + sliding) * 65536
 
 
 def test_the_plan_of_vllm_counts_with_groups_that_are_filled_up():

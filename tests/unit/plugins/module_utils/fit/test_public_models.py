@@ -94,14 +94,15 @@ patterns of Step 3.5 and Zamba 2, the heads of Qwen3.5 and the width of Command 
 
 An engine without a cache for windows keeps all tokens of those layers too: what fits for certain is reckoned so.
 vLLM puts layers into groups of one size and fills the last one up: for the 52 windows of Gemma 3 27B it takes 60, and
-so does a plan for it.
+so does a plan for it. It takes whole blocks of tokens. In a model with states a block is as long as a state is large,
+and of each state it holds two or three, to find the beginning of a sequence again.
 
 A model that writes no text (BERT, T5, Whisper, a reward or an embedding model, a diffusion model) is refused by name.
 
 Measured with vLLM 0.32.0 on a CPU and tiny models, windows of 8,192: one sequence of 65,536 tokens in batches of 8,192
-takes 0.8 % more than planned where every layer has a window, 0.7 % more where half of them keep a state; one of 32,768
-in batches of 4,096 0.3 % more where half of them have a window. Of 13 layers of Gemma 3's kind, 11 windows filled up to
-12, it takes 0.5 % more. It rounds up to its pages. `molecule/vllm_venv_slow` repeats it.
+takes what is planned where layers have windows, and 0.4 % more where half of them keep a state (Qwen3-Next's kind),
+0.8 % where each has a state besides its cache (Falcon-H1's): on a CPU states have 32 bits. `molecule/vllm_venv_slow`
+repeats it.
 
 | model | parameters, 10⁹ | experts | grows, bytes a token | apart |
 | --- | --- | --- | --- | --- |
