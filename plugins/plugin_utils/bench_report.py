@@ -61,7 +61,7 @@ def figure(value: float | None, digits: int = 1) -> str:
 
 
 def verdict(result: dict[str, Any], words: dict[str, str], expected: dict[str, Any] | None = None) -> str:
-    """One sentence: the best rate, the service level, and how it stands to what was expected (tokens/s, a range)."""
+    """The best rate, the service level, and how it stands to what was expected (see `bench_expected`)."""
     points = result["points"]
     rated = [point for point in points if point.get("output_throughput") is not None]
     first = points[0]
@@ -79,9 +79,15 @@ def verdict(result: dict[str, Any], words: dict[str, str], expected: dict[str, A
         words["level"].format(streams=max(point["max_concurrency"] for point in level)) if level else words["no_level"]
     )
     if expected:
-        low, high = expected["low"], expected["high"]
-        key = "below" if best["output_throughput"] < low else "above" if best["output_throughput"] > high else "inside"
-        said += " " + words[key].format(low=figure(low), high=figure(high))
+        low, high, rate = expected["low"], expected["high"], expected["measured"]
+        key = "below" if rate < low else "above" if rate > high else "inside"
+        said += " " + words[key].format(
+            low=figure(low),
+            high=figure(high),
+            rate=figure(rate),
+            streams=expected["streams"],
+            sources="; ".join(expected["sources"]),
+        )
     return said
 
 
@@ -198,7 +204,7 @@ def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
 
 
 def render(result: dict[str, Any], language: str = "en", expected: dict[str, Any] | None = None) -> str:
-    """The page. `language`: en or zh; `expected`: ``{low, high}`` of output tokens/s, where somebody knows."""
+    """The page. `language`: en or zh; `expected`: see `bench_expected`, None where nobody knows."""
     words = WORDS[language]
     record = result["environment"].get("record") or {}
     title = f"dsdeploy bench: {record.get('model')} – {record.get('engine')}"

@@ -150,9 +150,10 @@ def report(result: str, output: str | None, lang: str) -> int:
     """Draw a measurement as one HTML file that opens offline."""
     target = Path(output) if output else Path(result).with_suffix(".html")
     with _collection():
-        from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_report, bench_results
+        from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_expected, bench_report, bench_results
 
-        page = bench_report.render(bench_results.load(result), lang)
+        measured = bench_results.load(result)
+        page = bench_report.render(measured, lang, bench_expected.expected(measured, bench_expected.read_catalog()))
     target.write_text(page, encoding="utf-8")
     click.echo(str(target))
     return int(ExitCode.OK)

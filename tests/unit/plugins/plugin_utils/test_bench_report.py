@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_report, bench_results, svg_plot
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_expected, bench_report, bench_results, svg_plot
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.bench_words import WORDS
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror=alert(2)> "quotes" '木乞' 🦙 &amp; {{ 7*7 }}"""
@@ -81,11 +81,14 @@ def test_both_languages_say_everything():
 
 
 def test_the_verdict():
-    said = bench_report.verdict(result(), WORDS["en"], {"low": 500.0, "high": 900.0})
+    expected = {"low": 500.0, "high": 900.0, "streams": 8, "measured": 800.0, "sources": ["a card"]}
+    said = bench_report.verdict(result(), WORDS["en"], expected)
     assert said == (
         "100.0 output tokens/s at 1 stream(s); at best 800.0, at 8. The medians meet the service level up to 8 "
-        "stream(s). That is within the expected 500.0 to 900.0."
+        "stream(s). At 8 stream(s) 800.0 are what the catalog expects: 500.0 to 900.0 (a card)."
     )
+    assert "800.0 are below" in bench_report.verdict(result(), WORDS["en"], {**expected, "low": 801.0})
+    assert "800.0 are above" in bench_report.verdict(result(), WORDS["en"], {**expected, "high": 799.0})
     slow = result()
     for point in slow["points"]:
         point["median_ttft_ms"] = 501.0
@@ -95,6 +98,30 @@ def test_the_verdict():
         point["output_throughput"] = None
     assert bench_report.verdict(unknown, WORDS["en"]) == WORDS["en"]["not_counted"]
     assert "<svg" in bench_report.render(unknown)
+
+
+def published(*rows):
+    return {"m": {"recipes": {"vllm": [{"published": [dict(row, source="a card") for row in rows]}]}}}
+
+
+def test_what_is_expected_is_what_was_published_for_the_same_model_engine_gpus_and_streams():
+    one = {"gpus": "8 x H800", "streams": 1, "tok_s": 60.0}
+    found = bench_expected.expected(result(), published(one, dict(one, tok_s=80.0), dict(one, streams=32)))
+    assert found == {"low": 54.0, "high": 88.0, "streams": 1, "measured": 100.0, "sources": ["a card"]}
+    # H80 is not H800, four are not eight; another model, no GPU, an unknown rate: nothing is expected.
+    for other in (dict(one, gpus="8 x H80"), dict(one, gpus="4 x H800"), dict(one, gpus="8 x H200")):
+        assert bench_expected.expected(result(), published(other)) is None
+    assert bench_expected.expected(result(model="n"), published(one)) is None
+    assert bench_expected.expected(result(gpus=()), published(one)) is None
+    unknown = result()
+    unknown["points"][0]["output_throughput"] = None
+    assert bench_expected.expected(unknown, published(one)) is None
+
+
+def test_the_catalog_has_rates_that_a_measurement_is_compared_with():
+    measured = result(rate=62.0, model="deepseek-r1", gpus=("NVIDIA H200",) * 8)
+    found = bench_expected.expected(measured, bench_expected.read_catalog())
+    assert found and found["streams"] == 1 and found["low"] < 62.0 < found["high"]
 
 
 def test_a_plot_of_nothing_is_nothing():
