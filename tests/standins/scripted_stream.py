@@ -7,8 +7,9 @@
 
 It speaks /v1/completions, /v1/chat/completions and /api/generate as streams. The script is the model's name, JSON:
 {"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "burst": events of one token
-in one write, "numbered": true: the tokens are 0, 1, 2 and so on, "fail": what goes wrong, "every": which request in so
-many fails so (default: each)}. "fail" is one of
+in one write, "numbered": true: the tokens are 0, 1, 2 and so on, "stamped": true: they are 0@12.345678 and so on, with
+the s of time.monotonic() at which each was sent, "fail": what goes wrong, "every": which request in so many fails so
+(default: each)}. "fail" is one of
 
 - "429"; "500": a body of `bytes` bytes (default 1000) after it
 - "drop": cut after half of the answer; "stall": nothing more after half; "error": an error event after half
@@ -38,8 +39,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def event(path: str, text: str) -> bytes:
-    """The event of a text as it goes over the wire."""
+def event(path: str, text: str, again: bool = True) -> bytes:
+    """The event of a text as it goes over the wire, kept for the next time."""
     if (path, text) not in _EVENTS:
         value: dict[str, object] = {"choices": [{"index": 0, "delta": {"content": text}}]}
         if path == "/api/generate":
@@ -49,7 +50,10 @@ def event(path: str, text: str) -> bytes:
             choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None, "stop_reason": None}
             about = {"id": "cmpl-" + "0" * 32, "object": "text_completion", "created": 1795000000, "model": "scripted"}
             value = {**about, "choices": [choice], "usage": None}
-        _EVENTS[path, text] = chunk(line(path, value))
+        made = chunk(line(path, value))
+        if not again:
+            return made
+        _EVENTS[path, text] = made
     return _EVENTS[path, text]
 
 
@@ -144,9 +148,10 @@ class Connection(asyncio.Protocol):
             else:
                 count = min(per_event, tokens - self.sent) if self.fail != "endless" else per_event
                 text = "word " * count
-                if script.get("numbered"):
-                    text = "".join(f"{number} " for number in range(self.sent, self.sent + count))
-                self.transport.write(event(self.path, text))
+                if script.get("numbered") or script.get("stamped"):
+                    stamp = f"@{time.monotonic():.6f} " if script.get("stamped") else " "
+                    text = "".join(f"{number}{stamp}" for number in range(self.sent, self.sent + count))
+                self.transport.write(event(self.path, text, "@" not in text))
             self.sent += count
             now = time.monotonic()
             self.first_sent = self.first_sent or now

@@ -26,7 +26,7 @@ def engine_log(host):
 
 
 def wrapped(where):
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context.wrap_socket(socket.create_connection((where, PORT), 20))
 
