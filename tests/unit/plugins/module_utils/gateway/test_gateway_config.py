@@ -69,6 +69,33 @@ def test_what_passes_is_a_list_of_exact_paths_and_what_is_not_in_it_is_404_befor
     assert not re.search(r"path_(beg|reg|sub|dir|end)|path -m (beg|reg|sub)", text)
 
 
+def test_a_request_is_refused_in_this_order_and_a_key_is_looked_up_by_its_hash_alone() -> None:
+    text = config.render(want())
+    steps = [
+        'status 400 content-type application/json string "%s" if { req.fhdr_cnt(host) gt 1 } '
+        "or { req.fhdr_cnt(content-length) gt 1 }",
+        "if { req.fhdr_cnt(upgrade) gt 0 } or { req.hdrs -m len gt 16384 }",
+        "if !{ var(txn.pool) -m found }",
+        "if { req.fhdr_cnt(authorization) gt 1 } or { req.fhdr_cnt(x-api-key) gt 1 }",
+        "set-var(txn.token) req.fhdr(authorization)",
+        "set-var(txn.digest) var(txn.token),sha2(256),hex,lower if { var(txn.token) -m len gt 0 }",
+        "unset-var(txn.token)",
+        "set-var(txn.key) var(txn.digest),map_str(/etc/dsdeploy/gateway/keys.map,nobody)",
+        "set-var(txn.key) str(nobody) if { var(txn.key) -m str dsdeploy } !{ src 127.0.0.0/8 ::1 }",
+        "if { var(txn.key) -m str nobody }",
+        "if { method POST } !{ req.fhdr(content-length) -m found }",
+        "if { req.hdr_val(content-length) gt 62914560 }",
+        "if { req.fhdr(transfer-encoding) -m found }",
+        "http-request track-sc0 var(txn.key) table keys",
+        "use_backend",
+    ]
+    malformed = config.error_body(400).replace('"', '\\"')
+    places = [text.index(step % malformed if "%s" in step else step) for step in steps]
+    assert places == sorted(places)
+    # Nothing takes the token itself any further.
+    assert text.count("var(txn.token)") == 6
+
+
 def test_what_may_be_opened_is_a_list_too() -> None:
     text = config.render(want(extra_paths=["POST /v1/embeddings"]))
     assert "{ method POST } { path -m str /v1/embeddings }" in text
