@@ -93,7 +93,7 @@ def test_a_request_is_refused_in_this_order_and_a_key_is_looked_up_by_its_hash_a
     places = [text.index(step % malformed if "%s" in step else step) for step in steps]
     assert places == sorted(places)
     # Nothing takes the token itself any further.
-    assert text.count("var(txn.token)") == 6
+    assert text.count("var(txn.token)") == 5
 
 
 def test_what_may_be_opened_is_a_list_too() -> None:
