@@ -22,7 +22,8 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.svg_plot import Serie
 STYLE = """
 :root{--bg:#fff;--fg:#1d2330;--soft:#5b6472;--grid:#dde1e8;--card:#f6f7f9;--warn:#9a5b00;
 --c0:#1f6fd6;--c1:#d9541e;--c2:#1a8f5a;--c3:#8a45c9;--c4:#b38300;--c5:#c22f6a}
-@media screen and (prefers-color-scheme:dark){:root{--bg:#14171d;--fg:#e7eaf0;--soft:#9aa4b2;--grid:#323944;--card:#1d222b;
+@media screen and (prefers-color-scheme:dark){
+:root{--bg:#14171d;--fg:#e7eaf0;--soft:#9aa4b2;--grid:#323944;--card:#1d222b;
 --warn:#f0b35a;--c0:#6aa9ff;--c1:#ff8f61;--c2:#5fd19a;--c3:#c39bf5;--c4:#e3bf4d;--c5:#ff86ae}}
 body{margin:0 auto;max-width:1180px;padding:24px;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI","Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif}
