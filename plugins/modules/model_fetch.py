@@ -161,6 +161,9 @@ model_files:
     bytes:
       description: Bytes of all files together; 0 when unknown before the download.
       type: int
+    digest:
+      description: What tells whether two hosts have the same files, a sha256. Missing before the download.
+      type: str
 fetched_bytes:
   description: Bytes that were transferred.
   returned: success
@@ -189,6 +192,7 @@ error_kind:
   type: str
 """
 
+import hashlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -201,7 +205,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import se
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import KINDS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import DISK_HINT, Fetch
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import inspect_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import files_of, inspect_path
 
 
 def listing(directory, manifest):
@@ -249,7 +253,8 @@ def run(module, progress):
     )
     first = fetch.sources()[0]
     if first["kind"] == "path":
-        return dict(changed=False, model_files=inspect_path(entry, first["path"]), fetched_bytes=0, source=first)
+        found = dict(inspect_path(entry, first["path"]), digest=digest(first["path"], None))
+        return dict(changed=False, model_files=found, fetched_bytes=0, source=first)
 
     if module.params["probe"] and not fetch.is_complete():
         return dict(changed=False, complete=False)
@@ -260,7 +265,8 @@ def run(module, progress):
             # The hashes are right: note the new times, so that the next run need not read the files again.
             sound = model_store.make_manifest(fetch.directory, manifest, manifest["files"])
             model_store.write_manifest(fetch.directory, sound)
-        return dict(changed=False, model_files=fetch.record(manifest), fetched_bytes=0, source=manifest["source"])
+        found = dict(fetch.record(manifest), digest=digest(fetch.directory, manifest))
+        return dict(changed=False, model_files=found, fetched_bytes=0, source=manifest["source"])
     for problem in problems:
         module.warn("%s; what is wrong or missing is fetched again" % problem)
     before = listing(fetch.directory, manifest) if manifest else ""
@@ -286,12 +292,22 @@ def run(module, progress):
     manifest = fetch.run()
     return dict(
         changed=True,
-        model_files=fetch.record(manifest),
+        model_files=dict(fetch.record(manifest), digest=digest(fetch.directory, manifest)),
         fetched_bytes=fetch.transferred,
         source=manifest["source"],
         disks=disks,
         diff=dict(before=before, after=listing(fetch.directory, manifest)),
     )
+
+
+def digest(directory, manifest):
+    """What tells whether two hosts have the same files: of the manifest, paths and hashes; of a model of the user's
+    own, which has none, paths and sizes."""
+    lines = ["%s %s" % (item["path"], item["sha256"]) for item in (manifest or {}).get("files", [])]
+    if not lines:
+        base, paths = files_of(directory)
+        lines = ["%s %d" % (path, os.path.getsize(os.path.join(base, path))) for path in paths]
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def identity(model_files):

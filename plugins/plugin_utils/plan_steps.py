@@ -101,8 +101,8 @@ def variables(row: Dict[str, Any], entry: Dict[str, Any], engine: Engine, role: 
     if engine.name in ("vllm", "sglang") and layout.get("tensor_parallel"):
         found["%s_tensor_parallel_size" % role] = layout["tensor_parallel"]
         recipes = (entry.get("recipes") or {}).get(engine.name) or []
-        if engine.name == "sglang" and any("nnodes" in (one.get("parameters") or {}) for one in recipes):
-            found["sglang_nnodes"] = hosts
+        if hosts > 1 or any("nnodes" in (one.get("parameters") or {}) for one in recipes):
+            found["%s_nnodes" % role] = hosts
         if layout["pipeline_parallel"] > 1:
             found["%s_pipeline_parallel_size" % role] = layout["pipeline_parallel"]
         if layout["data_parallel"] > 1:

@@ -56,6 +56,7 @@ _ORIGIN = r"((https?|(chrome|safari|moz|ms-browser)-extension)://[^\s,*]*[*]?[^\
 KINDS: Dict[str, Union[Kind, Form, Rule]] = {
     "port": Kind(1, 65535),
     "connections": Kind(1, 16),
+    "gid_index": Kind(-1, 255),
     "count": Kind(1),
     "count_or_zero": Kind(0),
     "tokens": Kind(1),

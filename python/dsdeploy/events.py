@@ -146,7 +146,8 @@ class Deployment(Event):
     """One deployment recorded on a host (`deployment_facts`). `service`: its name and manager; `state.active`: running,
     starting, stopped, failed or absent; `ready`: it answers, null when it was not asked; `ready_detail`: why not;
     `stopped_on_purpose`: as `down` leaves it. `public_endpoint`: where others reach it, through the gateway, or "";
-    `fingerprint`: SHA-256 of the gateway's certificate."""
+    `fingerprint`: SHA-256 of the gateway's certificate; `gang`: `hosts` by rank and this one's `rank`, of one over
+    several hosts, else {}."""
 
     name: ClassVar[str] = "deployment"
     host: str
@@ -162,6 +163,7 @@ class Deployment(Event):
     stopped_on_purpose: bool = False
     public_endpoint: str = ""
     fingerprint: str = ""
+    gang: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -412,6 +412,7 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 stopped_on_purpose=bool(found.get("stopped_on_purpose")),
                 public_endpoint=str(found.get("public_endpoint") or ""),
                 fingerprint=str(found.get("fingerprint") or ""),
+                gang=found.get("gang") or {},
             )
         if isinstance(result.get("look"), dict):
             yield events.Look(host, result["look"])

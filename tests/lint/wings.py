@@ -30,6 +30,7 @@ WINGS = (
     "engine",
     "bench",
     "service",
+    "gang",
     "gateway",
     "checks",
 )

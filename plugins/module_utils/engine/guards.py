@@ -185,7 +185,7 @@ def environment_problems(role: str, names: Sequence[str], several_hosts: bool = 
     return [
         "%s_environment: %s: %s" % (role, name, refused[name].format(role))
         for name in names
-        if name in refused and not (several_hosts and name in (*_TORCH, "SGLANG_HOST_IP"))
+        if name in refused and not (several_hosts and name in (*_TORCH, "SGLANG_HOST_IP", "VLLM_HOST_IP"))
     ]
 
 

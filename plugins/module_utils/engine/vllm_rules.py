@@ -9,7 +9,7 @@ enforce-eager, a run of DeepSeek R1's true shapes on one H100.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
@@ -41,8 +41,8 @@ def check(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> Tuple[L
     """`(problems, warnings)`, one line each.
 
     :param values: parameter to value, None where it is vLLM's to choose; checked by themselves before.
-    :param facts: ``profile`` (cpu or cuda), ``gpus`` (their number), ``model`` (the catalog's entry),
-        ``omp_threads_bind``, ``shared_nvswitch``, ``extra_args``.
+    :param facts: ``profile`` (cpu or cuda), ``gpus`` (of one host), ``hosts`` (of the play), ``model`` (the catalog's
+        entry), ``omp_threads_bind``, ``shared_nvswitch``, ``extra_args``.
     """
     problems = _of_parallelism(values, facts, prefix)
     problems += _of_numbers(values, facts, prefix)
@@ -66,6 +66,15 @@ def check(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> Tuple[L
     return problems, warnings
 
 
+def flag_value(words: Sequence[str], flag: str) -> Optional[str]:
+    """The value of a flag among the words of a command line: `--flag value` or `--flag=value`; None without it."""
+    for number, word in enumerate(words):
+        name, equal, value = str(word).partition("=")
+        if name.replace("_", "-") == flag:
+            return value if equal else str(words[number + 1]) if number + 1 < len(words) else ""
+    return None
+
+
 def _of_parallelism(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> List[str]:
     tensor = values.get("tensor_parallel_size") or 1
     pipeline = values.get("pipeline_parallel_size") or 1
@@ -87,18 +96,46 @@ def _of_parallelism(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) 
                     ", ".join(str(size) for size in parallel.tensor_parallel_sizes(shape, max(8, tensor))),
                 )
             )
-    if facts.get("profile") == "cuda" and tensor * pipeline * data > facts["gpus"]:
+    nodes, world = values.get("nnodes") or 1, tensor * pipeline * data
+    problems += _of_hosts(values, facts, prefix, world)
+    have = facts["gpus"] * nodes
+    if facts.get("profile") == "cuda" and world > have:
         problems.append(
-            "%s_tensor_parallel_size %d × pipeline %d × data %d needs %d GPUs, this host has %d"
-            % (prefix, tensor, pipeline, data, tensor * pipeline * data, facts["gpus"])
+            "%s_tensor_parallel_size %d × pipeline %d × data %d needs %d GPUs, %s %d"
+            % (
+                *(prefix, tensor, pipeline, data, world),
+                *("this host has" if nodes == 1 else "%d hosts of this kind have" % nodes, have),
+            )
         )
-    if facts.get("profile") == "cpu" and tensor > 1:
+    here = tensor if nodes == 1 else world // nodes
+    if facts.get("profile") == "cpu" and here > 1:
         parts = str(facts.get("omp_threads_bind") or "").split("|")
-        if len(parts) != tensor:
+        if len(parts) != here:
             problems.append(
                 "%s_tensor_parallel_size: on CPU %d ranks need their processors named in %s_cpu_omp_threads_bind, such "
-                "as '0|1'" % (prefix, tensor, prefix)
+                "as '0|1'" % (prefix, here, prefix)
             )
+    return problems
+
+
+def _of_hosts(values: Dict[str, Any], facts: Dict[str, Any], prefix: str, world: int) -> List[str]:
+    """Several hosts: each has as many of the ranks. Source: engine/arg_utils.py, config/parallel.py."""
+    nodes = values.get("nnodes") or 1
+    if nodes == 1:
+        return []
+    problems = []
+    if nodes > facts["hosts"]:
+        problems.append("%s_nnodes: %d hosts are to serve it, this run is about %d" % (prefix, nodes, facts["hosts"]))
+    # Where nothing is said of the parallelism, the layers are shared out among the hosts.
+    given = [values.get(name) for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")]
+    if any(given) and world % nodes:
+        problems.append("%s_nnodes: %d ranks cannot be spread evenly over %d hosts" % (prefix, world, nodes))
+    backend = flag_value(facts.get("extra_args") or [], "--distributed-executor-backend")
+    if backend not in (None, "mp"):
+        problems.append(
+            "%s_extra_args: --distributed-executor-backend %s: %s_nnodes starts the processes itself (mp); leave one "
+            "of the two out" % (prefix, backend, prefix)
+        )
     return problems
 
 

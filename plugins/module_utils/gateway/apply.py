@@ -41,7 +41,8 @@ def pools_of(records: List[Dict[str, Any]], replicas: List[Dict[str, Any]]) -> L
     """
     pools = []
     for record in records:
-        if record["engine"] not in paths.ALLOWED:
+        # Of a gang the first rank answers, on its own host.
+        if record["engine"] not in paths.ALLOWED or deployments.rank_of(record):
             continue
         url = urlsplit(record["endpoint"])
         own = {

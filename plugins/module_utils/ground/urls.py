@@ -22,6 +22,17 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def is_private(address: str) -> bool:
+    """Whether an address is of a network of one's own (RFC 1918, 4193, 6598) and means one host; a name is not."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if found.is_unspecified or found.is_loopback or found.is_link_local or found.is_multicast:
+        return False
+    return found.is_private or (found.version == 4 and found in ipaddress.ip_network("100.64.0.0/10"))
+
+
 def host_port(host: str, port: Union[int, str]) -> str:
     """`127.0.0.1:8000`, `[::1]:8000`: an IPv6 address stands in brackets (RFC 3986, 3.2.2)."""
     return "%s:%s" % ("[%s]" % host if ":" in host else host, port)

@@ -122,7 +122,8 @@ def checked(given: Dict[str, Any], data_dir: str, api_key: str = "") -> Dict[str
         _check(not _CONTROL.search(value), what, "has a line break or another control character")
     new["environment"] = environment
     record = new["record"]
-    if not new.get("health_url") and record:
+    # Of a gang only the first rank has an API.
+    if not new.get("health_url") and record and not (record.get("gang") or {}).get("rank"):
         new["health_url"] = "%s%s" % (record.get("endpoint", ""), record.get("health_path", ""))
     return new
 

@@ -60,6 +60,21 @@ def dump(record: Dict[str, Any]) -> str:
     return json.dumps(record, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def rank_of(record: Dict[str, Any]) -> int:
+    """Which rank of a gang the deployment is on this host; 0, which has an API, of one that is alone."""
+    return int((record.get("gang") or {}).get("rank") or 0)
+
+
+def _check_gang(value: Any) -> None:
+    """ValueError for what is not a gang's place: ``{hosts: [name by rank], rank, ...}``."""
+    if value is None:
+        return
+    good = isinstance(value, dict) and isinstance(value.get("hosts"), list)
+    good = good and all(isinstance(host, str) for host in value["hosts"]) and foreign.is_whole(value.get("rank"))
+    if not good or not 0 <= value["rank"] < len(value["hosts"]):
+        raise ValueError("'gang' does not say which rank of which hosts this is")
+
+
 def _removable(path: str) -> bool:
     return path.startswith("/") and os.path.normpath(path) != "/" and ".." not in path.split("/")
 
@@ -148,6 +163,7 @@ def parse_record(text: str) -> Dict[str, Any]:
     if service.get("log") is not None and not (isinstance(service["log"], str) and _removable(service["log"])):
         raise ValueError("'service.log' is not an absolute path")
     _check_measured(record.get("measured"))
+    _check_gang(record.get("gang"))
     store = record.get("store", {"directory": "/-", "state_file": "/-"})
     if not isinstance(store, dict) or not all(_removable(str(store.get(key))) for key in ("directory", "state_file")):
         raise ValueError("'store' does not name a directory and a state_file, absolute paths")

@@ -12,6 +12,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import En
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import account, named
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import rank_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import (
     has_process,
     service_state,
@@ -36,7 +37,10 @@ def stranger(record: Dict[str, Any]) -> Optional[str]:
 
 
 def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: float) -> Tuple[bool, Optional[str]]:
-    """(ready, why not) of a deployment now."""
+    """(ready, why not) of a deployment now. The further ranks of a gang have no API: they are as their service is."""
+    if rank_of(record):
+        runs = state is not None and has_process(state)
+        return runs, None if runs else "the service is %s" % (state["active"] if state else "not known")
     taken = stranger(record)
     if taken:
         return False, taken

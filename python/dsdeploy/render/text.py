@@ -310,7 +310,12 @@ def _table(summary: events.Summary) -> Iterator[str]:
             managed = f"{service.get('name', '')} ({service.get('manager', '?')})" if service else ""
             active = str(found["state"].get("active") or "unknown")
             state = "ready" if found["ready"] else "running, not ready" if active == "running" else active
-            rows.append((name, found["engine"], found["version"], found["model"], found["endpoint"], managed, state))
+            gang = found.get("gang") or {}
+            # Of a gang the first host answers for all of them.
+            where = f"rank {gang['rank']} of {gang['hosts'][0]}" if gang.get("rank") else found["endpoint"]
+            rows.append((name, found["engine"], found["version"], found["model"], where, managed, state))
+            if gang.get("rank") == 0:
+                notes.append(f"{name}: {found['engine']} is one deployment on {', '.join(gang['hosts'])}")
             if found.get("public_endpoint"):
                 notes.append(f"{name}: {found['engine']} is reached from outside at {found.get('public_endpoint')}")
             if found["ready_detail"]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gangs
 
 sys.path.insert(0, str(Path(__file__).parent))
 from resolve import ROLES, resolve
@@ -38,10 +39,19 @@ def test_the_processes_of_an_engine_talk_over_loopback(role, own):
     assert found == {own: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
-def test_sglang_on_several_hosts_uses_their_network():
-    checked = {"values": {"nnodes": 2, "node_rank": 0, "dist_init_addr": "10.0.0.1:5000"}}
-    environment = of("sglang", "_sglang_service", _sglang_checked=checked)["environment"]
-    assert not {"SGLANG_HOST_IP", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} & set(environment)
+@pytest.mark.parametrize(("role", "engine"), [("vllm_venv", "vllm"), ("sglang", "sglang")])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_over_several_hosts_the_processes_use_their_network(role, engine, rank):
+    record = {"hosts": ["gpu1", "gpu2"], "rank": rank}
+    gang = {"environment": gangs.environment(engine, "10.0.0.1", "eth0"), "record": record, "parameters": {}}
+    checked = {f"_{role}_checked": {"values": {"nnodes": 2, "node_rank": None, "dist_init_addr": ""}}}
+    service = of(role, f"_{role}_service", _dsdeploy_gang=gang, **checked)
+    own = {"vllm": "VLLM_HOST_IP", "sglang": "SGLANG_HOST_IP"}[engine]
+    found = {name: service["environment"].get(name) for name in (own, "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    assert found == {own: "10.0.0.1", "GLOO_SOCKET_IFNAME": "eth0", "NCCL_SOCKET_IFNAME": "eth0"}
+    assert "network" in service["needs"]
+    assert service["record"]["gang"] == record
+    assert "gang" not in of(role, f"_{role}_service")["record"]
 
 
 @pytest.mark.parametrize("role", ["vllm_venv", "sglang"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters as engine_parameters
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gangs
 
 sys.path.insert(0, str(Path(__file__).parent))
 from resolve import ROLES, resolve
@@ -89,6 +90,7 @@ def test_two_hosts_serve_r1_in_fp8_together(host, rank):
             model="deepseek-r1",
             inventory_hostname=host,
             ansible_play_hosts_all=["gpu1", "gpu2"],
+            _dsdeploy_gang={"parameters": gangs.placement("sglang", rank, 2, "10.0.0.1", 5000)},
         )
     )
     assert "--tensor-parallel-size 16" in line

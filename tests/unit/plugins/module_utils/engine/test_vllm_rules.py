@@ -13,7 +13,14 @@ CATALOG = yaml.safe_load((ROOT / "roles/model/defaults/main/catalog.yml").read_t
 
 
 def check(values, name="deepseek-r1-distill-qwen-7b", **facts):
-    facts = {"profile": "cuda", "gpus": 8, "model": dict(CATALOG[name], name=name), "environment": [], **facts}
+    facts = {
+        "profile": "cuda",
+        "gpus": 8,
+        "hosts": 1,
+        "model": dict(CATALOG[name], name=name),
+        "environment": [],
+        **facts,
+    }
     return vllm_rules.check(values, facts, "vllm_venv")
 
 
@@ -34,6 +41,29 @@ def check(values, name="deepseek-r1-distill-qwen-7b", **facts):
         (
             {"tensor_parallel_size": 2},
             {"profile": "cpu", "gpus": 0, "omp_threads_bind": "auto"},
+            "vllm_venv_tensor_parallel_size: on CPU 2 ranks need their processors named in "
+            "vllm_venv_cpu_omp_threads_bind, such as '0|1'",
+        ),
+        (
+            {"tensor_parallel_size": 4, "pipeline_parallel_size": 4, "nnodes": 2},
+            {"gpus": 4, "hosts": 2},
+            "vllm_venv_tensor_parallel_size 4 × pipeline 4 × data 1 needs 16 GPUs, 2 hosts of this kind have 8",
+        ),
+        ({"nnodes": 2}, {}, "vllm_venv_nnodes: 2 hosts are to serve it, this run is about 1"),
+        (
+            {"tensor_parallel_size": 4, "nnodes": 3},
+            {"hosts": 3},
+            "vllm_venv_nnodes: 4 ranks cannot be spread evenly over 3 hosts",
+        ),
+        (
+            {"nnodes": 2},
+            {"hosts": 2, "extra_args": ["--distributed_executor_backend=ray"]},
+            "vllm_venv_extra_args: --distributed-executor-backend ray: vllm_venv_nnodes starts the processes itself "
+            "(mp); leave one of the two out",
+        ),
+        (
+            {"tensor_parallel_size": 4, "nnodes": 2},
+            {"profile": "cpu", "gpus": 0, "hosts": 2, "omp_threads_bind": "0"},
             "vllm_venv_tensor_parallel_size: on CPU 2 ranks need their processors named in "
             "vllm_venv_cpu_omp_threads_bind, such as '0|1'",
         ),
@@ -90,6 +120,12 @@ def test_what_cannot_go_together_gets_one_line(values, facts, line):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_sizes_that_divide_the_heads_are_fine(size):
     assert check({"tensor_parallel_size": size}) == ([], [])
+
+
+def test_over_hosts_one_rank_a_host_needs_no_processors_named():
+    facts = {"profile": "cpu", "gpus": 0, "hosts": 2, "omp_threads_bind": "auto", "extra_args": []}
+    assert check({"tensor_parallel_size": 2, "nnodes": 2}, **facts) == ([], [])
+    assert check({"nnodes": 2}, **facts) == ([], [])
 
 
 def test_the_seed_s_command_is_possible_and_warned_of():

@@ -1,0 +1,251 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gangs: the processes of one model over several hosts, which start, fail and stop together. Pure.
+
+Who belongs together, which rank each host has, where they meet, what their engine is told, and what they must have in
+common. One place for vLLM and SGLang. Sources: vLLM 0.32.0 (engine/arg_utils.py, config/parallel.py), SGLang 0.5.23
+(srt/server_args.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import host_port
+
+CLOCK_SKEW = 30.0  # s that the clocks of two hosts of a gang may differ
+NOTHING = "nothing was started"
+
+
+class Gang(NamedTuple):
+    """`name`: what the inventory calls it, "" where it does not. `hosts`: by rank; the first is the head, which
+    answers."""
+
+    name: str
+    hosts: Tuple[str, ...]
+
+    @property
+    def head(self) -> str:
+        return self.hosts[0]
+
+    def __str__(self) -> str:
+        return "the gang %sof %s" % (self.name + " " if self.name else "", ", ".join(self.hosts))
+
+
+def gang_of(
+    here: str,
+    play: Sequence[str],
+    inventory: Sequence[str],
+    names: Dict[str, str],
+    ranks: Dict[str, Optional[int]],
+    nnodes: int,
+    limited: bool = False,
+) -> Gang:
+    """The gang of host `here`.
+
+    :param play: hosts of the play, in its order. `inventory`: all that there are.
+    :param names: `dsdeploy_gang` by host, "" or missing where it is not set.
+    :param ranks: rank by host, where the user gives it.
+    :param limited: whether the run is about a part of the inventory (`--limit`).
+    :raises Failure: where it cannot be told who belongs together; `usage`.
+    """
+    name = names.get(here) or ""
+    if name:
+        hosts = [host for host in inventory if names.get(host) == name]
+        missing = [host for host in hosts if host not in play]
+        if missing:
+            raise Failure(
+                "%s of the gang %s %s not part of this run, and a gang starts as one: %s"
+                % (", ".join(missing), name, "is" if len(missing) == 1 else "are", NOTHING),
+                hint="Name all of its hosts: %s." % ", ".join(hosts),
+                error_kind="usage",
+            )
+        if len(hosts) != nnodes:
+            raise Failure(
+                "the gang %s has %d hosts in the inventory (%s), the model is to be served by %d"
+                % (name, len(hosts), ", ".join(hosts), nnodes),
+                hint="Give dsdeploy_gang to as many hosts as nnodes says, or change that.",
+                error_kind="usage",
+            )
+    else:
+        hosts = _cut(here, [host for host in play if not names.get(host)], nnodes, limited)
+    return Gang(name, _by_rank(hosts, ranks))
+
+
+def _cut(here: str, free: Sequence[str], nnodes: int, limited: bool) -> List[str]:
+    """The hosts without a gang's name, cut into gangs in the order of the inventory."""
+    if len(free) % nnodes:
+        raise Failure(
+            "the model is served by %d hosts, this run is about %d (%s): %s"
+            % (nnodes, len(free), ", ".join(free), NOTHING),
+            hint="Name as many hosts, or say with dsdeploy_gang which belong together.",
+            error_kind="usage",
+        )
+    if limited and len(free) > nnodes:
+        raise Failure(
+            "which of these %d hosts belong together is told by their order in the whole inventory, and this run is "
+            "about a part of it (--limit): %s" % (len(free), NOTHING),
+            hint="Give the hosts of each gang a name in common: dsdeploy_gang.",
+            error_kind="usage",
+        )
+    first = free.index(here) // nnodes * nnodes
+    return list(free[first : first + nnodes])
+
+
+def _by_rank(hosts: Sequence[str], ranks: Dict[str, Optional[int]]) -> Tuple[str, ...]:
+    given = {host: ranks[host] for host in hosts if ranks.get(host) is not None}
+    if not given:
+        return tuple(hosts)
+    if sorted(given.values()) != list(range(len(hosts))):  # type: ignore[type-var]
+        raise Failure(
+            "the ranks of %s are %s, and must be each of 0 to %d once"
+            % (", ".join(hosts), ", ".join(str(given.get(host, "unset")) for host in hosts), len(hosts) - 1),
+            hint="Leave node_rank out: it is the host's place in the inventory.",
+            error_kind="usage",
+        )
+    return tuple(sorted(hosts, key=lambda host: given[host]))  # type: ignore[arg-type,return-value]
+
+
+# --- what is compared -----------------------------------------------------------------------------
+
+
+def missing(gang: Gang, looks: Dict[str, Any], active: Sequence[str]) -> List[str]:
+    """Hosts that are not there any more: unreachable, or refused before. One line each.
+
+    :param looks: what each host has told (`common_problems`). `active`: hosts that the play still works on.
+    """
+    return [
+        "%s of %s cannot be reached, or was refused before: %s" % (host, gang, NOTHING)
+        for host in gang.hosts
+        if host not in active or host not in looks
+    ]
+
+
+def common_problems(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
+    """What the hosts of a gang must have in common and have not, one line each.
+
+    :param looks: by host ``{common: {what: value}, clock: {offset, error}, address, interface, mtu, problem,
+        resolved: {host: [address]}}``. `common` is compared as it is; `clock` in seconds against the controller's.
+    """
+    lines = []
+    head = looks[gang.head]
+    for host in gang.hosts:
+        if looks[host].get("problem"):
+            lines.append("%s: %s" % (host, looks[host]["problem"]))
+    for what in head["common"]:
+        for host in gang.hosts[1:]:
+            mine, theirs = looks[host]["common"].get(what), head["common"][what]
+            if mine != theirs:
+                lines.append("%s: %s has %s, %s has %s" % (what, gang.head, theirs or "none", host, mine or "none"))
+    lines += _clocks(gang, looks)
+    lines += _names(gang, looks)
+    mtus = {host: looks[host].get("mtu") for host in gang.hosts}
+    if len({mtu for mtu in mtus.values() if mtu}) > 1:
+        lines.append("the MTU of their links differs: %s" % ", ".join("%s %s" % pair for pair in mtus.items()))
+    return lines
+
+
+def _clocks(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
+    lines = []
+    head = looks[gang.head]["clock"]
+    for host in gang.hosts[1:]:
+        clock = looks[host]["clock"]
+        apart = abs(clock["offset"] - head["offset"])
+        # What the way of the question may have taken is no difference.
+        if apart - clock["error"] - head["error"] > CLOCK_SKEW:
+            lines.append(
+                "the clocks of %s and %s are %.0f s apart (%.0f s are allowed): synchronise them (chrony)"
+                % (gang.head, host, apart, CLOCK_SKEW)
+            )
+    return lines
+
+
+def _names(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
+    """An address that is a name must mean the same host to all of them."""
+    lines = []
+    for host in gang.hosts:
+        own = looks[host].get("address")
+        for other in gang.hosts:
+            found = looks[other].get("resolved", {}).get(host, [])
+            if own and own not in found:
+                lines.append(
+                    "%s takes the address of %s for %s, its own is %s: set dsdeploy_gang_address to an address"
+                    % (other, host, ", ".join(found) or "unknown", own)
+                )
+    return lines
+
+
+def broken_up(gang: Gang, engine: str, records: Dict[str, Sequence[Dict[str, Any]]]) -> List[str]:
+    """Gangs that this one would tear apart, by the deployment records of its hosts; one line each."""
+    lines = []
+    for host in gang.hosts:
+        for record in records.get(host, []):
+            before = (record.get("gang") or {}).get("hosts") or []
+            if record["engine"] == engine and set(before) - set(gang.hosts):
+                lines.append(
+                    "%s serves in a gang of %s now: take that down first (dsdeploy down --limit %s)"
+                    % (host, ", ".join(before), ",".join(before))
+                )
+    return lines
+
+
+def meeting_problems(gang: Gang, met: Dict[str, Dict[str, str]]) -> List[str]:
+    """Who could not reach whom, one line each.
+
+    :param met: by host, what it found of each peer: "" where it was reached, else why not (module `gang_meet`).
+    """
+    return [
+        "%s cannot reach %s: %s" % (host, peer, why)
+        for host in gang.hosts
+        for peer, why in sorted(met.get(host, {}).items())
+        if why
+    ]
+
+
+# --- what an engine is told -----------------------------------------------------------------------
+
+
+def placement(engine: str, rank: int, size: int, head: str, port: int) -> Dict[str, Any]:
+    """The engine's own parameters of one rank.
+
+    :param head: address of the first rank. `port`: where they meet there.
+    """
+    common = {"nnodes": size, "node_rank": rank}
+    if engine == "sglang":
+        return dict(common, dist_init_addr=host_port(head, port))
+    # Only the first rank has an API; the others do as it says.
+    return dict(common, master_addr=head, master_port=port, headless=rank > 0)
+
+
+def environment(
+    engine: str, address: str, interface: str, hcas: Sequence[str] = (), gid_index: Optional[int] = None
+) -> Dict[str, str]:
+    """What tells its processes by which of the host's networks they talk: to the engine, PyTorch, NCCL."""
+    found = {
+        {"vllm": "VLLM_HOST_IP", "sglang": "SGLANG_HOST_IP"}[engine]: address,
+        "GLOO_SOCKET_IFNAME": interface,
+        "NCCL_SOCKET_IFNAME": interface,
+        "TP_SOCKET_IFNAME": interface,
+    }
+    if hcas:
+        # "=": exactly these, not all that begin so.
+        found["NCCL_IB_HCA"] = "=" + ",".join(hcas)
+    if hcas and gid_index is not None:
+        found["NCCL_IB_GID_INDEX"] = str(gid_index)
+    return found
+
+
+def rows(gang: Gang, addresses: Dict[str, str], port: int) -> List[str]:
+    """The gang for people, a line a rank."""
+    return [
+        "rank %d: %s%s%s"
+        % (
+            rank,
+            host,
+            " (%s)" % addresses[host] if addresses.get(host) and addresses[host] != host else "",
+            ", answers; they meet at port %d" % port if rank == 0 else "",
+        )
+        for rank, host in enumerate(gang.hosts)
+    ]

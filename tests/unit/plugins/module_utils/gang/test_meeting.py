@@ -1,0 +1,108 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host of a gang tells, and how the hosts meet."""
+
+import socket
+import threading
+import time
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import look, meet
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def hold(parts, timeout=5.0):
+    """What each of several hosts found, all on loopback."""
+    found = {}
+    threads = [
+        threading.Thread(target=lambda part=part: found.update({part.here: part.hold(timeout)})) for part in parts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(meet, "PAUSE", 0.02)
+
+
+def test_hosts_that_reach_each_other_meet_at_once():
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2", "gpu3": "127.0.0.3"}
+    began = time.monotonic()
+    found = hold([meet.Meeting(host, addresses, port, "7") for host in addresses])
+    assert found == {host: {peer: "" for peer in addresses if peer != host} for host in addresses}
+    assert time.monotonic() - began < 2
+
+
+def test_a_host_that_does_not_come_is_named_with_the_reason():
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
+    found = hold([meet.Meeting("gpu1", addresses, port, "7")], timeout=0.3)
+    assert found["gpu1"]["gpu2"].startswith(f"127.0.0.2 port {port}: refused")
+
+
+def test_what_another_run_has_left_does_not_count():
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
+    found = hold([meet.Meeting("gpu1", addresses, port, "7"), meet.Meeting("gpu2", addresses, port, "8")], timeout=0.3)
+    assert "another program" in found["gpu1"]["gpu2"]
+    assert "another program" in found["gpu2"]["gpu1"]
+
+
+def test_a_port_that_is_taken_is_an_error():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            meet.Meeting("gpu1", {"gpu1": "127.0.0.1"}, taken.getsockname()[1], "7").hold(0.1)
+
+
+def rdma_device(root, name, layer, state, gids):
+    port = root / "sys/class/infiniband" / name / "ports/1"
+    for folder in ("gids", "gid_attrs/types"):
+        (port / folder).mkdir(parents=True)
+    (port / "state").write_text(state + "\n")
+    (port / "link_layer").write_text(layer + "\n")
+    for index, (kind, gid) in enumerate(gids):
+        (port / "gids" / str(index)).write_text(gid + "\n")
+        (port / "gid_attrs/types" / str(index)).write_text(kind + "\n")
+
+
+LINK_LOCAL, IPV4 = "fe80:0000:0000:0000:0e42:a1ff:fe00:0001", "0000:0000:0000:0000:0000:ffff:0a00:0001"
+
+
+def test_the_gid_is_that_of_roce_v2_with_an_ipv4_address(tmp_path):
+    gids = [("IB/RoCE v1", LINK_LOCAL), ("RoCE v2", LINK_LOCAL), ("IB/RoCE v1", IPV4), ("RoCE v2", IPV4)]
+    rdma_device(tmp_path, "mlx5_0", "Ethernet", "4: ACTIVE", gids)
+    rdma_device(tmp_path, "mlx5_1", "Ethernet", "1: DOWN", gids)
+    rdma_device(tmp_path, "mlx5_2", "InfiniBand", "4: ACTIVE", [("IB/RoCE v1", LINK_LOCAL)])
+    assert look.rdma(f"{tmp_path}/") == [
+        {"name": "mlx5_0", "ethernet": True, "gid_index": 3},
+        {"name": "mlx5_2", "ethernet": False, "gid_index": None},
+    ]
+
+
+def test_a_host_knows_its_own_address_and_link():
+    found = look.look({"gpu1": "127.0.0.1"}, "gpu1")
+    assert found["interface"] == "lo"
+    assert found["mtu"] > 0
+    assert found["resolved"] == {"gpu1": ["127.0.0.1"]}
+    assert found["problem"].startswith("127.0.0.1 means loopback here")
+
+
+@pytest.mark.parametrize(
+    ("names", "interface", "problem"),
+    [
+        ({"gpu1": "192.0.2.7"}, "", "192.0.2.7 is not an address of this host's own (NAT?): set dsdeploy_gang_address"),
+        ({"gpu1": "no.such.name.invalid"}, "", "its own address no.such.name.invalid means nothing here: set "),
+    ],
+)
+def test_what_keeps_a_host_from_taking_part_is_said(names, interface, problem):
+    assert look.look(names, "gpu1", interface)["problem"].startswith(problem)
