@@ -37,7 +37,7 @@ MOST_PAGES = 100
 LISTING_TIME = 600.0  # s for all pages of a listing
 MOST_LISTING = 16 * 1024 * 1024  # bytes of one page
 MOST_SIZE = 2**50  # bytes of a file
-COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+COMMIT = re.compile(r"[0-9A-Fa-f]{40}\Z")
 SHA256 = "[0-9a-f]{64}"
 GIT_OID = "[0-9a-f]{40}"
 POINTER = re.compile(
@@ -100,7 +100,7 @@ def is_commit(text):
 
 def _same_commit(what, asked, commit):
     """Refuse an answer about another commit than the one that was asked for."""
-    if is_commit(asked) and commit != asked:
+    if is_commit(asked) and (commit or "").lower() != asked.lower():
         raise Failure(
             "%s: asked for commit %s, it answers %s" % (what, asked, commit or "none"),
             "this hub serves something else: use another mirror, or correct the revision",

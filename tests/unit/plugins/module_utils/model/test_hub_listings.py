@@ -186,6 +186,12 @@ def test_another_commit_than_the_one_that_was_asked_for_is_refused(told):
     assert huggingface(INFO, TREE, revision=COMMIT)[1] == COMMIT
 
 
+def test_a_commit_in_capitals_is_one():
+    assert huggingface(INFO, TREE, revision=COMMIT.upper())[1] == COMMIT
+    with pytest.raises(Failure, match="asked for commit 83EE97"):
+        huggingface(dict(INFO, sha="b" * 40), TREE, revision=COMMIT.upper())
+
+
 def test_another_commit_is_refused_from_modelscope_and_git():
     with pytest.raises(Failure, match="asked for commit b"):
         modelscope(case("modelscope-short-id.json"), revision="b" * 40)
