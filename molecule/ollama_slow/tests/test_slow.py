@@ -64,6 +64,15 @@ def test_a_changed_modelfile_is_made_without_a_restart(host):
     assert pid_of(host) == before
 
 
+def test_a_changed_environment_restarts_it_once(host):
+    changed, before = {"ollama_keep_alive": "10m"}, pid_of(host)
+    assert changes(host, **changed) > 0
+    after = pid_of(host)
+    assert after != before
+    assert changes(host, **changed) == 0
+    assert pid_of(host) == after
+
+
 def test_another_name_for_the_same_model(host):
     said = deploy(host, ollama_served_model_name="other")
     assert f"still holds what dsdeploy made earlier: {MODEL}:latest" in said

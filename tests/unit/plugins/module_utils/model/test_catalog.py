@@ -4,6 +4,7 @@
 
 # ruff: noqa: E501
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,14 @@ def test_every_entry_has_the_sha256_of_its_files_or_says_why_not():
         assert pinned != ("unpinned" in entry), name
         if pinned:
             assert any(item["path"].endswith((".gguf", ".safetensors")) for item in files), name
+
+
+def test_the_documents_name_what_is_pinned():
+    pinned = {name for name, entry in dict(CATALOG, **OTHERS).items() if "unpinned" not in entry}
+    text = " ".join((ROOT / "roles/model/README.md").read_text(encoding="utf-8").split())
+    named = text.partition("Pinned today: ")[2].partition(" and the tiny test models")[0]
+    assert set(re.findall(r"`([^`]+)`", named)) == {name for name in pinned if not name.startswith("tiny-")}
+    assert "SmolLM2 135M, and DeepSeek R1's distilled Qwen 1.5B and Llama 8B are" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("value", [{}, [], {"a": "x"}, {"../a": "0" * 64}, {"a": None}, {".dsdeploy-x": "0" * 64}])
