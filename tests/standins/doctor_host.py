@@ -60,6 +60,18 @@ SYS = {
     "kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
     "class/nvme/nvme0/state": "live\n",
 }
+ROCE = {
+    "class/net/ib0/operstate": "up\n",
+    "class/net/ib0/device": "",
+    "class/net/ib0/mtu": "9000\n",
+    "class/infiniband/mlx5_0/ports/1/rate": "400 Gb/sec (4X NDR)\n",
+    "class/infiniband/mlx5_0/ports/1/state": "4: ACTIVE\n",
+    "class/infiniband/mlx5_0/ports/1/link_layer": "Ethernet\n",
+    "class/infiniband/mlx5_0/ports/1/counters/link_downed": "2\n",
+    "class/infiniband/mlx5_0/ports/1/gid_attrs/types/3": "RoCE v2\n",
+    "class/infiniband/mlx5_0/ports/1/gid_attrs/ndevs/3": "ib0\n",
+    "class/infiniband/mlx5_0/ports/1/gids/3": "0000:0000:0000:0000:0000:ffff:0a00:0001\n",
+}
 # Files that a fault writes otherwise.
 FILES = {
     "nouveau": ("proc/modules", "nouveau 16384 0 - Live 0x0\n"),
@@ -80,7 +92,13 @@ FILES = {
     "nvme": ("sys/class/nvme/nvme0/state", "dead\n"),
     "pci-errors": ("sys/bus/pci/devices/0000:10:00.0/aer_dev_fatal", "TOTAL_ERR_FATAL 4\n"),
     "link": ("sys/class/net/ib0/carrier_down_count", "80\n"),
-    "infiniband": ("sys/class/infiniband/mlx5_0/ports/1/state", "1: DOWN\n"),
+    "infiniband": ("sys/class/infiniband/mlx5_1/ports/1/state", "1: DOWN\n"),
+    "gid": ("sys/class/infiniband/mlx5_0/ports/1/gids/3", "fe80:0000:0000:0000:a288:c2ff:fe3b:506a\n"),
+    "mtu": ("sys/class/net/ib0/mtu", "1500\n"),
+    "smart": (
+        "smart.json",
+        '{"smart_status": {"passed": false}, "nvme_smart_health_information_log": {"critical_warning": 4}}\n',
+    ),
 }
 LOG = {
     "xid": "NVRM: Xid (PCI:0000:10:00): 79, pid=77, name=python3, GPU has fallen off the bus.\n",
@@ -111,11 +129,10 @@ def main() -> None:
     subprocess.run([*hardware, *switches], check=True)
     put(root / "proc", PROC)
     put(root / "sys", SYS)
-    if "link" in faults or "infiniband" in faults:
-        put(root / "sys", {"class/net/ib0/operstate": "up\n", "class/net/ib0/device": ""})
-        put(root / "sys", {"class/infiniband/mlx5_0/ports/1/rate": "400 Gb/sec (4X NDR)\n"})
-        put(root / "sys", {"class/infiniband/mlx5_0/ports/1/state": "4: ACTIVE\n"})
-        put(root / "sys", {"class/infiniband/mlx5_0/ports/1/counters/link_downed": "2\n"})
+    put(root / "sys", ROCE)
+    if "infiniband" in faults:
+        put(root / "sys", {path.replace("mlx5_0", "mlx5_1"): text for path, text in ROCE.items()})
+    put(root, {"smart.json": '{"smart_status": {"passed": true}}\n'})
     put(root, {FILES[fault][0]: FILES[fault][1] for fault in faults if fault in FILES})
     if "secure-boot" in faults:
         variables = root / "sys/firmware/efi/efivars"

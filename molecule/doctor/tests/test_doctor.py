@@ -100,12 +100,13 @@ GPU_FAULTS = {
     "governor": "system_governor", "huge-pages": "system_huge_pages", "memory-limit": "system_memory_limit",
     "hung": "system_hung", "machine-check": "system_hardware_errors", "disk": "disk_errors",
     "nvme": "disk_nvme", "pci-errors": "system_pci_errors", "link": "network_links", "infiniband": "network_infiniband",
+    "gid": "network_gid", "mtu": "network_mtu", "smart": "disk_smart",
 }  # fmt: skip
 # What the host itself has, planted for real.
 HOST_FAULTS = {
     "system_shm", "driver_held", "driver_reboot", "disk_space", "disk_filesystem", "network_exposed", "engine_running",
     "engine_exposed", "engine_dev_mode", "engine_eager", "engine_open_files", "engine_memlock", "engine_key_file",
-    "engine_version", "engine_records", "disk_models", "system_clock_skew",
+    "engine_version", "engine_records", "engine_generates", "disk_models", "system_clock_skew",
 }  # fmt: skip
 
 

@@ -1,14 +1,22 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of disks and of what the model store holds. Pure; sections `disks`, `nvme`, `log`, `deployments`."""
+"""Checks of disks and of what the model store holds. Pure; sections `disks`, `nvme`, `smart`, `log`, `deployments`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Dict, List
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import Skip, Verdict, check, fail, ok, warn
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
+    Skip,
+    Unknown,
+    Verdict,
+    check,
+    fail,
+    ok,
+    warn,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 NETWORK = (
@@ -28,6 +36,7 @@ OVERLAY = ("overlay", "aufs", "fuse.fuse-overlayfs")
 FREE_WARN, FREE_FAIL = 0.10, 0.02  # of the file system
 FREE_ENOUGH = 50 * 1024**3  # bytes: with so many free a large disk is not full at 95 %
 FREE_LEAST = 1024**3
+WORN_MOST = 95  # percent of the writes that the maker reckons with
 
 Facts = Dict[str, Any]
 
@@ -130,6 +139,36 @@ def nvme(facts: Facts) -> Verdict:
         raise Skip("there is no NVMe disk here")
     bad = ["%s is %s" % (one["name"], one["state"]) for one in facts["nvme"] if one["state"] not in ("live", "")]
     return fail(", ".join(bad), "live") if bad else ok("%d live" % len(facts["nvme"]), "live")
+
+
+@check(
+    "disk_smart",
+    title="the disks say of themselves that they are in order (SMART)",
+    why="A disk tells of its end before it comes: what is on it now can still be copied.",
+    fix="smartctl -a /dev/DISK; copy what is on it, and replace it",
+    source="NVM Express Base Specification, SMART / Health Information; smartctl(8)",
+    when=("prepare",),
+)
+def smart(facts: Facts) -> Verdict:
+    disks = facts["smart"]
+    told = [one for one in disks if not one["problem"]]
+    expected = "no warning, below %d %% worn" % WORN_MOST
+    failing = ["%s: %s" % (one["name"], one["failing"]) for one in told if one["failing"]]
+    if failing:
+        name = next(one["name"] for one in told if one["failing"])
+        return fail("; ".join(failing), expected, "smartctl -a /dev/%s; copy what is on it, and replace it" % name)
+    worn = ["%s: %d %% of its life are used" % (one["name"], one["worn"]) for one in told if _is_worn(one)]
+    if worn:
+        return warn("; ".join(worn), expected)
+    if len(told) < len(disks):
+        raise Unknown("; ".join("%s: %s" % (one["name"], one["problem"]) for one in disks if one["problem"]))
+    if not told:
+        raise Skip("no disk here tells of its health, as virtual ones do not")
+    return ok(", ".join(one["name"] for one in told), expected)
+
+
+def _is_worn(disk: Dict[str, Any]) -> bool:
+    return disk["worn"] is not None and disk["worn"] >= WORN_MOST
 
 
 @check(

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks of what is deployed: it runs, answers, is closed, and makes none of the known mistakes. Pure.
 
-Sections `deployments` and `gpus`. A record of `deployments` is a deployment record with what was looked up of it, see
-look_engine.py.
+Sections `deployments`, `answers` and `gpus`. A record of `deployments` is a deployment record with what was looked up
+of it, see look_engine.py.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FILES_ENOUGH = 16384  # in a container that does not allow more
 CERTIFICATE_LEAST = 21  # days
 LARGE = 20 * 1024**3  # bytes; a model of this size takes long enough to load for an unloaded one to be noticed
 RESTARTS_MOST = 3
+PREEMPTED_MOST = 0.1  # of the requests
+PREEMPTED_FEW = 10  # so many are no matter
 # Oldest version without a published hole that others can use, by the name of the engine in its record.
 SAFE = {
     "vllm": ("0.18.0", "CVE-2026-27893, CVE-2026-22807"),
@@ -139,6 +141,60 @@ def answers(facts: Facts) -> Verdict:
     if loading:
         return warn(loading, "answers")
     return fail(silent, "answers") if silent else ok(", ".join(one["endpoint"] for one in found), "answers")
+
+
+def answered(facts: Facts) -> List[Record]:
+    """What was asked for a token. Skip where nothing was."""
+    found = list(facts["answers"])
+    if not found:
+        raise Skip("no engine is ready")
+    return found
+
+
+@check(
+    "engine_generates",
+    title="what is ready gives a token",
+    why="An engine whose workers hang in NCCL or on a GPU goes on answering its health path.",
+    fix="dsdeploy logs -n 500; systemctl restart SERVICE, when it does not come back",
+    source="checks/look_answers.py (one token within 30 s); vllm#32136, sglang#3099",
+)
+def generates(facts: Facts) -> Verdict:
+    found = answered(facts)
+    silent = [one for one in found if one["problem"]]
+    said = "; ".join("%s: %s" % (one["engine"], one["problem"]) for one in silent)
+    expected = "a token within 30 s"
+    busy = [one for one in silent if one["waiting"]]
+    if silent and len(busy) == len(silent):
+        waiting = "; ".join("%s: %d requests wait" % (one["engine"], one["waiting"]) for one in busy)
+        return warn("%s; %s" % (waiting, said), expected, "dsdeploy status --watch shows whether they move")
+    if silent:
+        return fail(said, expected)
+    unread = ["%s: %s" % (one["engine"], one["unread"]) for one in found if one["unread"]]
+    if unread:
+        raise Unknown("; ".join(unread))
+    told = ["%s %.1f s" % (one["engine"], one["seconds"]) for one in found if one["seconds"] is not None]
+    if not told:
+        raise Skip("; ".join("%s: %s" % (one["engine"], one["idle"]) for one in found))
+    return ok(", ".join(told), expected)
+
+
+@check(
+    "engine_preemptions",
+    title="hardly any request is thrown out of the KV cache",
+    why="A request that was thrown out is computed again from its beginning: all get slower, nobody is told why.",
+    fix="a smaller context or fewer sequences at a time (max_num_seqs, max_running_requests); dsdeploy up",
+    source="vLLM, docs/configuration/optimization.md (preemption); checks/engine.py (one of ten requests)",
+)
+def preemptions(facts: Facts) -> Verdict:
+    found = [one for one in answered(facts) if one["preempted"] is not None and one["finished"] is not None]
+    if not found:
+        raise Skip("no engine here counts them")
+    many = [one for one in found if one["preempted"] > max(PREEMPTED_MOST * one["finished"], PREEMPTED_FEW)]
+    expected = "at most one of ten requests"
+    if many:
+        said = ["%s: %d times in %d requests" % (one["engine"], one["preempted"], one["finished"]) for one in many]
+        return warn("; ".join(said), expected)
+    return ok(", ".join("%s %d" % (one["engine"], one["preempted"]) for one in found), expected)
 
 
 @check(

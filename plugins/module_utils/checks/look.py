@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import (
+    look_answers,
     look_deep,
     look_disks,
     look_engine,
@@ -34,10 +35,12 @@ SECTIONS: Dict[str, Callable[[Place], Any]] = {
     "cuda": look_gpu.cuda,
     "disks": look_disks.disks,
     "nvme": look_disks.nvme,
+    "smart": look_disks.smart,
     "network": look_network.network,
     "infiniband": look_network.infiniband,
     "listeners": look_network.listeners,
     "deployments": look_engine.deployments,
+    "answers": look_answers.answers,
     "deep_context": look_deep.context,
     "deep_bandwidth": look_deep.bandwidth,
     "deep_disk": look_deep.disk,

@@ -46,7 +46,13 @@ _FLAGS = {
     "--ssl-certfile": True,
     "--ssl-cert-file": True,
 }
-_VARIABLES = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION", "OLLAMA_KEEP_ALIVE", "NCCL_NVLS_ENABLE")
+_VARIABLES = (
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION",
+    "OLLAMA_KEEP_ALIVE",
+    "NCCL_NVLS_ENABLE",
+    "NCCL_IB_GID_INDEX",
+)
 _ENGINES = re.compile(r"core\.(?:llama|ollama|python|vllm|VLLM|sglang)")
 _DUMPS = "/var/lib/systemd/coredump"
 

@@ -38,12 +38,15 @@ def network(place: Place) -> Dict[str, Any]:
                 "carrier": whole(os.path.join(path, "carrier")) == 1,
                 "downs": whole(os.path.join(path, "carrier_down_count")),
                 "physical": os.path.exists(os.path.join(path, "device")),
+                "mtu": whole(os.path.join(path, "mtu")),
             }
         )
     return {"name": name, "addresses": addresses, "problem": problem, "links": links}
 
 
 def infiniband(place: Place) -> List[Dict[str, Any]]:
+    """The ports of InfiniBand and RoCE cards. `gids`: of a RoCE port, the indexes of RoCE v2 for an IPv4 address;
+    `interface`: the network interface of the first of them."""
     found = []
     for path in sorted(glob.glob(place.at("/sys/class/infiniband/") + "*/ports/*")):
         words = path.split("/")
@@ -55,9 +58,28 @@ def infiniband(place: Place) -> List[Dict[str, Any]]:
                 "state": text(os.path.join(path, "state")).rpartition(": ")[2],
                 "rate": text(os.path.join(path, "rate")),
                 "downed": whole(os.path.join(path, "counters/link_downed")),
+                "roce": text(os.path.join(path, "link_layer")) == "Ethernet",
+                "gids": _gids(path),
+                "interface": _interface(path),
             }
         )
     return found
+
+
+def _gids(port: str) -> List[int]:
+    found = []
+    for path in glob.glob(os.path.join(port, "gid_attrs/types/*")):
+        index = os.path.basename(path)
+        address = text(os.path.join(port, "gids", index)).lower()
+        # ::ffff:10.0.0.1, written out in whole.
+        if index.isdigit() and text(path) == "RoCE v2" and address.startswith("0000:0000:0000:0000:0000:ffff:"):
+            found.append(int(index))
+    return sorted(found)
+
+
+def _interface(port: str) -> str:
+    paths = sorted(glob.glob(os.path.join(port, "gid_attrs/ndevs/*")), key=lambda path: (len(path), path))
+    return next(filter(None, map(text, paths)), "")
 
 
 def listeners(_place: Place) -> List[Dict[str, Any]]:

@@ -8,10 +8,19 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import Skip, Verdict, check, fail, ok, warn
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
+    Skip,
+    Unknown,
+    Verdict,
+    check,
+    fail,
+    ok,
+    warn,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 
 FLAPS_MOST = 5  # times since the boot
+MTU_LEAST = 4200  # bytes; RoCE then sends 4096 at a time, over an interface with 1500 it sends 1024
 
 Facts = Dict[str, Any]
 
@@ -111,6 +120,60 @@ def gpudirect(facts: Facts) -> Verdict:
     if facts["driver"]["loaded_open"] or facts["driver"].get("peermem"):
         return ok("yes", "nvidia-peermem or open kernel modules")
     return warn("neither", "nvidia-peermem or open kernel modules")
+
+
+def _roce(facts: Facts) -> List[Dict[str, Any]]:
+    """The active RoCE ports. Skip where there is none."""
+    found = [one for one in facts["infiniband"] if one["roce"] and one["state"] == "ACTIVE"]
+    if not found:
+        raise Skip("there is no RoCE")
+    return found
+
+
+@check(
+    "network_gid",
+    title="RoCE has a GID that NCCL can use over routers, under one index on all ports",
+    why="With a GID of RoCE v1, or of a link-local address, NCCL over several hosts hangs or goes over TCP.",
+    fix="give each RoCE interface an IPv4 address; take NCCL_IB_GID_INDEX out of the engine's environment",
+    source="NCCL user guide, NCCL_IB_GID_INDEX; Linux, ABI/testing/sysfs-class-infiniband",
+    when=("prepare",),
+)
+def gid(facts: Facts) -> Verdict:
+    ports = _roce(facts)
+    expected = "RoCE v2 with an IPv4 address"
+    without = ["%s (%s)" % (one["device"], one["interface"] or "no interface") for one in ports if not one["gids"]]
+    if without:
+        return warn("none on %s" % ", ".join(without), expected)
+    common = set(ports[0]["gids"]).intersection(*(one["gids"] for one in ports))
+    for one in facts["deployments"]["records"]:
+        asked = (one["environ"] or {}).get("NCCL_IB_GID_INDEX", "")
+        if one["running"] and asked.isdigit() and int(asked) not in common:
+            fix = "set NCCL_IB_GID_INDEX to %d" % min(common) if common else "take NCCL_IB_GID_INDEX out"
+            said = "%s has NCCL_IB_GID_INDEX=%s" % (one["engine"], asked)
+            return warn(said, expected, "%s in the engine's environment; dsdeploy up" % fix)
+    indexes = ", ".join("%s %s" % (one["device"], "/".join(map(str, one["gids"]))) for one in ports)
+    if not common:
+        return warn("no index is the same on all: %s" % indexes, "one index on all ports")
+    return ok("NCCL_IB_GID_INDEX=%d would do for all (%s)" % (min(common), indexes), expected)
+
+
+@check(
+    "network_mtu",
+    title="the interfaces that carry RoCE send large packets, all of one size",
+    why="Over an MTU of 1500 RoCE sends 1024 bytes at a time; with two sizes, messages between the two are lost.",
+    fix="ip link set INTERFACE mtu 9000, in the network's configuration, too; the ports of the switch first",
+    source="Linux, include/rdma/ib_addr.h (iboe_get_mtu)",
+    when=("prepare",),
+)
+def mtu(facts: Facts) -> Verdict:
+    sizes = {one["name"]: one["mtu"] for one in facts["network"]["links"]}
+    found = {one["interface"]: sizes.get(one["interface"]) for one in _roce(facts) if one["interface"]}
+    unread = sorted(name for name, size in found.items() if size is None)
+    if unread or not found:
+        raise Unknown("the MTU of %s cannot be read" % (", ".join(unread) or "its interfaces"))
+    said = ", ".join("%s %d" % pair for pair in sorted(found.items()))
+    bad = len(set(found.values())) > 1 or min(found.values()) < MTU_LEAST
+    return (warn if bad else ok)(said, "one size, at least %d" % MTU_LEAST)
 
 
 # Programs that serve models or run what they are sent, and ask nobody who they are, by the names of their processes.

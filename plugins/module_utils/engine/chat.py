@@ -345,7 +345,13 @@ def list_models(endpoint: Endpoint, api: str, timeout: float = HTTP_TIMEOUT) -> 
 
 
 def chat_request(
-    api: str, model: str, question: str, system: Optional[str], max_tokens: Optional[int], temperature: Optional[float]
+    api: str,
+    model: str,
+    question: str,
+    system: Optional[str],
+    max_tokens: Optional[int],
+    temperature: Optional[float],
+    keep_alive_s: Optional[int] = None,
 ) -> Dict[str, Any]:
     """The body of a streamed chat request. What is None is left to the engine's own default."""
     messages = [{"role": "system", "content": system}] if system else []
@@ -355,7 +361,7 @@ def chat_request(
     options = {limit: max_tokens, "temperature": temperature}
     options = {name: value for name, value in options.items() if value is not None}
     if api == "ollama":
-        return dict(body, options=options)
+        return dict(body, options=options, **({} if keep_alive_s is None else {"keep_alive": keep_alive_s}))
     return dict(body, stream_options={"include_usage": True}, **options)
 
 
@@ -369,10 +375,12 @@ def ask(
     max_tokens: Optional[int] = None,
     temperature: Optional[float] = None,
     tags: str = "auto",
+    keep_alive_s: Optional[int] = None,
 ) -> Dict[str, Any]:
     """Ask and return `Answer.result()`. `timeout` in s is for everything, a stream that stalls included.
 
-    `tags`: how the model marks its thinking (`thinking.TAGS`).
+    `tags`: how the model marks its thinking (`thinking.TAGS`). `keep_alive_s`: how long Ollama keeps the model after
+    this request, -1 for ever; None for its own default.
 
     Raises ProbeError; its `result` holds what had arrived.
     """
@@ -386,7 +394,7 @@ def ask(
         endpoint,
         "POST",
         CHAT_PATHS[api],
-        chat_request(api, model, question, system, max_tokens, temperature),
+        chat_request(api, model, question, system, max_tokens, temperature, keep_alive_s),
         deadline,
     )
     answer = Answer(exchange.started, tags)

@@ -186,11 +186,12 @@ def healthy(distribution="ubuntu"):
             disk("data", "/var/lib/dsdeploy/models/m", "/data", "xfs", large=True),
         ],
         "nvme": [{"name": "nvme0", "state": "live"}],
+        "smart": [{"name": "nvme0", "failing": "", "worn": 3, "problem": ""}],
         "network": {
             "name": "gpu1",
             "addresses": ["10.0.0.1"],
             "problem": "",
-            "links": [{"name": "eth0", "state": "up", "carrier": True, "downs": 1, "physical": True}],
+            "links": [{"name": "eth0", "state": "up", "carrier": True, "downs": 1, "physical": True, "mtu": 9000}],
         },  # fmt: skip
         "infiniband": [
             {
@@ -200,6 +201,9 @@ def healthy(distribution="ubuntu"):
                 "state": "ACTIVE",
                 "rate": "400 Gb/sec (4X NDR)",
                 "downed": 0,
+                "roce": True,
+                "gids": [3],
+                "interface": "eth0",
             },
             {
                 "device": "mlx5_1",
@@ -208,6 +212,9 @@ def healthy(distribution="ubuntu"):
                 "state": "ACTIVE",
                 "rate": "400 Gb/sec (4X NDR)",
                 "downed": 0,
+                "roce": True,
+                "gids": [3],
+                "interface": "eth0",
             },
         ],
         "listeners": [
@@ -215,6 +222,18 @@ def healthy(distribution="ubuntu"):
             {"address": "0.0.0.0", "port": 22, "user": "root", "program": "sshd"},
         ],
         "deployments": deployments(record()),
+        "answers": [
+            {
+                "engine": "vllm",
+                "seconds": 0.2,
+                "problem": "",
+                "unread": "",
+                "idle": "",
+                "waiting": 0.0,
+                "preempted": 3.0,
+                "finished": 5000.0,
+            }
+        ],
         "deep_context": {"gpus": {"0": "", "1": ""}},
         "deep_bandwidth": {"copy": {"0": 55.2, "1": 55.1}, "all_reduce": 350.0, "by": "PyTorch", "nvls": True},
         "deep_disk": {"path": "/data/model", "rate": 5.5},

@@ -101,6 +101,11 @@ def held_memory(facts):
     facts["gpus"]["gpus"][1]["memory_used_mib"] = 40000
 
 
+def other_mtu(facts):
+    facts["network"]["links"].append(dict(facts["network"]["links"][0], name="eth1", mtu=4200))
+    facts["infiniband"][1]["interface"] = "eth1"
+
+
 def fast_gpus(facts):
     facts["deep_bandwidth"]["copy"] = {"0": 55.2, "1": 24.0}
 
@@ -207,6 +212,8 @@ FAULTS = [
     ("read-only disk", "disk_read_only", "fail", "fsck", put("disks", 2, "read_only", True)),
     ("disk errors", "disk_errors", "fail", "smartctl", log("blk_update_request: I/O error, dev sda, sector 1")),
     ("dead NVMe", "disk_nvme", "fail", "replace", put("nvme", [{"name": "nvme1", "state": "dead"}])),
+    ("a disk that dies", "disk_smart", "fail", "smartctl -a /dev/nvme0", put("smart", 0, "failing", "read-only")),
+    ("a worn disk", "disk_smart", "warn", "replace", put("smart", 0, "worn", 97)),
     ("NFS", "disk_filesystem", "warn", "dsdeploy_data_dir", put("disks", 2, "fstype", "nfs4")),
     ("overlay", "disk_filesystem", "warn", "volume", put("disks", 2, "fstype", "overlay")),
     (
@@ -218,6 +225,14 @@ FAULTS = [
     ("port lost", "network_infiniband", "fail", "ibstat", lambda f: f["infiniband"][1].update(state="DOWN", downed=3)),
     ("slow port", "network_infiniband", "warn", "ibstat", put("infiniband", 1, "rate", "200 Gb/sec (4X HDR)")),
     ("no GPUDirect", "network_gpudirect", "warn", "nvidia-peermem", put("driver", "loaded_open", False)),
+    ("no RoCE v2", "network_gid", "warn", "IPv4 address", put("infiniband", 0, "gids", [])),
+    ("two GIDs", "network_gid", "warn", "NCCL_IB_GID_INDEX", put("infiniband", 0, "gids", [5])),
+    (
+        "another GID is asked for", "network_gid", "warn", "set NCCL_IB_GID_INDEX to 3",
+        serves(environ={"NCCL_IB_GID_INDEX": "0", "NCCL_NVLS_ENABLE": "0"}),
+    ),
+    ("MTU 1500", "network_mtu", "warn", "mtu 9000", put("network", "links", 0, "mtu", 1500)),
+    ("two MTUs", "network_mtu", "warn", "mtu 9000", other_mtu),
     (
         "an Ollama of somebody's", "network_exposed", "fail", "OLLAMA_HOST=127.0.0.1",
         listens("0.0.0.0", 11434, "alice", "ollama serve"),
@@ -242,6 +257,15 @@ FAULTS = [
         "still loading", "engine_answers", "warn", "status",
         serves(ready=False, state={"active": "starting", "restarts": 0, "detail": ""}),
     ),
+    (
+        "workers that hang", "engine_generates", "fail", "logs",
+        lambda f: f["answers"][0].update(seconds=None, problem="the answer was not complete within 30 s"),
+    ),
+    (
+        "a queue", "engine_generates", "warn", "--watch",
+        lambda f: f["answers"][0].update(seconds=None, problem="not complete within 30 s", waiting=80.0),
+    ),
+    ("preemptions", "engine_preemptions", "warn", "max_num_seqs", put("answers", 0, "preempted", 700.0)),
     ("restarts", "engine_restarts", "warn", "logs", serves(state={"active": "running", "restarts": 9, "detail": ""})),
     (
         "open endpoint", "engine_exposed", "fail", "127.0.0.1",
@@ -465,6 +489,32 @@ def test_a_plain_user_is_told_unknown_and_a_section_that_broke_is_too():
     }  # fmt: skip
     assert found["driver_xid"]["value"] == "dmesg: Operation not permitted"
     assert not any(one["fix"] for one in found.values())
+
+
+def test_what_could_not_be_asked_for_a_token_is_unknown_and_what_would_be_loaded_is_left_alone():
+    facts = healthy()
+    facts["answers"][0].update(seconds=None, unread="only root can read its API key")
+    assert results(facts)["engine_generates"]["status"] == "unknown"
+    facts["answers"][0].update(unread="", idle="no model is loaded")
+    assert results(facts)["engine_generates"]["status"] == "skip"
+    facts["answers"] = []
+    assert results(facts)["engine_generates"]["status"] == "skip"
+
+
+def test_disks_that_were_not_asked_are_unknown_and_those_of_a_virtual_machine_tell_nothing():
+    facts = healthy()
+    facts["smart"].append({"name": "sda", "failing": "", "worn": None, "problem": "smartctl is not installed"})
+    found = results(facts)["disk_smart"]
+    assert (found["status"], found["value"]) == ("unknown", "sda: smartctl is not installed")
+    facts["smart"] = []
+    assert results(facts)["disk_smart"]["status"] == "skip"
+
+
+def test_infiniband_proper_has_neither_gids_to_choose_nor_an_mtu_of_ethernet():
+    facts = healthy()
+    for one in facts["infiniband"]:
+        one.update(roce=False, gids=[], interface="")
+    assert {results(facts)[name]["status"] for name in ("network_gid", "network_mtu")} == {"skip"}
 
 
 def test_no_gpu_at_all():
