@@ -138,7 +138,7 @@ def plan_layers(shape, gpus, request, ram_free=None, margin=GIB):
         )
     longest = _longest_context(shape, gpus, request, count, margin, ram_free)
     if problems and longest >= 512:
-        would_fit.append("a context of at most %d tokens with %d layers on the GPUs" % (longest, count))
+        would_fit.append("a context of at most {:,} tokens with {} layers on the GPUs".format(longest, count))
     return {
         "verdict": "no" if problems else "fits",
         "problems": problems,

@@ -69,7 +69,7 @@ def plan_host(shape, ram_free, request):
     limit = shape.context or LONGEST
     most = None if unknown else longest(room, limit, kept)
     if problems and most is not None and 1024 <= most < request.context:
-        would_fit.insert(0, "a context of at most %d tokens" % most)
+        would_fit.insert(0, "a context of at most {:,} tokens".format(most))
     label, how = ("not known", ", ".join(unknown)) if unknown else ("exact", "%d tokens" % request.context)
     return {
         "verdict": "no" if problems else "unknown" if unknown else "fits",

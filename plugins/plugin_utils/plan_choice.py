@@ -67,8 +67,14 @@ def recommended(rows: List[Dict[str, Any]], catalog: Dict[str, Any]) -> Optional
     return max(good, key=lambda row: rank(row, catalog.get(row["model"]) or {}), default=None)
 
 
-def reason(row: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
-    """Why this one, in a sentence."""
+def _used(row: Dict[str, Any], gpus: int) -> str:
+    """How many of the GPUs a layout over GPUs uses, where that is not all of them."""
+    used = row["layout"].get("gpus") if "tensor_parallel" in row["layout"] else None
+    return " on %d of %d GPUs" % (used, gpus) if used and used < gpus else ""
+
+
+def reason(row: Dict[str, Any], rows: List[Dict[str, Any]], gpus: int = 0) -> str:
+    """Why this one, in a sentence. `gpus`: how many there are, of all hosts."""
     parts = []
     if row["verdict"] == "recipe":
         parts.append("its recipe's minimum of GPU memory is there, its KV cache is not known before it runs")
@@ -78,12 +84,11 @@ def reason(row: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
         held = plan_offers.sequences(row)
         many = "" if held is None else ", the cache holds at least %d such request%s" % (held, "" if held == 1 else "s")
         parts.append(
-            "it fits with %s for %d request%s of %d tokens%s"
+            "it fits with %s for %d request%s of {:,} tokens%s".format(row["context"])
             % (
-                plan_offers.layout_text(row),
+                plan_offers.layout_text(row) + _used(row, gpus),
                 row["users"],
                 "" if row["users"] == 1 else "s",
-                row["context"],
                 many,
             )
         )

@@ -13,8 +13,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters imp
     unproven,
     version_key,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.parallel import tensor_parallel_sizes
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request, gib, gpus_from_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
@@ -225,7 +225,9 @@ def _layered(row, entry, machine, request):
     for one in plan["devices"]:
         for key in ("weights", "kv", "compute", "total"):
             row["numbers"]["%s_%s" % (key, one["device"])] = one[key]
-    if machine.gpus and plan["verdict"] == "fits" and plan["gpu_layers"] < plan["layers_total"]:
+    # Who asked for none knows it.
+    lacking = machine.gpus and request.gpu_layers != 0 and plan["gpu_layers"] < plan["layers_total"]
+    if lacking and plan["verdict"] == "fits":
         row["notes"].append(
             "%d of %d layers stay in the host's memory, which is many times slower"
             % (plan["layers_total"] - plan["gpu_layers"], plan["layers_total"])
@@ -303,7 +305,7 @@ def _copies(row, entry, machine, request, ask):
         return
     shape = model_shape.from_catalog(entry)
     wanted = row["verdict"]
-    for size in tensor_parallel_sizes(shape, len(gpus) // 2):
+    for size in parallel.tensor_parallel_sizes(shape, len(gpus) // 2):
         few = request._replace(tensor_parallel=size, data_parallel=1)
         smallest = sorted(machine.gpus, key=lambda gpu: gpu.get("memory_total_mib") or 0)[:size]
         alike = dict(machine.nvidia_smi, gpus=smallest)
@@ -340,19 +342,19 @@ def layout_text(row: Dict[str, Any]) -> str:
         return "%d of %d layers on %d GPU%s" % (
             *(layout["gpu_layers"], layout["layers"], layout["gpus"], "" if layout["gpus"] == 1 else "s"),
         )
-    text = "TP %d" % layout["tensor_parallel"]
-    if layout["pipeline_parallel"] > 1:
-        text += " × PP %d" % layout["pipeline_parallel"]
-    if layout["data_parallel"] > 1:
-        text += " × DP %d" % layout["data_parallel"]
+    text = parallel.layout_text(*(layout[kind + "_parallel"] for kind in ("tensor", "pipeline", "data")))
     if layout["copies"] > 1 and layout["tensor_parallel"] == layout.get("smallest"):
         text += " × %d copies" % layout["copies"]
     return text
 
 
 def sequences(row: Dict[str, Any]) -> Optional[int]:
-    """Requests of the asked length that the cache holds at the same time; None where that is not known."""
-    per, low = row["numbers"].get("kv_bytes_per_token"), row["numbers"].get("left_low")
+    """Requests of the asked length that the cache holds at the same time; None where that is not known.
+
+    Of what fits only with the low estimate of the overhead: with that one.
+    """
+    left = "left_high" if row["verdict"] == "tight" else "left_low"
+    per, low = row["numbers"].get("kv_bytes_per_token"), row["numbers"].get(left)
     kv = row["numbers"].get("kv")
     if not per or not low or not kv or low["value"] is None or not kv["value"]:
         return None
@@ -361,14 +363,26 @@ def sequences(row: Dict[str, Any]) -> Optional[int]:
 
 
 def offers(
-    catalog: Dict[str, Any], engines: List[Engine], machine: Machine, ask: Ask, wanted: Tuple[str, ...] = ()
+    catalog: Dict[str, Any],
+    engines: List[Engine],
+    machine: Machine,
+    ask: Ask,
+    wanted: Tuple[str, ...] = (),
+    own: str = "",
 ) -> List[Dict[str, Any]]:
-    """Rows of all models (``wanted``: of these names or families) with all engines that serve them."""
+    """Rows of all models (``wanted``: of these names or families) with all engines that serve them.
+
+    :param own: the model that the settings are made for: the layers on GPUs that they name are of this one alone.
+    """
     rows = []
     for name, entry in catalog.items():
         if wanted and name not in wanted and entry.get("family") not in wanted:
             continue
         if name.startswith("tiny-") and name not in wanted:
             continue
-        rows += [offer(name, entry, engine, machine, ask) for engine in engines if engine.name in entry["engines"]]
+        for engine in engines:
+            if engine.name in entry["engines"]:
+                if name != own:
+                    engine = engine._replace(settings=dict(engine.settings or {}, gpu_layers="auto"))
+                rows.append(offer(name, entry, engine, machine, ask))
     return rows

@@ -44,7 +44,9 @@ def table(rows: List[Dict[str, Any]]) -> Iterator[str]:
     cells = [heads]
     for row in rows:
         held = plan_offers.sequences(row)
-        longest = row["numbers"].get("largest_context")
+        longest, most = row["numbers"].get("largest_context"), ""
+        if row["verdict"] == "tight" and row["numbers"].get("context_high"):
+            longest, most = row["numbers"]["context_high"], "up to "
         cells.append(
             (
                 row["model"],
@@ -53,8 +55,8 @@ def table(rows: List[Dict[str, Any]]) -> Iterator[str]:
                 plan_offers.TITLES.get(row["engine"], row["engine"]),
                 VERDICTS[row["verdict"]],
                 plan_offers.layout_text(row),
-                "not known" if not longest or longest["value"] is None else "{:,}".format(longest["value"]),
-                "–" if held is None else str(held),
+                "not known" if not longest or longest["value"] is None else most + "{:,}".format(longest["value"]),
+                "–" if held is None else most + str(held),
             )
         )
     widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
@@ -84,9 +86,10 @@ def lines(plan: Dict[str, Any], explain: bool = False) -> Iterator[str]:
         yield from ("  " + line for line in table(good))
     bad = [row for row in rows if row["verdict"] in ("no", "refused")]
     if bad and not ask["models"] and len(bad) > MOST_REASONS:
-        names = dict.fromkeys(row["model"] for row in bad)
-        yield ""
-        yield "does not fit (--model NAME says why): %s" % ", ".join(names)
+        names = dict.fromkeys(row["model"] for row in bad if row["model"] not in {one["model"] for one in good})
+        if names:
+            yield ""
+            yield "does not fit (--model NAME says why): %s" % ", ".join(names)
     elif bad:
         yield ""
         yield "does not fit:"

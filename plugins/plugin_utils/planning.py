@@ -108,17 +108,20 @@ def build(
     if machine is None:
         result["needs"] = [_needs(catalog, engines, ask, wanted)]
         return result
-    rows = plan_offers.offers(catalog, engines, machine, ask, wanted)
+    own = next((name for name in catalog if name.lower() == wish.model.lower()), "")
+    rows = plan_offers.offers(catalog, engines, machine, ask, wanted, own)
     result["rows"] = rows
     by_name = {engine.name: engine for engine in engines}
     context = (catalog, by_name, roles, machine, ask, host, download_mb_s, merge, wish)
     result["up"] = _up(wish, rows, context)
     best = plan_choice.recommended(rows, catalog)
+    gpus = len(machine.gpus) * machine.hosts
     if best:
-        result["recommended"] = _deployment(best, plan_choice.reason(best, rows), context, chosen=False)
+        result["recommended"] = _deployment(best, plan_choice.reason(best, rows, gpus), context, chosen=False)
     else:
-        own = [row for row in rows if row["model"].lower() == wish.model.lower()]
-        result["why_none"] = plan_choice.why_not(own or rows)
+        # A family that has a member of the same name, such as deepseek-r1, is asked for as a whole.
+        family = any(entry.get("family") == own and name != own for name, entry in catalog.items())
+        result["why_none"] = plan_choice.why_not([row for row in rows if row["model"] == own and not family] or rows)
         if wanted:
             result["needs"] = [_needs(catalog, engines, ask, wanted)]
     result["measured"] = plan_measured.beside(host.records, catalog, by_name, machine, ask)

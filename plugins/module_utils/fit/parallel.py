@@ -164,6 +164,12 @@ def _kept(shape, request, size, stages, tokens, windows=True):
     return model_shape.kept(shape, tokens, request.kv_bytes, size, stages, request.batch, windows, block)
 
 
+def layout_text(size, stages=1, copies=1):
+    """TP 8, TP 8 × PP 2, TP 2 × DP 4."""
+    kinds = (("PP", stages), ("DP", copies))
+    return " × ".join(["TP %d" % size] + ["%s %d" % kind for kind in kinds if kind[1] > 1])
+
+
 def verdict_of(fit):
     """``fits``, ``tight`` (only if the overhead stays low), ``no``, or ``unknown`` (only the weights are known)."""
     if fit["left_low"]["value"] is None:
@@ -198,7 +204,7 @@ def plan_parallel(shape, gpus, request, notes=()):
         line = "tensor-parallel sizes that work on %d GPUs: %s"
         result["would_fit"].append(line % (len(gpus), ", ".join(str(one) for one in sizes)))
     if needed > len(gpus):
-        layout = "TP %d × PP %d" % (size, stages) + (" × DP %d" % copies if copies > 1 else "")
+        layout = layout_text(size, stages, copies)
         problems.append(
             "%s needs %d GPUs, there %s %d" % (layout, needed, "is" if len(gpus) == 1 else "are", len(gpus))
         )
@@ -237,7 +243,7 @@ def _too_large(shape, gpu, fit, count):
         gib(fit[name]["value"]) for name in ("weights", "overhead_low", "overhead_high")
     )
     over = fit["weights"]["value"] + fit["overhead_low"]["value"] + (kv or 0) - fit["usable"]["value"]
-    return "%s does not fit on %d × %s (%s): of %s usable, %s%s are %s too many" % (
+    return "%s does not fit on %d × %s (%s): of %s usable, %s%s are at least %s too many" % (
         *(shape.name, count, gpu.name, gib(gpu.total), gib(fit["usable"]["value"]), need),
         *("" if kv is None else " + KV %s" % gib(kv), gib(over)),
     )
@@ -260,14 +266,14 @@ def _what_would_fit(shape, gpu, request, size, stages, fit):
     lines = []
     known = fit["kv"]["value"] is not None
     if known and 1024 <= fit["context_high"]["value"] < request.context:
-        lines.append("a context of at most %d tokens" % fit["context_high"]["value"])
+        lines.append("a context of at most {:,} tokens".format(fit["context_high"]["value"]))
     if known and request.kv_bytes > 1:
         smaller = _fit(shape, gpu, request._replace(kv_bytes=1.0), size, stages, lean=True)
         if smaller["left_high"]["value"] >= 0:
-            lines.append("a KV cache in fp8 (%d bytes a token)" % smaller["kv_bytes_per_token"]["value"])
+            lines.append("a KV cache in fp8 ({:,} bytes a token)".format(smaller["kv_bytes_per_token"]["value"]))
     more = _more_of_them(shape, gpu, request, size) if known else None
     if more:
-        lines.append("%d of these GPUs (TP %d × PP %d)" % (more[0] * more[1], more[0], more[1]))
+        lines.append("%d of these GPUs (%s)" % (more[0] * more[1], layout_text(*more)))
     need = (fit["weights"]["value"] + fit["overhead_high"]["value"] + (fit["kv"]["value"] or 0)) / request.utilization
     if need <= LARGEST_GPU:
         lines.append("%d GPU%s of at least %s" % (size * stages, "" if size * stages == 1 else "s", gib(need)))

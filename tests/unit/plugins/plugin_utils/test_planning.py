@@ -266,3 +266,42 @@ def test_a_model_of_the_users_own_is_planned_and_named_as_it_was():
     assert found["up"]["command"].startswith("dsdeploy up --engine vllm --model '/srv/my model' ")
     url = plan("1xH100", wish=wish._replace(given="https://h/config.json"), catalog=dict(CATALOG, mine=own))
     assert url["up"]["command"].startswith("none: a config.json has no weights")
+
+
+def test_layers_that_are_set_are_of_the_model_that_they_are_set_for():
+    """As inventories/local does for its embedded model, which no GPU is needed for."""
+    settings = dict(engine("llama_cpp").settings, gpu_layers=0)
+    engines = [one._replace(settings=settings) if one.name == "llama_cpp" else one for one in ENGINES]
+    wish = planning.Wish("llama_cpp", "smollm2-135m-instruct", False)
+    found = planning.build(plan_machine.of_gpus("8xH800"), planning.check_ask(1, 0, ""), CATALOG, engines, ROLES, wish)
+    assert row(found, "deepseek-r1-q4_k_m", "llama_cpp")["layout"]["gpu_layers"] == 62
+    assert row(found, "smollm2-135m-instruct", "llama_cpp")["layout"]["gpu_layers"] == 0
+    assert not any("stay in the host's memory" in line for line in found["up"]["caveats"])
+
+
+def test_what_fits_with_one_engine_is_not_listed_as_what_does_not_fit():
+    found = plan("3xA100-80GB")
+    assert row(found, "qwen3-30b-a3b-fp8", "vllm")["verdict"] == "fits"
+    assert row(found, "qwen3-30b-a3b-fp8", "sglang")["verdict"] == "refused"
+    (line,) = [one for one in plan_text.lines(found) if one.startswith("does not fit (")]
+    assert "qwen3-30b-a3b-fp8" not in line and "deepseek-v3.1" in line
+
+
+def test_what_fits_only_if_lean_is_shown_with_the_lean_numbers():
+    found = plan("2xRTX3090", "qwen3.6-35b-a3b-fp8")
+    one = row(found, "qwen3.6-35b-a3b-fp8", "vllm")
+    assert one["verdict"] == "tight" and plan_offers.sequences(one) > 0
+    (line,) = [text for text in plan_text.table([one]) if "if lean" in text]
+    assert re.search(r"up to [1-9][\d,]+ +up to [1-9]\d*$", line)
+
+
+def test_a_recommendation_says_which_gpus_stay_free():
+    assert "TP 2 on 2 of 3 GPUs for 1 request of 8,192 tokens" in plan("3xA100-80GB")["recommended"]["reason"]
+    assert " GPUs for " not in plan("2xL40S")["recommended"]["reason"]
+
+
+def test_of_a_family_that_does_not_fit_the_nearest_says_why():
+    found = plan("8xH800", "deepseek-r1", users=32, context=16384)
+    assert found["recommended"] is None
+    assert found["why_none"].startswith("deepseek-r1-0528-w4afp8 does not fit")
+    assert re.search(r"at least \d+\.\d GiB too many", found["why_none"])

@@ -170,13 +170,13 @@ def test_r1_on_one_gpu_is_answered_with_hosts_full_of_them_and_with_smaller_mode
 def test_one_larger_gpu_is_named_where_there_is_one():
     one = dict(H800, gpus=H800["gpus"][:1])
     plan = fit_report.check(entry("deepseek-r1-distill-qwen-32b"), one, Request(sequences=8))
-    assert plan["would_fit"][-2:] == ["2 of these GPUs (TP 2 × PP 1)", "1 GPU of at least 93.8 GiB"]
+    assert plan["would_fit"][-2:] == ["2 of these GPUs (TP 2)", "1 GPU of at least 93.8 GiB"]
 
 
 def test_a_model_that_needs_two_gpus_is_not_sent_to_a_full_host():
     one = dict(H800, gpus=H800["gpus"][:1])
     plan = fit_report.check(entry("deepseek-r1-distill-llama-70b"), one)
-    assert plan["would_fit"][0] == "4 of these GPUs (TP 4 × PP 1)"
+    assert plan["would_fit"][0] == "4 of these GPUs (TP 4)"
     # A size that is asked for is kept.
     plan = fit_report.check(entry("deepseek-r1-distill-llama-70b"), one, Request(tensor_parallel=1))
     assert "3 of these GPUs (TP 1 × PP 3)" in plan["would_fit"]
@@ -252,7 +252,7 @@ def test_on_a_cpu_the_cache_that_is_set_aside_holds_one_sequence():
         "deepseek-r1-distill-qwen-7b: a sequence of 131072 tokens takes 7.0 GiB of KV cache, 1.0 GiB are set aside for "
         "it"
     ]
-    assert plan["would_fit"] == ["a context of at most 18724 tokens", "a KV cache of 7.0 GiB"]
+    assert plan["would_fit"] == ["a context of at most 18,724 tokens", "a KV cache of 7.0 GiB"]
 
 
 def test_on_a_cpu_the_share_bounds_weights_and_cache():

@@ -113,7 +113,7 @@ def test_a_process_gets_one_mig_instance(engine_format):
 def test_two_instances_are_no_tensor_parallel_pair():
     plan = fit_report.check(entry(SMALL), smi("mig-two-3g20gb"), Request(tensor_parallel=2))
     assert plan["problems"] == [
-        "TP 2 × PP 1 needs 2 GPUs, there is 1 (MIG divides the GPUs into 2 instances; a process gets one)"
+        "TP 2 needs 2 GPUs, there is 1 (MIG divides the GPUs into 2 instances; a process gets one)"
     ]
 
 
@@ -181,9 +181,9 @@ def test_tp_fills_what_pp_and_dp_leave(count, asked, layout):
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        ({"tensor_parallel": 2, "data_parallel": 2}, "TP 2 × PP 1 × DP 2 needs 4 GPUs, there are 2"),
+        ({"tensor_parallel": 2, "data_parallel": 2}, "TP 2 × DP 2 needs 4 GPUs, there are 2"),
         ({"tensor_parallel": 2, "pipeline_parallel": 2}, "TP 2 × PP 2 needs 4 GPUs, there are 2"),
-        ({"data_parallel": 4}, "TP 1 × PP 1 × DP 4 needs 4 GPUs, there are 2"),
+        ({"data_parallel": 4}, "TP 1 × DP 4 needs 4 GPUs, there are 2"),
         ({"pipeline_parallel": 3}, "TP 1 × PP 3 needs 3 GPUs, there are 2"),
     ],
 )
