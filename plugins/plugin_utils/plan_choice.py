@@ -4,9 +4,10 @@
 """Which of what fits is recommended, and why; what a machine must have for what does not fit. Pure.
 
 The rule, in this order: it fits for certain (or by its recipe's minimum) for the users and the context that are asked;
-nothing is reported against it on this version of the engine; all of it is on the GPUs; the most parameters, of equal
-ones a DeepSeek; where one model can be had in several ways, the best published speed of one request, then the newest,
-then the engine (vLLM, SGLang, llama.cpp, Ollama), then the most bits a weight.
+nothing is reported against it on this version of the engine; all of it is on the GPUs; its architecture was checked at
+its source (`unverified` of the catalog); the most parameters, of equal ones a DeepSeek; where one model can be had in
+several ways, the best published speed of one request, then the newest, then the engine (vLLM, SGLang, llama.cpp,
+Ollama), then the most bits a weight.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def rank(row: Dict[str, Any], entry: Dict[str, Any]) -> Tuple[Any, ...]:
         is_good(row),
         not row["doubts"],
         not _on_cpu(row),
+        "architecture" not in (entry.get("unverified") or []),
         parameters(entry),
         "deepseek" in row["family"],
         row["verdict"] == "fits",

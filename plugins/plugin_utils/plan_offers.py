@@ -111,6 +111,9 @@ def offer(name: str, entry: Dict[str, Any], engine: Engine, machine: Machine, as
         "numbers": {},
         "notes": [],
     }
+    doubtful = [name for name in ("architecture", "weight_bits", "bytes") if name in (entry.get("unverified") or [])]
+    if doubtful:
+        row["notes"].append("not checked at its source: %s of %s" % (", ".join(doubtful), name))
     forbidden = forbids(entry, engine, version, cuda, machine)
     request = _request(entry, engine, version, recipe, machine, ask)
     if engine.name in LAYERED:

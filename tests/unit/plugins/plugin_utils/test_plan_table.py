@@ -37,6 +37,15 @@ REVIEW = {
         "gpt-oss-120b",
     ): "the plan counts 60 GiB of weights; the recipe's 96 GB leave room for a larger batch",
     (
+        "8xH800-80GB",
+        "qwen3-coder-480b-a35b-fp8",
+    ): "its experts (2560) are cut in blocks of 128: TP 4 at most; its recipe takes EP, which is not planned",
+    (
+        "8xH200-141GB",
+        "qwen3-coder-480b-a35b-fp8",
+    ): "the same: of 8 cards 4 are used, which hold it if the overhead stays low",
+    ("2x8xH800-80GB", "qwen3-coder-480b-a35b-fp8"): "the same: TP 4 on two hosts holds it if the overhead stays low",
+    (
         "4xA100-80GB",
         "deepseek-v4-flash",
     ): "enough memory; its kernels are for Hopper (a port for A100 is not in a release)",
