@@ -14,13 +14,12 @@ from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import gauges, metrics
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges, metrics
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import CHAT_PATHS, Endpoint, ProbeError, ask
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import key_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
@@ -51,9 +50,10 @@ def answers(place: Place) -> List[Dict[str, Any]]:
 def _asked(record: Dict[str, Any], config: str) -> Dict[str, Any]:
     told: Dict[str, Any] = dict.fromkeys(("seconds", "waiting", "preempted", "finished"))
     told.update(engine=record["engine"], problem="", unread="", idle="")
-    key = key_of(record)
-    if record.get("api_key_file") and key is None:
-        return dict(told, unread="only root can read its API key")
+    try:
+        key = api_key.read(record["api_key_file"]) if record.get("api_key_file") else None
+    except Failure as error:
+        return dict(told, unread=str(error))
     try:
         endpoint = Endpoint(record["endpoint"], key, validate_certs=False)
         endpoint.trust = WatchedService(record["service"], config).trust

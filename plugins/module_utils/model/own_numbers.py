@@ -197,5 +197,5 @@ def look(entry, fetch):
         else:
             if added:
                 return added, []
-            wrong.append("%s: neither config.json nor a GGUF file is there" % place.label)
+            wrong.append("%s: neither a GGUF file nor a config.json beside .safetensors is there" % place.label)
     return {}, wrong

@@ -186,6 +186,8 @@ def places(job, source):
     """The places of one source of the catalog, in the order to try: a hub has one for each mirror."""
     if source["kind"] in _HUBS:
         endpoints = job.options.get("mirrors", {}).get(source["kind"]) or []
+        # One address is often given without the brackets of a list.
+        endpoints = [endpoints] if isinstance(endpoints, str) else endpoints
         return [_HUBS[source["kind"]](job, dict(source, endpoint=endpoint)) for endpoint in endpoints]
     return [_SINGLE[source["kind"]](job, source)] if source["kind"] in _SINGLE else []
 

@@ -82,8 +82,9 @@ def test_an_engine_that_gives_none(engine, monkeypatch):
 
 
 def test_a_key_that_cannot_be_read_leaves_the_engine_alone(engine, tmp_path):
-    found = look_answers._asked(record(engine, api_key_file=str(tmp_path / "none")), "")
-    assert (found["unread"], found["problem"]) == ("only root can read its API key", "")
+    path = tmp_path / "none"
+    found = look_answers._asked(record(engine, api_key_file=str(path)), "")
+    assert (found["unread"], found["problem"]) == (f"api_key_file: {path}: No such file or directory", "")
     assert Engine.sent == []
 
 

@@ -162,7 +162,7 @@ def test_a_directory_of_the_user_s_own(architecture, tmp_path):
         ("config.json", b"<html>", "config.json is not JSON"),
         ("config.json", b"[" * 100000, "config.json"),
         ("config.json", b'{"num_hidden_layers": "x"}', "num_hidden_layers: expected a whole number"),
-        ("README.txt", b"x", "neither config.json nor a GGUF file is there"),
+        ("README.txt", b"x", "neither a GGUF file nor a config.json beside .safetensors is there"),
     ],
 )
 def test_what_does_not_tell_is_one_line_and_no_failure(name, content, says, hub, tmp_path):
@@ -212,3 +212,12 @@ def test_bits_of_a_weight(keys, bits):
     config = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "vocab_size": 9,
               "intermediate_size": 128, "torch_dtype": "bfloat16", **keys}  # fmt: skip
     assert own_numbers.of_config(json.dumps(config)).get("weight_bits") == bits
+
+
+def test_one_mirror_may_be_named_without_brackets(hub, tmp_path):
+    (hub.folder / "config.json").write_bytes((GIVEN / "gpt-oss-120b.json").read_bytes())
+    (hub.folder / "model.safetensors").write_bytes(bytes(70000))
+    entry = {"name": "mine", "sources": [{"kind": "huggingface", "id": "owner/model"}]}
+    fetch = Fetch(entry, str(tmp_path / "models"), {"mirrors": {"huggingface": hub.url}, "retries": 0}, [].append)
+    added, problems = own_numbers.look(entry, fetch)
+    assert problems == [] and added["architecture"]["layers"] == 36
