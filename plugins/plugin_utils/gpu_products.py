@@ -116,8 +116,10 @@ def find(word: str) -> Product:
     same = [one.name for one in PRODUCTS if _key(one.name) == "%s%dGB" % (_key(stem), one.gb)]
     if same:
         raise ValueError("there is no %s: it is sold as %s" % (word, " and ".join(same)))
-    near = nearest(key, list(by_key))
-    guess = "; did you mean %s?" % by_key[near].name if near else ""
+    names = dict({_key(one.name.rpartition("-")[0]): one.name for one in PRODUCTS},
+                 **{name: one.name for name, one in by_key.items()})  # fmt: skip
+    near = nearest(key, list(names))
+    guess = "; did you mean %s?" % names[near] if near else ""
     raise ValueError("%s is not in the table of GPUs%s (%s)" % (word, guess, known()))
 
 

@@ -81,7 +81,8 @@ def reason(row: Dict[str, Any], rows: List[Dict[str, Any]], gpus: int = 0) -> st
     if row["verdict"] == "recipe":
         parts.append("its recipe's minimum of GPU memory is there, its KV cache is not known before it runs")
     elif _on_cpu(row):
-        parts.append("nothing larger fits, and no GPU holds it whole")
+        how = "no GPU holds it whole" if gpus else "there is no GPU: it is computed on the CPU, many times slower"
+        parts.append("nothing larger fits, and %s" % how)
     else:
         held = plan_offers.sequences(row)
         many = "" if held is None else ", the cache holds at least %d such request%s" % (held, "" if held == 1 else "s")

@@ -89,7 +89,7 @@ def lines(plan: Dict[str, Any], explain: bool = False) -> Iterator[str]:
         names = dict.fromkeys(row["model"] for row in bad if row["model"] not in {one["model"] for one in good})
         if names:
             yield ""
-            yield "does not fit (--model NAME says why): %s" % ", ".join(names)
+            yield "does not fit, or is not served here (--model NAME says why): %s" % ", ".join(names)
     elif bad:
         yield ""
         yield "does not fit:"

@@ -37,6 +37,7 @@ def test_what_names_gpus(text, hosts, names):
     ("text", "said"),
     [
         ("0xH100", "no GPU at all"),
+        ("8xH10O", "did you mean H100-80GB?"),
         ("8xH1000", "H1000 is not in the table of GPUs; did you mean H100-80GB?"),
         ("8x80GB", "is a size, not a GPU: say which, such as A100-80GB, A800-80GB, H100-80GB, H800-80GB"),
         ("8x17GB", "is a size, not a GPU: known: "),

@@ -283,7 +283,7 @@ def test_what_fits_with_one_engine_is_not_listed_as_what_does_not_fit():
     found = plan("3xA100-80GB")
     assert row(found, "qwen3-30b-a3b-fp8", "vllm")["verdict"] == "fits"
     assert row(found, "qwen3-30b-a3b-fp8", "sglang")["verdict"] == "refused"
-    (line,) = [one for one in plan_text.lines(found) if one.startswith("does not fit (")]
+    (line,) = [one for one in plan_text.lines(found) if one.startswith("does not fit, or is not served here (")]
     assert "qwen3-30b-a3b-fp8" not in line and "deepseek-v3.1" in line
 
 
@@ -305,3 +305,11 @@ def test_of_a_family_that_does_not_fit_the_nearest_says_why():
     assert found["recommended"] is None
     assert found["why_none"].startswith("deepseek-r1-0528-w4afp8 does not fit")
     assert re.search(r"at least \d+\.\d GiB too many", found["why_none"])
+
+
+def test_a_host_without_a_gpu_is_told_that_it_computes_on_the_cpu():
+    none = {"gpus": [], "status": "not_installed", "pci_gpu_count": 0}
+    memory = {"total_mib": 4 * 1024**2, "available_mib": 4_100_000, "users": {}}
+    found = plan(plan_machine.of_facts({"nvidia_smi": none, "dsdeploy_memory": memory}, "big"))["recommended"]
+    assert (found["model"], found["engine"]) == ("deepseek-r1-q4_k_m", "llama_cpp")
+    assert "there is no GPU" in found["reason"]
