@@ -11,6 +11,7 @@ from __future__ import annotations
 
 CONFIG = "/etc/dsdeploy"
 RECORDS = CONFIG + "/deployments"  # <engine>.json: what is deployed
+BEFORE = CONFIG + "/before"  # by the service's name, 0600: what it was when it last answered
 KEYS = CONFIG + "/keys"  # API keys by the service's name, 0600
 FIREWALL = CONFIG + "/firewall"  # <service>.json: rules of the firewall that are ours
 OWNED = CONFIG + "/owned.json"  # users, groups and directories that are ours, 0600

@@ -124,6 +124,11 @@ options:
       streams:
         description: Requests that it gets at a time.
         type: int
+  replica_key:
+    description:
+      - The engine's API key, where the gateways of O(replicas) come here as this one goes to them.
+        What they bring is answered by this host.
+    type: str
   extra_paths:
     description: What else passes, such as C(POST /v1/embeddings).
     type: list
@@ -269,6 +274,7 @@ def arguments() -> dict:
         "certificate": {"type": "path"},
         "certificate_key": {"type": "path", "no_log": False},
         "replicas": {"type": "list", "elements": "dict", "default": [], "options": _REPLICA},
+        "replica_key": {"type": "str", "no_log": True},
         "extra_paths": {"type": "list", "elements": "str", "default": []},
         "max_body_mib": {"type": "int", "default": 64},
         "max_connections": {"type": "int", "default": 8000},

@@ -35,13 +35,15 @@ options:
     description:
       - V(started) also starts it with the host (supervisor has no part in the host's start).
       - V(stopped) also keeps it stopped at the next start of the host.
+      - V(restored) starts it as it was when it last answered (O(keep_before)).
       - V(absent) removes it. With its last program supervisor goes, too.
     type: str
-    choices: [started, stopped, absent]
+    choices: [started, stopped, restored, absent]
     default: started
   definition:
     description:
-      - What the service is. V(stopped) and V(absent) need no more than its name; the rest is read from its record.
+      - What the service is. V(stopped), V(restored) and V(absent) need no more than its name.
+        The rest is read from its record.
       - Values of its environment are kept out of results and logs.
     type: dict
     required: true
@@ -186,6 +188,10 @@ options:
     description: Rotated logs to keep under supervisor.
     type: int
     default: 3
+  keep_before:
+    description: Whether what it is now is kept where it answers, for V(state=restored).
+    type: bool
+    default: false
   made_directories:
     description:
       - Directories that this run has made for programs and models. They are dsdeploy's. Empty, they go with the
@@ -234,6 +240,10 @@ left:
   returned: success
   type: list
   elements: str
+restored:
+  description: Whether there was something to go back to.
+  returned: success
+  type: bool
 needs_supervisor:
   description:
     - The C(path) and C(version) of a supervisor that has to be installed first, or V(null). Nothing was changed then,
@@ -273,7 +283,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.others import
 
 def arguments() -> dict:
     return {
-        "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
+        "state": {"type": "str", "choices": ["started", "stopped", "restored", "absent"], "default": "started"},
         # As one text, from the action plugin: its values are no secrets one by one, and are not to be told either.
         "definition": {"type": "dict", "required": True, "options": SPEC, "no_log": True},
         "api_key": {"type": "str", "no_log": True},
@@ -285,6 +295,7 @@ def arguments() -> dict:
         "supervisor_version": {"type": "str", "default": "*"},
         "log_max_mib": {"type": "int", "default": 50},
         "log_backups": {"type": "int", "default": 3},
+        "keep_before": {"type": "bool", "default": False},
         "made_directories": {"type": "list", "elements": "str", "default": []},
         "answer_max_tokens": {"type": "int", "default": 2048, "no_log": False},
     }
@@ -297,7 +308,9 @@ def main() -> None:
     connection = [name for name in (os.environ.get("SUDO_USER"), os.environ.get("DOAS_USER")) if name]
     try:
         service = Service(module.params, module.check_mode, connection)
-        do = {"started": service.start, "stopped": service.stop, "absent": service.remove}[module.params["state"]]
+        do = {"started": service.start, "stopped": service.stop, "restored": service.restore, "absent": service.remove}[
+            module.params["state"]
+        ]
         state = do()
     except Failure as failure:
         module.fail_json(invocation=invocation, **failure.fields())
@@ -313,6 +326,7 @@ def main() -> None:
         diff=service.desired.diffs,
         actions=service.actions,
         left=service.left,
+        restored=service.restored,
         needs_supervisor=service.needs_supervisor,
         state=state,
         manager=service.manager_name,

@@ -73,7 +73,9 @@ def pools_of(records: List[Dict[str, Any]], replicas: List[Dict[str, Any]]) -> L
             )
         if replica["name"] in [other["name"] for other in pool["replicas"]]:
             raise Failure("gateway_replicas: there are two of the name %s" % replica["name"], error_kind="usage")
-        pool["replicas"].append(dict(replica))
+        # What is not said of it is as it is here: the same engine, with the same variables.
+        given = {key: value for key, value in replica.items() if value is not None}
+        pool["replicas"].append(dict({"streams": pool["replicas"][0]["streams"]}, **given))
     return pools
 
 
@@ -117,7 +119,9 @@ class Gateway:
         self.check_mode = check_mode
         self.warnings: List[str] = []
         self.state_dir = "%s/%s" % (want["data_dir"].rstrip("/"), SERVICE)
-        self.want.update(directory=places.GATEWAY, socket=self.state_dir + "/" + ADMIN)
+        self.want.update(
+            replicated=bool(want["replica_key"]), directory=places.GATEWAY, socket=self.state_dir + "/" + ADMIN
+        )
         self.runtime = Runtime(self.state_dir)
 
     def _note(self, path: str) -> None:
@@ -195,8 +199,13 @@ class Gateway:
             own = secrets.token_urlsafe(32)
             self.desired.file(PROBE_KEY, own + "\n", 0o600, secret=True, what=PROBE_KEY)
         digest = hashlib.sha256(own.encode("ascii")).hexdigest()
-        found = [key for key in found if key["name"] != config.PROBE]
+        found = [key for key in found if key["name"] not in keys.OWN]
         found.append(keys.make(config.PROBE, digest, "", {}))
+        if self.want["replica_key"]:
+            # All that comes from another gateway comes with it: no limit of one client's.
+            most = {"streams": self.want["max_connections"], "requests_per_minute": 1_000_000_000}
+            digest = hashlib.sha256(self.want["replica_key"].encode("utf-8")).hexdigest()
+            found.append(keys.make(config.REPLICAS, digest, "", most))
         self.desired.file(KEYS, keys.dump(found), 0o600, secret=True)
         return found
 
@@ -338,4 +347,4 @@ def change_key(
     runtime = Runtime(str(found.get("state_dir")))
     if not desired.check_mode and runtime.workers() is not None:
         runtime.sync({"%s/%s" % (places.GATEWAY, map_name): entries for map_name, entries in wanted.items()})
-    return [key for key in after if key["name"] != config.PROBE]
+    return [key for key in after if key["name"] not in keys.OWN]

@@ -19,6 +19,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 NOBODY = "nobody"  # who has no key
 BUFFER = 65536  # bytes of one request that are held at a time
 HEADER = 16384  # bytes of a request's header at most
+REPLICAS = "dsdeploy-replicas"  # the key by which other replicas come: what they bring is answered here
+HERE = ".here"  # after the name of a pool: of it what is on this host
+HERE_HEADER = "x-dsdeploy-here"  # of a health check that asks for that
 PROBE = "dsdeploy"  # the host's own key, by which it asks itself
 NUMBERS = (
     "max_body_mib",
@@ -120,7 +123,8 @@ def render(want: Dict[str, Any]) -> str:
 
     :param want: ``host``, ``port``, ``exposed``, ``networks``, ``metrics_port``, ``names``, ``directory`` (of the
         certificate and the maps), ``socket`` (path of the runtime API), ``engine`` (the pool at the root),
-        ``extra_paths``, the numbers of `NUMBERS`, and ``pools``: a list of ``{engine, model, health_path, has_key,
+        ``extra_paths``, ``replicated`` (whether other gateways come here as this one goes to them), the numbers of
+        `NUMBERS`, and ``pools``: a list of ``{engine, model, health_path, has_key,
         replicas: [{name, host, port, tls, streams}]}``.
     :raises Failure: see `problems`.
     """
@@ -173,6 +177,9 @@ def render(want: Dict[str, Any]) -> str:
     ]
     for pool in want["pools"]:
         lines += [*_backend(pool, want, maps), ""]
+        if want.get("replicated"):
+            own = dict(pool, replicas=pool["replicas"][:1])
+            lines += [*_backend(own, want, maps, HERE), ""]
     lines += [
         "frontend metrics",
         "  bind 127.0.0.1:%d" % want["metrics_port"],
@@ -209,6 +216,8 @@ def _frontend(want: Dict[str, Any], maps: str) -> List[str]:
     ]
     root = next((pool for pool in want["pools"] if pool["engine"] == want["engine"]), None)
     for pool in want["pools"]:
+        if want.get("replicated"):
+            lines += _health(pool, pool is root, HERE)
         lines += _health(pool, pool is root)
     if root is None:
         lines.append(_deny(503, "{ path -m str %s } { method GET }" % paths.HEALTH))
@@ -256,20 +265,27 @@ def _frontend(want: Dict[str, Any], maps: str) -> List[str]:
         "  http-request del-header '^(?!(%s)$)' -m reg" % "|".join(HEADERS),
         "  http-response del-header server",
         "  http-response del-header '^access-control-' -m reg",
-        "  use_backend %[var(txn.pool)]",
     ]
+    if want.get("replicated"):
+        lines.append("  use_backend %%[var(txn.pool)]%s if { var(txn.key) -m str %s }" % (HERE, REPLICAS))
+    lines.append("  use_backend %[var(txn.pool)]")
     return lines
 
 
-def _health(pool: Dict[str, Any], root: bool) -> List[str]:
-    """What a probe without a key is told: whether the pool has a replica that answers. It is not logged."""
+def _health(pool: Dict[str, Any], root: bool, here: str = "") -> List[str]:
+    """What a probe without a key is told: whether the pool has a replica that answers. It is not logged.
+
+    :param here: `HERE`: what the gateways of other replicas are told.
+    """
     where = "{ path -m str %s } { method GET }" % " ".join(
         ["/%s%s" % (pool["engine"], paths.HEALTH), *([paths.HEALTH] if root else [])]
     )
+    if here:
+        where += " { req.fhdr(%s) -m found }" % HERE_HEADER
     return [
         "  http-request set-log-level silent if %s" % where,
         '  http-request return status 200 content-type application/json string "{\\"status\\":\\"ok\\"}" '
-        "if %s { nbsrv(%s) gt 0 }" % (where, pool["engine"]),
+        "if %s { nbsrv(%s%s) gt 0 }" % (where, pool["engine"], here),
         _deny(503, where),
     ]
 
@@ -287,13 +303,15 @@ def _entries(pool: Dict[str, Any], root: bool, extra: Sequence[str]) -> List[str
     return lines
 
 
-def _backend(pool: Dict[str, Any], want: Dict[str, Any], maps: str) -> List[str]:
+def _backend(pool: Dict[str, Any], want: Dict[str, Any], maps: str, here: str = "") -> List[str]:
     engine = pool["engine"]
+    # An engine ignores it; the gateway of another replica tells of that replica alone.
+    header = " hdr %s 1" % HERE_HEADER if want.get("replicated") else ""
     lines = [
-        "backend %s" % engine,
+        "backend %s%s" % (engine, here),
         "  balance leastconn",
         "  option httpchk",
-        "  http-check send meth GET uri %s" % _word(pool["health_path"]),
+        "  http-check send meth GET uri %s%s" % (_word(pool["health_path"]), header),
         "  http-check expect status 200",
         # Ollama answers to no other name than its own.
         "  http-request set-header Host 127.0.0.1",

@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any, Dict, List, Sequence
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.config import NAME, NOBODY, PROBE
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.config import NAME, NOBODY, PROBE, REPLICAS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -22,6 +22,7 @@ Key = Dict[str, Any]
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of no key at all
 MAPS = ("keys.map", "streams.map", "rates.map", "limited.map", "allowed.map")
+OWN = (PROBE, REPLICAS)  # that no user has
 _LIMITS = ("requests_per_minute", "streams")
 
 
@@ -33,8 +34,8 @@ def check_name(name: str) -> str:
             hint="Letters, digits, '.', '_' and '-', beginning with a letter or digit, 63 at most.",
             error_kind="usage",
         )
-    if name in (PROBE, NOBODY):
-        what = "is the host's own" if name == PROBE else "is what the log calls a request without a key"
+    if name in (*OWN, NOBODY):
+        what = "is the host's own" if name in OWN else "is what the log calls a request without a key"
         raise Failure("the key's name '%s' %s" % (name, what), hint="Choose another name.", error_kind="usage")
     return name
 

@@ -24,6 +24,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
     deployments,
     launcher,
     others,
+    previous,
     texts,
     wait_healthy,
 )
@@ -64,6 +65,7 @@ class Service:
         self.left: List[str] = []
         self.actions: List[str] = []
         self.needs_supervisor: Optional[Dict[str, str]] = None
+        self.restored = False
         self.name = check_name(options["definition"]["name"])
         self.record_before = self._record_before()
         manager = options["manager"]
@@ -120,6 +122,7 @@ class Service:
             if not self.check_mode:
                 return look["state"]
         self.desired.directory(places.CONFIG, 0o755)
+        kept = previous.read(self.own_files(definition["environment_file"])) if options["keep_before"] else {}
         account = self.ensure_user(definition)
         self.ensure_directories(definition, account)
         self.check_access(definition, account)
@@ -131,6 +134,9 @@ class Service:
         look_reload = look["reload"] and not changed
         same = launcher.read_note(launcher.note_path(places.RUN, self.name, "revision")) == self.revision
         actions = plan("started", look["state"]["active"], same, look["enabled"], look_reload)
+        # "Running" is said of one that has answered (systemd), or has stayed up (supervisor).
+        if kept and "restart" in actions and look["state"]["active"] == "running":
+            previous.keep(self.desired, self.name, kept)
         if record:
             # Once the manager has taken what is to be served, and before anything runs that nobody knows of.
             self.desired.directory(places.RECORDS, 0o755)
@@ -344,6 +350,27 @@ class Service:
                 verb = "stop %s" if action == "stop" else "keep %s from starting with the host"
                 self.desired.change(verb % service["name"], lambda manager=manager, action=action: manager.do(action))
 
+    # --- back
+
+    def own_files(self, environment_file: str) -> List[str]:
+        """What makes it the service that it is."""
+        found = [self.manager.file, environment_file, self.key_file()]
+        if self.record_before:
+            found.append(self.record_file(self.record_before["engine"]))
+        return found
+
+    def restore(self) -> Dict[str, Any]:
+        """Serve as it was served when it last answered. `restored` tells whether there was anything to go back to."""
+        self.manager.look()  # refuses what is not ours
+        record = self.record_before or {}
+        environment_file = record.get("environment_file") or "%s/%s.env" % (places.CONFIG, self.name)
+        self.restored = previous.put_back(self.desired, self.name, self.own_files(environment_file))
+        if self.restored:
+            if self.desired.changes and not self.check_mode:
+                self.manager.accept()
+            self.act(["restart"] if self.desired.changes else [])
+        return self.state()
+
     # --- stopped and absent
 
     def stop(self) -> Dict[str, Any]:
@@ -383,7 +410,12 @@ class Service:
             or definition.get("environment_file")
             or "%s/%s.env" % (places.CONFIG, self.name)
         )
-        gone = [environment_file, self.key_file(), record.get("state_dir") or "%s/%s" % (data, self.name)]
+        gone = [
+            environment_file,
+            self.key_file(),
+            previous.path_of(self.name),
+            record.get("state_dir") or "%s/%s" % (data, self.name),
+        ]
         gone += glob.glob(glob.escape(launcher.note_path(places.RUN, self.name, "")) + "*")
         if log:
             gone += glob.glob(glob.escape(log) + "*")

@@ -65,7 +65,9 @@ def test_supervisor_is_there_before_a_model_is_fetched() -> None:
     names = [task["name"] for block in play["tasks"] if "block" in block for task in block["block"]]
     manager = "Service manager, and what the gateway needs"
     assert names.index("Preflight") < names.index(manager) < names.index("Model") < names.index("Engine")
-    first, _gateway = yaml.safe_load((PLAYBOOKS / "tasks/before_model.yml").read_text(encoding="utf-8"))
+    replicas, first, _gateway = yaml.safe_load((PLAYBOOKS / "tasks/before_model.yml").read_text(encoding="utf-8"))
+    # Whoever is before this host is known before its gateway is checked; nothing else costs others a result.
+    assert "dsdeploy.llm.replicas" in replicas and replicas["when"] == "dsdeploy_replicas | length > 0"
     assert first["ansible.builtin.include_role"]["tasks_from"] == "manager"
     # A preflight installs nothing.
     assert first["tags"] == ["install", "configure", "service", "verify"]

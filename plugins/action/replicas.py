@@ -1,0 +1,60 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import replicas
+
+# What each host has registered, by the names under which the tasks register it.
+FOUND, COME, DONE = "_dsdeploy_replicas", "_dsdeploy_turn_come", "_dsdeploy_turn_done"
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec={
+                "state": {"type": "str", "required": True, "choices": ["found", "come", "turn", "done"]},
+                "name": {"type": "str", "default": ""},
+                "engine": {"type": "str", "default": ""},
+                "has_key": {"type": "bool", "default": False},
+                "gateway_port": {"type": "int", "default": 8443},
+            }
+        )
+        try:
+            return dict(result, changed=False, **self._step(args, task_vars))
+        except Failure as failure:
+            return dict(result, failed=True, **failure.fields())
+
+    def _step(self, args, task_vars):
+        here, hostvars = task_vars["inventory_hostname"], task_vars["hostvars"]
+        if args["state"] in ("come", "done"):
+            return {args["state"]: True}
+        if args["state"] == "turn":
+            group = hostvars[here][FOUND]["hosts"]
+
+            def has(name, key):
+                return [host for host in group if (hostvars[host].get(name) or {}).get(key)]
+
+            lines = replicas.turn_problems(here, group, has(COME, "come"), has(DONE, "done"))
+            if lines:
+                raise Failure(lines, hint="Mend it and run `dsdeploy up` again, or go on without it: --limit '!HOST'.")
+            return {}
+        inventory = task_vars["groups"]["all"]
+        every = replicas.group_of(args["name"], inventory, hostvars)
+        gateways = replicas.gateways_of(every, hostvars)
+        replicas.require_gateways(every, gateways, args["has_key"])
+        play = task_vars["ansible_play_hosts_all"]
+        return {
+            "hosts": [host for host in play if host in every],
+            "gateways": [
+                {"host": gateway, "server": replicas.server_name(gateway, here, args["engine"])} for gateway in gateways
+            ],
+            "behind": replicas.behind(here, every, hostvars, args["engine"], args["gateway_port"]),
+            "engine": args["engine"],
+        }

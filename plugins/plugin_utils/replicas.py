@@ -1,0 +1,90 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replicas: the same model on several hosts, each with a gateway, which stands before all of them. Pure.
+
+They are changed one after the other: who is to change gets no more requests, and the next waits until it answers again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
+
+def group_of(name: str, hosts: Sequence[str], values: Dict[str, Dict[str, Any]]) -> List[str]:
+    """The replicas of one name, in the order of `hosts`.
+
+    :param values: variables by host.
+    """
+    return [host for host in hosts if str(values[host].get("dsdeploy_replicas") or "") == name]
+
+
+def gateways_of(group: Sequence[str], values: Dict[str, Dict[str, Any]]) -> List[str]:
+    """Those of the replicas that have a gateway which others reach."""
+
+    def is_set(value: Any) -> bool:
+        return str(value).lower() in ("true", "yes", "on", "1")
+
+    return [host for host in group if is_set(values[host].get("dsdeploy_expose"))]
+
+
+def behind(
+    here: str, group: Sequence[str], values: Dict[str, Dict[str, Any]], engine: str, port: int
+) -> List[Dict[str, Any]]:
+    """The other replicas, as variable `gateway_replicas` of the gateway on host `here` has them: each is reached
+    through its own gateway, with TLS.
+
+    :param port: of a gateway, where a host says nothing else.
+    """
+    return [
+        {
+            "name": host,
+            "engine": engine,
+            "host": str(values[host].get("dsdeploy_replica_address") or values[host].get("ansible_host") or host),
+            "port": int(values[host].get("gateway_port") or port),
+            "tls": True,
+        }
+        for host in group
+        if host != here
+    ]
+
+
+def server_name(gateway: str, host: str, engine: str) -> str:
+    """What the gateway on host `gateway` calls the replica on `host`."""
+    return engine if gateway == host else host
+
+
+def turn_problems(here: str, group: Sequence[str], come: Sequence[str], done: Sequence[str]) -> List[str]:
+    """Why host `here` must not be changed now; one line each.
+
+    :param group: the replicas of this run, in the order of their turns. `come`: those that have come as far as the
+        first turn. `done`: those whose turn is over and that answer.
+    """
+    before = [host for host in group[: group.index(here)] if host not in done]
+    if before:
+        return ["the roll stopped at %s: nothing was changed on %s" % (before[0], here)]
+    missing = [host for host in group if host not in come]
+    if missing:
+        return ["%s cannot be reached, or was refused before: nothing was changed on %s" % (", ".join(missing), here)]
+    return []
+
+
+def require_gateways(group: Sequence[str], gateways: Sequence[str], has_key: bool) -> None:
+    """Failure where replicas cannot reach each other: each has a gateway, and all of them one API key."""
+    lines = []
+    without = [host for host in group if host not in gateways]
+    if without:
+        lines.append(
+            "%s %s no gateway, through which the other replicas reach it"
+            % (", ".join(without), "has" if len(without) == 1 else "have")
+        )
+    if not has_key:
+        lines.append("replicas know each other by the engine's API key, and none is set")
+    if lines:
+        raise Failure(
+            lines,
+            hint="Set dsdeploy_expose, gateway_networks and dsdeploy_api_key for all of them (docs/several-hosts.md).",
+            error_kind="usage",
+        )
