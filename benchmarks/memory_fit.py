@@ -3,43 +3,53 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""KV cache of the catalog's models: dsdeploy beside hf-mem (PyPI), at one context.
+"""What public models keep of a token: hf-mem (PyPI) beside the planner, the table of docs/plan.md.
 
-    uv run --with hf-mem --with pyyaml benchmarks/memory_fit.py [CONTEXT]
+    uv run --with hf-mem==0.5.6 benchmarks/memory_fit.py [CONTEXT]
 
-hf-mem's own function is called with each model's config.json numbers, so that no hub is needed.
+hf-mem's own function is called with each model's config.json (tests/unit/fixtures/configs), so that no hub is needed.
 """
 
+import json
 import sys
 from pathlib import Path
 
-import yaml
 from hf_mem.safetensors.kv_cache import compute_safetensors_kv_cache_size
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".collections"))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape  # noqa: E402
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.config_facts import NAMES  # noqa: E402
 
-
-def config_of(facts):
-    """The catalog's numbers under their names in config.json."""
-    return {NAMES[key][0]: value for key, value in facts.items() if key in NAMES}
+MODELS = {
+    "llama-3.1-8b": "",
+    "qwen2.5-7b": "",
+    "qwen3-8b": "",
+    "qwen3-235b-a22b": "",
+    "minimax-m2": "",
+    "deepseek-r1": " (MLA)",
+    "deepseek-v3.2": " (MLA, indexer)",
+    "gpt-oss-120b": " (half windows of 128)",
+    "gemma-3-27b": " (5 of 6 windows of 1,024)",
+    "mistral-7b-v0.1": " (windows of 4,096)",
+    "qwen3-next-80b-a3b": " (3 of 4 states)",
+    "jamba-v0.1": " (7 of 8 states)",
+    "deepseek-v4-flash": "",
+}
 
 
 def main():
     context = int(sys.argv[1]) if len(sys.argv) > 1 else 8192
-    text = (ROOT / "roles/model/defaults/main/catalog.yml").read_text()
-    catalog = yaml.safe_load(text.replace("{{ dsdeploy_data_dir }}", "/var/lib/dsdeploy"))["model_catalog"]
-    print(f"| model, bf16 KV of {context} tokens | dsdeploy GiB | hf-mem GiB | hf-mem / dsdeploy |")
-    print("|---|---|---|---|")
-    for name, entry in catalog.items():
-        if name.startswith("tiny-") or entry["format"] != "safetensors":
-            continue
-        shape = model_shape.from_catalog(dict(entry, name=name))
-        ours = model_shape.kv_bytes_per_token(shape)["value"] * context
-        theirs = compute_safetensors_kv_cache_size(config_of(entry["architecture"]), "BF16", context)
-        print(f"| {name} | {ours / 2**30:.2f} | {theirs / 2**30:.2f} | {theirs / ours:.1f} |")
+    print("| model | hf-mem | here | hf-mem / here |")
+    print("| --- | --- | --- | --- |")
+    for name, kind in MODELS.items():
+        config = json.loads((ROOT / f"tests/unit/fixtures/configs/{name}.json").read_text())["config"]
+        text = config.get("text_config", config)
+        theirs = compute_safetensors_kv_cache_size(text, "BF16", context) / context
+        kept = model_shape.kept(model_shape.from_config(name, config, 0), context)["value"]
+        ours, ratio = (
+            ("not known", "") if kept is None else (f"{kept / context:,.0f}", f"{theirs * context / kept:.2f}")
+        )
+        print(f"| {name}{kind} | {theirs:,.0f} | {ours} | {ratio} |".replace("|  |", "| |"))
 
 
 if __name__ == "__main__":

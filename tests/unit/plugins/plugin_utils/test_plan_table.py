@@ -17,6 +17,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products, plan_machine, plan_offers
 from plan_cases import CATALOG, ROOT, SEED, plan
 
@@ -214,3 +215,14 @@ def test_a_recipe_for_a_profile_goes_before_one_for_neither():
     assert throughput["parameters"]["enable_dp_attention"] is True
     # Without one for it, the one for neither.
     assert parameters.recipe_of(CATALOG["qwen3-8b"]["recipes"]["vllm"], "0.32.0", "latency")["parameters"]
+
+
+def test_what_is_beside_hf_mem_is_what_the_planner_says():
+    """The other column is what hf-mem prints: benchmarks/memory_fit.py."""
+    section = PAGE.read_text(encoding="utf-8").split("## Beside hf-mem")[1].split("## ")[0]
+    rows = re.findall(r"^\| ([a-z0-9.-]+)[^|]* \| [\d,]+ \| ([\d,]+|not known) \|", section, re.M)
+    assert len(rows) == 13
+    for name, said in rows:
+        config = json.loads((ROOT / f"tests/unit/fixtures/configs/{name}.json").read_text())["config"]
+        kept = model_shape.kept(model_shape.from_config(name, config, 0), 8192)["value"]
+        assert said == ("not known" if kept is None else f"{kept / 8192:,.0f}"), name
