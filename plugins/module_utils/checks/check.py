@@ -148,7 +148,7 @@ def selected(only: Iterable[str], moment: Optional[str], deep: bool) -> List[Che
     :param only: ids, groups or beginnings of ids that end with `*`; none for all.
     :param moment: `up` or `prepare`; None for all.
     :param deep: whether those that load the GPUs are among them. Named in `only`, they need it all the same.
-    :raises Failure: a name that is none.
+    :raises Failure: a name that is none, or deep checks alone without `deep`.
     """
     checks = registry()
     wanted = []
@@ -162,6 +162,12 @@ def selected(only: Iterable[str], moment: Optional[str], deep: bool) -> List[Che
                 "usage",
             )
         wanted += found
+    if wanted and not deep and all(one.deep for one in checks if one.id in wanted):
+        raise Failure(
+            "%s: only checks that load the GPUs, which are not made by themselves" % ", ".join(only),
+            "Add --deep (deep: true), when nothing serves.",
+            "usage",
+        )
     return [
         one
         for one in checks

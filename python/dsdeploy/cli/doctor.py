@@ -49,7 +49,9 @@ def doctor(options: Options, only: tuple[str, ...], deep: bool, strict: bool, li
         raise DsdeployError(f"--textfile {textfile}: it must be an absolute path, on the hosts")
     from dsdeploy.session import execute
 
-    _checks(names)  # a name that is none is told before a host is asked
+    found = _checks(names)  # a name that is none is told before a host is asked
+    if not deep and all(one["deep"] for one in found):
+        raise DsdeployError(f"--only {','.join(names)}: these checks load the GPUs; add --deep, when nothing serves")
     given = {
         "only": names or None,
         "deep": deep or None,

@@ -239,6 +239,10 @@ def test_names_that_are_none():
         "gpu_pcie_width", "gpu_pcie_generation", "gpu_pcie_replays",
     }  # fmt: skip
     assert not any(one.deep for one in check.selected((), None, False))
+    with pytest.raises(check.Failure, match="deep_disk_read: only checks that load the GPUs"):
+        check.selected(["deep_disk_read"], None, False)
+    assert [one.id for one in check.selected(["deep_disk_read", "gpu_mig"], None, False)] == ["gpu_mig"]
+    assert [one.id for one in check.selected(["deep_disk_read"], None, True)] == ["deep_disk_read"]
 
 
 def test_the_mode_of_a_key_file(tmp_path):
