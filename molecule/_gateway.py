@@ -1,5 +1,6 @@
 """A client of the gateway that says exactly what it means, and what is on its host."""
 
+import contextlib
 import json
 import os
 import re
@@ -24,12 +25,19 @@ def address(host):
     return _ADDRESSES[name]
 
 
-def raw(where, data, timeout=30.0, alpn=("http/1.1",), after=b""):
-    """What the gateway says to these very bytes, up to the end of the connection or of what it has to say."""
+@contextlib.contextmanager
+def connected(where, timeout=30.0, alpn=("http/1.1",)):
+    """A connection over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the system's authorities, which take 50 ms to read
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(list(alpn))
     with socket.create_connection((where, PORT), timeout) as plain, context.wrap_socket(plain) as channel:
+        yield channel
+
+
+def raw(where, data, timeout=30.0, alpn=("http/1.1",), after=b""):
+    """What the gateway says to these very bytes, up to the end of the connection or of what it has to say."""
+    with connected(where, timeout, alpn) as channel:
         said = b""
         try:
             channel.sendall(data)
@@ -69,20 +77,24 @@ def chat(tokens=3, gap=0.01, ttft=0.01):
 
 
 def key_command(host, *words, watch=None):
-    """`dsdeploy key …` for one host of the scenario, as a user types it; `watch` gets its process."""
+    return command(host, "key", *words, watch=watch)
+
+
+def command(host, *words, watch=None):
+    """`dsdeploy …` for one host of the scenario, as a user types it; `watch` gets its process."""
     run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
-    command = [sys.executable, "-m", "dsdeploy", "key", *words, "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
+    line = [sys.executable, "-m", "dsdeploy", *words, "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
     environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", PYTHONPATH=str(CHECKOUT / "python"))
     environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
-    command += ["--limit", host.backend.get_hostname()]
+    line += ["--limit", host.backend.get_hostname()]
     running = subprocess.Popen(
-        command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     looking = threading.Thread(target=watch or (lambda process: None), args=(running,))
     looking.start()
     said = running.communicate()
     looking.join()
-    return subprocess.CompletedProcess(command, running.returncode, *said)
+    return subprocess.CompletedProcess(line, running.returncode, *said)
 
 
 @pytest.fixture(scope="module")

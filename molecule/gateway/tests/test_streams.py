@@ -6,7 +6,7 @@ import time
 
 import pytest
 import stream_watcher
-from _gateway import PORT, address, bearer, chat, key_command, raw, request, status
+from _gateway import PORT, address, bearer, chat, connected, key_command, raw, request, status
 
 testinfra_hosts = ["ssh://gateway-systemd"]
 STREAMS, TOKENS, GAP = 50, 60, 0.1  # 6 s
@@ -57,8 +57,11 @@ def test_a_key_is_revoked_and_its_streams_go_on_and_its_next_request_is_refused(
     assert made.returncode == 0, made.stderr
     goes = made.stdout.strip()
     # Taking it away takes Ansible's time: its streams are long enough.
-    seen, done = watched(host, goes, lambda: key_command(host, "revoke", "goes"), tokens=400)
+    seen, (done, under_way) = watched(
+        host, goes, lambda: (key_command(host, "revoke", "goes"), replicas(host)), tokens=220
+    )
     assert done.returncode == 0, done.stderr
+    assert sum(count for _state, count in under_way.values()) == STREAMS
     assert seen["whole"] == STREAMS, seen
     where = address(host)
     assert status(raw(where, request("GET", "/sglang/v1/models", bearer(goes)))) == 401
@@ -111,7 +114,10 @@ def test_a_replica_is_killed_and_its_streams_are_cut_and_the_others_go_on(host, 
 
 
 def test_a_client_that_leaves_ends_its_request_in_the_engine(host, key):
-    raw(address(host), request("POST", "/sglang/v1/chat/completions", bearer(key), body=chat(tokens=10_000)), timeout=1)
+    with connected(address(host)) as channel:
+        channel.sendall(request("POST", "/sglang/v1/chat/completions", bearer(key), body=chat(tokens=10_000, gap=0.1)))
+        assert channel.recv(4096).startswith(b"HTTP/1.1 200")
+        assert sum(count for _state, count in replicas(host).values()) == 1
     for _try in range(30):
         if sum(count for _state, count in replicas(host).values()) == 0:
             return

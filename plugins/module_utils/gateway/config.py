@@ -261,7 +261,8 @@ def _frontend(want: Dict[str, Any], maps: str) -> List[str]:
         _deny(429, "{ sc0_gpc0_rate,sub(txn.rate) ge 0 }", "%[int(60),div(txn.rate),add(1)]"),
         "  http-request sc-inc-gpc0(0)",
         "  http-request wait-for-body time %ds if { method POST }" % want["header_timeout"],
-        "  http-request set-pathq %[var(txn.path)]",
+        # Of an absolute URI nothing else is left either: engines do not know that form.
+        "  http-request set-uri %[var(txn.path)]",
         "  http-request del-header '^(?!(%s)$)' -m reg" % "|".join(HEADERS),
         "  http-response del-header server",
         "  http-response del-header '^access-control-' -m reg",
