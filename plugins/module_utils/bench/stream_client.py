@@ -35,6 +35,7 @@ TOKENS = {
 _USAGE = re.compile(rb'"usage"\s*:\s*\{|"eval_count"\s*:')
 _FINISH = re.compile(rb'"(?:finish_reason|done_reason)"\s*:\s*"(\w+)"')
 _ERROR = re.compile(rb'(?:^|[{,])\s*"error"\s*:|^error\s*:', re.M)
+_STRING = re.compile(rb'(?:[^"\\]|\\.)*')  # up to the quote at its end
 
 
 class Job(NamedTuple):
@@ -85,6 +86,10 @@ class Connection(asyncio.Protocol):
             return
         self._heard_any = True
         try:
+            if self._like is not None:
+                data = self._read_like(data, now)
+                if not data:
+                    return
             if not self._status:
                 self._rest += data
                 end = self._rest.find(b"\r\n\r\n")
@@ -94,9 +99,63 @@ class Connection(asyncio.Protocol):
                     return
                 head, data, self._rest = self._rest[:end], self._rest[end + 4 :], b""
                 self._read_head(head)
+            if self._like is None and self._between():
+                self._like = self._learn(data)
             self._read_body(data, now)
         except ValueError as error:
             self._fail("not HTTP: %s" % one_line(error, MAX_SAID))
+
+    # Most events of an answer differ in their token alone, and come as a chunk of their own each. They are known by
+    # what stands before and after the token, and need not be looked through one by one.
+
+    def _between(self) -> bool:
+        """Whether what comes next is the beginning of a chunk and of an event."""
+        return not (self._rest or self._need or self._after_chunk or self._last_chunk or self._line) and self._chunked
+
+    def _learn(self, data: bytes) -> Optional[Tuple[bytes, bytes]]:
+        """What stands before and after the token of the first event in `data`, where that is a chunk of its own."""
+        at = data.find(b"\n", 0, 8) + 1
+        if not at or self._status != 200:
+            return None
+        chunk = data[: at + int(data[:at].strip() or b"0", 16) + 2]
+        match = TOKENS[self._job.kind].search(chunk, at)
+        string = _STRING.match(chunk, match.end()) if match else None
+        if not match or not string or b"_tokens" in chunk or _FINISH.search(chunk):
+            return None
+        before, after = chunk[at : match.end()], chunk[string.end() :]
+        # Nothing but the event's own end and the chunk's stands after it.
+        if b"\n" in before or b"\n" in after.rstrip(b"\r\n") or not after.endswith(b"\n\n\r\n") or at < 3:
+            return None
+        return before, after
+
+    def _read_like(self, data: bytes, now: float) -> bytes:
+        """Count the events in `data` that are like the learned one; returns what is left to be looked through."""
+        before, after = self._like  # type: ignore[misc]
+        if not self._between():
+            # The rest of an event that a read has cut in two.
+            cut = data.find(after) + len(after)
+            if cut < len(after) or cut >= len(data):
+                return data
+            self._read_body(data[:cut], now)
+            data = data[cut:]
+            if not self._between() or self._done is None or self._done.done():
+                return data
+        at = data.find(b"\n", 0, 8) + 1
+        whole = len(data) if data.endswith(after) else data.rfind(after) + len(after)
+        begin, end = at + len(before), whole - len(after)
+        if begin >= end or not data.startswith(before, at):
+            return data
+        count = 1
+        if data.find(b"\n", begin, end) >= 0:
+            count = data.count(after, 0, whole)
+            lines = data.count(b"\n", 0, whole)
+            # One with an empty token may not count.
+            if data.count(before, 0, whole) != count or lines != count * (1 + after.count(b"\n")):
+                return data
+            if data.find(before + after, 0, whole) >= 0:
+                return data
+        self._came(count, now)
+        return data[whole:]
 
     # --- a request ---
 
@@ -119,6 +178,7 @@ class Connection(asyncio.Protocol):
         self._usage: Dict[str, Any] = {}
         self._finish: Optional[str] = None
         self._error: Optional[str] = None
+        self._like: Optional[Tuple[bytes, bytes]] = None
         self._done = asyncio.get_running_loop().create_future()
         self._sent = self.heard = time.monotonic()
         self._transport.writelines([job.head, job.body])
@@ -128,6 +188,11 @@ class Connection(asyncio.Protocol):
         """Address and port of who answers."""
         name = self._transport.get_extra_info("peername") if self._transport else None
         return (name[0], name[1]) if name else ("", 0)
+
+    def descriptor(self) -> int:
+        """The file descriptor of its socket; -1 of one that is closed."""
+        plain = self._transport.get_extra_info("socket") if self._transport and not self.closed else None
+        return plain.fileno() if plain is not None else -1
 
     def abort(self, why: str = "") -> None:
         """End the connection; the request that is under way fails with `why`."""
@@ -216,19 +281,8 @@ class Connection(asyncio.Protocol):
 
     def _read_lines(self, lines: bytes, now: float) -> None:
         count = len(TOKENS[self._job.kind].findall(lines))
-        if count:
-            if self._last is None:
-                self._first = now
-                self._gaps.extend([0.0] * (count - 1))
-            else:
-                self._gaps.append(now - self._last)
-                if count > 1:
-                    self._gaps.extend([0.0] * (count - 1))
-            self._last = now
-            self._events += count
-            if self._events > self._job.most_events:
-                self._fail("an answer without an end: more than %d events" % self._job.most_events)
-                return
+        if count and not self._came(count, now):
+            return
         # Looking for bytes is many times quicker than a regular expression that finds nothing.
         if b"error" in lines and _ERROR.search(lines):
             self._error = self._error or reported_error(lines)
@@ -238,6 +292,21 @@ class Connection(asyncio.Protocol):
             match = _FINISH.search(lines)
             if match:
                 self._finish = match.group(1).decode()
+
+    def _came(self, count: int, now: float) -> bool:
+        """So many events with tokens came; False where they have no end."""
+        if self._last is None:
+            self._first = now
+        else:
+            self._gaps.append(now - self._last)
+        if count > 1:
+            self._gaps.extend([0.0] * (count - 1))
+        self._last = now
+        self._events += count
+        if self._events > self._job.most_events:
+            self._fail("an answer without an end: more than %d events" % self._job.most_events)
+            return False
+        return True
 
     def _end(self) -> None:
         if self._status == 200 and self._line:

@@ -4,7 +4,9 @@
 
 """The load generator against a server whose every delay is scripted."""
 
+import asyncio
 import json
+import random
 import subprocess
 import sys
 import time
@@ -102,6 +104,69 @@ def test_figures_are_those_that_the_server_sent(port, tmp_path):
 def test_many_events_in_one_read(port):
     _point, found = run(port, count=4, script={"tokens": 3000, "burst": 3000, "ttft": 0, "gap": 0}, output_tokens=3000)
     assert found["completed"] == 4 and found["total_output_tokens"] == 12000 and found["tokens_per_event"] == 1.0
+
+
+def answers(rng, kind):
+    """The chunks of one answer: mostly alike, some odd."""
+    names = ("content", "content", "reasoning_content")
+    texts = ["a", " the", "\\n", '\\"', "\\\\", '\\"text\\": \\"', "", "木", "error", "_reason", "data: "]
+    created, chunks = 1, []
+    for _i in range(rng.randrange(1, 60)):
+        created += rng.random() < 0.05  # llama.cpp writes the time into each
+        text = rng.choice(texts)
+        field = f'"text": "{text}"'
+        if kind == "chat":
+            field = f'"delta": {{"{rng.choice(names)}": "{text}"}}'
+        events = [f'data: {{"created": {created}, "choices": [{{{field}, "finish_reason": null}}]}}\n\n']
+        if rng.random() < 0.05:
+            events.append(rng.choice((": ping\n\n", events[0], 'data: {"choices": []}\n\n', "event: x\r\n\r\n")))
+        chunks.append("".join(events))
+    if rng.random() < 0.1:
+        chunks.append('data: {"error": {"message": "out of memory"}}\n\n')
+    chunks.append('data: {"choices": [{"text": "", "finish_reason": "length"}]}\n\n')
+    chunks.append('data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 9}}\n\n')
+    chunks.append("data: [DONE]\n\n")
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk.encode()), chunk.encode()) for chunk in chunks) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", ["completions", "chat"])
+def test_events_that_are_known_by_their_likeness_are_counted_as_those_that_are_looked_through(kind):
+    """However the bytes are cut into reads. `Plain` looks through each."""
+
+    class Plain(stream_client.Connection):
+        def _learn(self, data):
+            return None
+
+    class Wire:
+        def writelines(self, _parts):
+            pass
+
+        def abort(self):
+            pass
+
+    async def read(made, pieces):
+        made.connection_made(Wire())
+        asked = asyncio.ensure_future(made.ask(stream_client.Job(b"", b"", kind)))
+        await asyncio.sleep(0)
+        for piece in pieces:
+            made.data_received(piece)
+            if asked.done() or made.closed:
+                break
+        return await asyncio.wait_for(asked, 5)
+
+    quick = 0
+    for seed in range(150):
+        rng = random.Random(seed)
+        data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + answers(rng, kind)
+        ends = [place + 3 for place in range(len(data)) if data.startswith(b"\n\r\n", place)]
+        cuts = sorted({0, len(data), *rng.sample(ends, len(ends) // 2), *rng.sample(range(len(data)), seed % 4)})
+        pieces = [data[low:high] for low, high in zip(cuts, cuts[1:], strict=False)]
+        made = stream_client.Connection(lambda: 1.0)
+        seen = asyncio.run(read(made, pieces))
+        plain = asyncio.run(read(Plain(lambda: 1.0), pieces))
+        assert seen._replace(sent=0.0) == plain._replace(sent=0.0), seed
+        quick += made._like is not None
+    assert quick > 100
 
 
 def test_usage_is_that_of_the_last_event_that_has_one():
