@@ -6,12 +6,15 @@
 """dsdeploy's load generator beside `vllm bench serve`: the same figures on the same server, and what each can absorb.
 
   load_generators.py compare URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,8] [--rounds 3]
-      The same load on a server, in turns. Prints each figure's median of both, and their ratio.
+      The same load on a server, in turns. Prints each figure's median of both, and their ratio; and what the server's
+      own metrics say of the requests of each, where it has such.
   load_generators.py ceiling --vllm PROGRAM --tokenizer DIRECTORY [--streams 512]
       A stand-in that sends tokens as fast as it can, read by both and by a reader that only counts bytes. On a machine
       with few cores the stand-in takes its share of them: go by tokens a CPU second of the generator.
-  load_generators.py exact [--streams 1,64,512]
-      Against scripted delays: what the client measured beside what the stand-in says it sent, in ms.
+  load_generators.py exact [--streams 1,64,512] [--at-once]
+      Against scripted delays, in ms: what is scripted, how late the stand-in sent it, what the client measured. First
+      tokens are scripted evenly between 500 and 1000 ms, and the first answer of each stream is left out; --at-once:
+      the tokens of all streams are due at the same time.
 
 PROGRAM is `vllm` with pandas beside it (for prompts of a file). Nothing is downloaded.
 """
@@ -31,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +44,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".collections"))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts  # noqa: E402
 
+# What a server says itself of the requests that it has answered: ms, as (sum of s, what it is divided by).
+WITNESS = {
+    "ttft": ("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
+    "tpot": ("vllm:request_time_per_output_token_seconds_sum", "vllm:request_time_per_output_token_seconds_count"),
+    "e2el": ("vllm:e2e_request_latency_seconds_sum", "vllm:e2e_request_latency_seconds_count"),
+    # llama.cpp: its work alone, without waiting; of the prompt it is a sum over all requests.
+    "prompt": ("llamacpp:prompt_seconds_total", "requests"),
+    "decode": ("llamacpp:tokens_predicted_seconds_total", "llamacpp:tokens_predicted_total"),
+}
+MEANS = ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms")
 FIGURES = (
+    *MEANS,
     "median_ttft_ms",
     "p99_ttft_ms",
     "median_tpot_ms",
@@ -72,13 +87,15 @@ class Given:
         pass
 
 
-def ours(url: str, model: str, streams: int, count: int, output: int, supply: Any) -> dict[str, Any]:
+def ours(url: str, model: str, streams: int, count: int, output: int, supply: Any, without: int = 0) -> dict[str, Any]:
+    """`without`: so many requests, those that were sent first, are left out."""
     parts = urlsplit(url)
     target = load.Target(str(parts.hostname), parts.port or 80, "", {}, None, "completions", model)
     before = cpu_s()
     point = load.run_point(target, supply, output, streams, count, time.monotonic() + 3600)
-    begin, end = load.span(point.requests)
-    found = measure.summarise(point.requests, begin, end, streams, None, point.lags)
+    requests = sorted(point.requests, key=lambda item: item.sent)[without:]
+    begin, end = load.span(requests)
+    found = measure.summarise(requests, begin, end, streams, None, point.lags)
     return {**found, "cpu_s": cpu_s() - before}  # with its arithmetic, as the other's
 
 
@@ -106,6 +123,29 @@ def vllms(
         return {**json.loads(Path(directory, "result.json").read_text()), "cpu_s": cpu_s() - before}
 
 
+def counters(url: str) -> dict[str, float]:
+    """Sums over all labels of the server's metrics; empty where it has none."""
+    found: dict[str, float] = {}
+    with contextlib.suppress(OSError), urllib.request.urlopen(url + "/metrics", timeout=30) as answer:
+        for line in answer.read().decode().splitlines():
+            name, _space, value = line.rpartition(" ")
+            if name and not name.startswith("#"):
+                plain = name.partition("{")[0]
+                found[plain] = found.get(plain, 0.0) + float(value)
+    return found
+
+
+def witness(before: dict[str, float], after: dict[str, float], requests: int) -> dict[str, float]:
+    """What the server says of the requests between the two, ms each."""
+    grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    grown["requests"] = requests
+    return {
+        f"server_{name}_ms": 1000 * grown[sum_of] / grown[by]
+        for name, (sum_of, by) in WITNESS.items()
+        if sum_of in grown and grown.get(by)
+    }
+
+
 def compare(arguments: argparse.Namespace) -> None:
     for streams in arguments.streams:
         count = max(arguments.requests, 10 * streams)
@@ -121,6 +161,7 @@ def compare(arguments: argparse.Namespace) -> None:
             texts = fresh()
             # ABBA: what drifts drifts for both.
             who = ("ours", "vllm", "vllm", "ours")[number % 4]
+            before = counters(arguments.url)
             if who == "ours":
                 found = ours(arguments.url, arguments.model, streams, count, arguments.output, Given(texts))
             else:
@@ -136,13 +177,16 @@ def compare(arguments: argparse.Namespace) -> None:
             # vLLM's tool counts with its own tokenizer where a server puts the usage into an event with a choice
             # (llama.cpp); the answers are as long as was asked for.
             found["decode_ms"] = (found["mean_e2el_ms"] - found["mean_ttft_ms"]) / (arguments.output - 1)
-            rounds[who].append(found)
-            print(f"  {who}: " + ", ".join(f"{name} {found[name]:.2f}" for name in FIGURES), file=sys.stderr)
+            told = witness(before, counters(arguments.url), count)
+            rounds[who].append({**found, **told})
+            shown = [f"{name} {found[name]:.2f}" for name in FIGURES] + [f"{n} {v:.2f}" for n, v in told.items()]
+            print(f"  {who}: {', '.join(shown)}", file=sys.stderr)
         print(
             f"{streams} streams, {count} requests, {arguments.words} words each, {arguments.output} tokens of answer, "
             f"{arguments.rounds} rounds, medians"
         )
-        for name in FIGURES:
+        told_of = [name for name in rounds["ours"][0] if name.startswith("server_")]
+        for name in (*FIGURES, *told_of):
             values = {who: statistics.median(found[name] for found in rounds[who]) for who in rounds}
             spread = {
                 who: (max(f[name] for f in rounds[who]) / min(f[name] for f in rounds[who]) - 1) * 100 for who in rounds
@@ -218,25 +262,41 @@ def ceiling(arguments: argparse.Namespace) -> None:
 
 
 def exact(arguments: argparse.Namespace) -> None:
+    ttft, gap, tokens = 0.5, 0.05, 41
+    spread = 0.0 if arguments.at_once else ttft
+    scripts = {
+        # Evenly between ttft and ttft + spread.
+        "ttft": lambda wanted: ttft + spread * wanted / 100,
+        "tpot": lambda _wanted: gap,
+        "e2el": lambda wanted: ttft + spread * wanted / 100 + gap * (tokens - 1),
+    }
     with standin(arguments.processes) as port, tempfile.TemporaryDirectory() as directory:
         for streams in arguments.streams:
             log = Path(directory, f"log-{streams}")
-            scripted = {"ttft": 0.5, "gap": 0.05, "tokens": 41, "log": str(log)}
+            scripted = {"ttft": ttft, "gap": gap, "tokens": tokens, "spread": spread, "log": str(log)}
             url, supply = f"http://127.0.0.1:{port}", prompts.Prompts(64, range(1000))
             quick = json.dumps({"ttft": 0.01, "gap": 0.001, "tokens": 10})
             ours(url, quick, streams, streams, 10, supply)  # warm up, as `dsdeploy bench` does
-            found = ours(url, json.dumps(scripted), streams, 3 * streams, 41, supply)
-            sent = [tuple(map(float, line.split())) for line in log.read_text().splitlines()]
+            # The first requests of all streams come at one moment, and wait for each other before the stand-in has read
+            # them; that time is neither scripted nor on its side's clock.
+            first = 0 if arguments.at_once else streams
+            found = ours(url, json.dumps(scripted), streams, 3 * streams + first, tokens, supply, first)
+            sent = [tuple(map(float, line.split())) for line in log.read_text().splitlines()][first:]
             truth = {"ttft": sorted(first for first, _last in sent), "e2el": sorted(last for _first, last in sent)}
-            truth["tpot"] = sorted((last - first) / 40 for first, last in sent)
-            print(f"{streams} streams: {found['completed']} completed, client lag p99 {found['client_lag_p99_ms']} ms")
-            for name, script_ms in (("ttft", 500.0), ("tpot", 50.0), ("e2el", 2500.0)):
+            truth["tpot"] = sorted((last - first) / (tokens - 1) for first, last in sent)
+            lag, load = found["client_lag_p99_ms"], os.getloadavg()[0]
+            print(f"{streams} streams: {found['completed']} completed, client lag p99 {lag} ms, load {load:.1f}")
+            for name, script in scripts.items():
                 cells = []
                 for wanted in (50, 90, 99):
                     seen = found[f"median_{name}_ms" if wanted == 50 else f"p{wanted}_{name}_ms"]
                     true = (measure.percentile(truth[name], wanted) or 0) * 1000
-                    cells.append(f"p{wanted} {seen:8.2f} (sent {true:8.2f}, {seen - true:+.2f})")
-                print(f"  {name}  scripted {script_ms:7.1f}  " + "  ".join(cells))
+                    due = script(wanted) * 1000
+                    cells.append(
+                        f"p{wanted} scripted {due:7.2f}, sent {true - due:+6.2f}, measured {seen - due:+6.2f} "
+                        f"({seen - true:+.2f})"
+                    )
+                print(f"  {name}  " + "  ".join(cells))
 
 
 def main() -> None:
@@ -255,6 +315,8 @@ def main() -> None:
         verb.add_argument("--burst", type=int, default=32, help="events that the stand-in sends in one write")
         verb.add_argument("--vllm", help="the program")
         verb.add_argument("--tokenizer", help="directory of the served model")
+        if work is exact:
+            verb.add_argument("--at-once", action="store_true")
         if work is compare:
             verb.add_argument("url")
             verb.add_argument("model")

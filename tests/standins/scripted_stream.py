@@ -6,10 +6,10 @@
 """Stand-in for an engine whose every delay is scripted, to check what a load generator measures.
 
 It speaks /v1/completions, /v1/chat/completions and /api/generate as streams. The script is the model's name, JSON:
-{"ttft": s, "gap": s, "tokens": tokens of each answer, "per_event": tokens in one event, "burst": events of one token
-in one write, "numbered": true: the tokens are 0, 1, 2 and so on, "stamped": true: they are 0@12.345678 and so on, with
-the s of time.monotonic() at which each was sent, "fail": what goes wrong, "every": which request in so many fails so
-(default: each)}. "fail" is one of
+{"ttft": s, "spread": s, by up to which first tokens are later, evenly (default 0), "gap": s, "tokens": tokens of each
+answer, "per_event": tokens in one event, "burst": events of one token in one write, "numbered": true: the tokens are 0,
+1, 2 and so on, "stamped": true: they are 0@12.345678 and so on, with the s of time.monotonic() at which each was sent,
+"fail": what goes wrong, "every": which request in so many fails so (default: each)}. "fail" is one of
 
 - "429"; "500": a body of `bytes` bytes (default 1000) after it
 - "drop": cut after half of the answer; "stall": nothing more after half; "error": an error event after half
@@ -32,6 +32,8 @@ import socket
 import sys
 import time
 
+# Its multiples are spread evenly between the whole numbers.
+GOLDEN = 0.618033988749895
 _EVENTS: dict[tuple[str, str], bytes] = {}
 
 
@@ -128,7 +130,8 @@ class Connection(asyncio.Protocol):
             kind = b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
             self.transport.write(b"HTTP/1.1 200 OK\r\n%s%s\r\n" % (kind, close))
             self.sent, self.first_sent = 0, 0.0
-            self.due = self.began + self.script["ttft"]
+            later = Connection.requests * GOLDEN % 1.0 * self.script.get("spread", 0.0)
+            self.due = self.began + self.script["ttft"] + later
             self.timer = self.loop.call_at(self.due, self.step)
 
     def step(self) -> None:
