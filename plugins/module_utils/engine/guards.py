@@ -21,6 +21,10 @@ _FILE = "a file of settings would not be checked: set the variables"
 _MODEL = "the model is chosen with dsdeploy_model"
 _SERVER = "it starts another server, which is not checked"
 _CODE = "it lets those who ask run programs"
+_EVENTS = "it opens a socket that tells everybody what is in the cache"
+_LOOPBACK = "the processes of one host talk over loopback"
+# Presets of llama.cpp: each fetches a model of its own, and takes a port of its own.
+_PRESET = re.compile(r"--(?!spec-default\Z)[a-z0-9.-]+-(default|spec)\Z")
 
 
 class Guard(NamedTuple):
@@ -44,10 +48,15 @@ def _set(*names: str) -> Dict[str, str]:
 
 
 _TORCH = {
-    "GLOO_SOCKET_IFNAME": "the processes of one host talk over loopback",
-    "NCCL_SOCKET_IFNAME": "the processes of one host talk over loopback",
-    "HOST_IP": "the processes of one host talk over loopback",
+    "GLOO_SOCKET_IFNAME": _LOOPBACK,
+    "NCCL_SOCKET_IFNAME": _LOOPBACK,
+    "HOST_IP": _LOOPBACK,
 }
+
+_VLLM_ADDRESSES = (
+    *("VLLM_HOST_IP", "VLLM_DP_MASTER_IP"),
+    *("VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_P2P_SIDE_CHANNEL_HOST", "VLLM_EC_SIDE_CHANNEL_HOST"),
+)
 
 GUARDS = {
     "vllm_venv": Guard(
@@ -57,14 +66,15 @@ GUARDS = {
             **_set("--uds=host", "--served-model-name=served_model_name", "--allowed-origins=allowed_origins"),
             **dict.fromkeys(("--model", "--model-tag"), _MODEL),
             **dict.fromkeys(("--grpc", "--grpc-port", "--omni"), _SERVER),
+            "--kv-events-config": _EVENTS,
             "--middleware": "it would answer before the API key is asked for",
             "--api-key": _KEY,
             "--config": _FILE,
         },
         {
             **_TORCH,
-            "VLLM_HOST_IP": "the processes of one host talk over loopback",
-            "VLLM_LOOPBACK_IP": "the processes of one host talk over loopback",
+            **dict.fromkeys(_VLLM_ADDRESSES, _LOOPBACK),
+            "VLLM_LOOPBACK_IP": "a host talks to itself over loopback",
             "VLLM_API_KEY": "the API key belongs in {0}_api_key",
             "VLLM_SERVER_DEV_MODE": "it opens endpoints that run code for anyone; it is never set",
             "VLLM_ALLOW_INSECURE_SERIALIZATION": _CODE,
@@ -79,14 +89,15 @@ GUARDS = {
             **_set("--host=host", "--port=port", "--ssl-keyfile=ssl_keyfile", "--ssl-certfile=ssl_certfile"),
             **_set("--served-model-name=served_model_name"),
             **dict.fromkeys(("--model-path", "--model"), _MODEL),
-            **dict.fromkeys(("--grpc-mode", "--encoder-only"), _SERVER),
+            **dict.fromkeys(("--grpc-mode", "--encoder-only", "--disaggregation-mode"), _SERVER),
+            "--kv-events-config": _EVENTS,
             **dict.fromkeys(("--api-key", "--admin-api-key"), _KEY),
             "--ssl-keyfile-password": "a password is no word of a command line: use a key without one",
             "--config": _FILE,
         },
         {
             **_TORCH,
-            "SGLANG_HOST_IP": "the processes of one host talk over loopback",
+            "SGLANG_HOST_IP": _LOOPBACK,
             **dict.fromkeys(("SGLANG_API_KEY", "SGLANG_ADMIN_API_KEY"), "the API key belongs in {0}_api_key"),
         },
         True,
@@ -164,6 +175,8 @@ def word_problems(role: str, extra: Sequence[str], known: Sequence[str] = ()) ->
     for word in extra:
         flag = flag_of_word(str(word))
         why = guard.flags.get(flag, "")
+        if role == "llama_cpp" and _PRESET.match(str(word).replace("_", "-")):
+            flag, why = str(word), _MODEL
         if not why and guard.abbreviated and len(flag) > 2 and flag.startswith("--") and flag not in known:
             longer = [name for name in guard.flags if name.startswith(flag)]
             why = "it is short for %s: %s" % (longer[0], guard.flags[longer[0]]) if longer else ""
@@ -185,7 +198,7 @@ def environment_problems(role: str, names: Sequence[str], several_hosts: bool = 
     return [
         "%s_environment: %s: %s" % (role, name, refused[name].format(role))
         for name in names
-        if name in refused and not (several_hosts and name in (*_TORCH, "SGLANG_HOST_IP", "VLLM_HOST_IP"))
+        if name in refused and not (several_hosts and refused[name] == _LOOPBACK)
     ]
 
 
@@ -198,9 +211,8 @@ def address_problem(role: str, host: str, has_key: bool, has_tls: bool) -> Optio
     return Problem(
         "%s_host is %s, which others can reach, and %s answers %s without its API key"
         % (role, host, guard.title, guard.open_without_key),
-        "Keep {0}_host at 127.0.0.1 and reach it through an SSH tunnel, or through a reverse proxy that asks for a key "
-        "and passes /v1/chat/completions, /v1/completions and /v1/models alone; dsdeploy's own gateway, which does "
-        "that, is to come.".format(role),
+        "Keep {0}_host at 127.0.0.1, and reach it through an SSH tunnel or through the gateway, which asks for a key "
+        "and passes the requests for answers alone (dsdeploy_expose).".format(role),
         "usage",
     )
 
