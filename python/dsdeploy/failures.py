@@ -67,6 +67,9 @@ _HINTS = (
     (r"module interpreter .* was not found|python[0-9.]*: (command )?not found|set the interpreter|"
      r"No python interpreters found",
      "Install python3 on the host, or set ansible_python_interpreter for it in the inventory."),
+    (r"Timed out after [0-9]+ second",
+     "A setting of yours ends every task after that time (ANSIBLE_TASK_TIMEOUT, task_timeout in ansible.cfg), and "
+     "models and engines take longer: set it to 0 for this command."),
     (r"Could not get lock|Unable to acquire the dpkg",
      "Another package installation runs on the host: wait until it is done, then run the same command again."),
     (r"(?i)DO NOT MATCH THE HASHES|hash mismatch|hash sum mismatch|checksum mismatch|sha256 .*(differs|mismatch)",

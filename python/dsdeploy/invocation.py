@@ -62,6 +62,7 @@ _VAULT_IDENTITIES = ("ANSIBLE_VAULT_IDENTITY_LIST", "defaults", "vault_identity_
 _RUN_TAGS = ("ANSIBLE_RUN_TAGS", "tags", "run")
 _SKIP_TAGS = ("ANSIBLE_SKIP_TAGS", "tags", "skip")
 _STRATEGY = ("ANSIBLE_STRATEGY", "defaults", "strategy")
+_NO_LOG = ("ANSIBLE_NO_LOG", "defaults", "no_log")
 
 # What ssh asks of a person who is not asked here: (its prompt, what it is told). It then fails with a reason.
 SSH_PROMPTS = (
@@ -142,6 +143,7 @@ def build(
     engine = "dsdeploy_engine" if verb in ("up", "plan") else "dsdeploy_only_engine"
     extra_vars = {engine: options.engine, "dsdeploy_model": options.model, **variables}
     _check_configured_tags(verb, collection, environ, user_config)
+    _check_no_log(verb, environ, user_config)
     return Invocation(
         playbook=collection.playbook(PLAYBOOKS[verb]),
         argv=tuple(_argv(options, collection, PLAYBOOKS[verb])),
@@ -294,6 +296,17 @@ def _check_configured_tags(
                 f"Unset it for this command (env -u {variable} dsdeploy {verb})"
                 + (f"; the stages are {', '.join(stages)}." if stages else "."),
             )
+
+
+def _check_no_log(verb: str, environ: Mapping[str, str], config: configparser.ConfigParser) -> None:
+    """Without what tasks say nothing is known of a host, which would be told as if nothing were there."""
+    if _is_on(_configured(_NO_LOG, environ, config)):
+        variable, section, key = _NO_LOG
+        where = variable if environ.get(variable) else f"[{section}] {key} in ansible.cfg"
+        raise DsdeployError(
+            f"{where} hides from {verb!r} what it has to read of the hosts",
+            f"Switch it off for this command ({variable}=false dsdeploy {verb}): secrets are hidden anyway.",
+        )
 
 
 def _configured(setting: tuple[str, str, str], environ: Mapping[str, str], config: configparser.ConfigParser) -> str:

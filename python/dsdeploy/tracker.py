@@ -457,5 +457,7 @@ def _error_text(said: str) -> str:
     errors = re.findall(
         r"^(?:ERROR! |\[ERROR\]: )(.*(?:\n(?!\s*$|\[|ERROR! |Origin: |usage: ).*)*)", said, re.MULTILINE
     )
+    # A setting that Ansible cannot take ends it in its own usage or a traceback.
+    errors = errors or re.findall(r"^(?:ansible-playbook: error|ansible\.errors\.\w+): (.*)", said, re.MULTILINE)
     text = " ".join(errors[-1].split()) if errors else ""
     return text.split(" The error appears to be in")[0]

@@ -109,6 +109,7 @@ def test_a_choice_nothing_like_any_suggests_none() -> None:
         ("The module interpreter '/usr/bin/python3' was not found.", "Install python3"),
         ("/bin/sh: 1: /usr/bin/python3: not found", "Install python3"),
         ("The module failed to execute correctly, you probably need to set the interpreter.", "Install python3"),
+        ("Timed out after 30 second(s).", "ANSIBLE_TASK_TIMEOUT"),
         ("[Errno 28] No space left on device", "Free space"),
         ("E: You don't have enough free space in /var/cache/apt/archives/.", "Free space"),
         ("Could not get lock /var/lib/dpkg/lock-frontend", "wait until it is done"),

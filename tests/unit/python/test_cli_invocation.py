@@ -337,9 +337,12 @@ def test_ansible_cfg_of_a_directory_that_all_may_write_to_does_not_count(tmp_pat
         ("up", {"ANSIBLE_SKIP_TAGS": "always"}, "", "ANSIBLE_SKIP_TAGS=always"),
         ("up", {"ANSIBLE_RUN_TAGS": "verify", "ANSIBLE_SKIP_TAGS": "web"}, "", ""),
         ("status", {"ANSIBLE_RUN_TAGS": "all"}, "", ""),
+        ("status", {"ANSIBLE_NO_LOG": "True"}, "", "ANSIBLE_NO_LOG hides from 'status' what it has to read"),
+        ("up", {}, "[defaults]\nno_log = yes\n", "ANSIBLE_NO_LOG=false dsdeploy up"),
+        ("up", {"ANSIBLE_NO_LOG": "false"}, "[defaults]\nno_log = yes\n", ""),
     ],
 )
-def test_tags_of_the_users_settings_are_said(
+def test_settings_of_the_user_that_leave_something_out_are_said(
     checkout: Path, tmp_path: Path, verb: str, environ: dict[str, str], config: str, said: str
 ) -> None:
     (tmp_path / "ansible.cfg").write_text(config)

@@ -320,7 +320,15 @@ def test_name_in_a_progress_line_is_no_host_of_the_run(feed: Feeder) -> None:
     assert list(feed.end(ok={"h": 1}).hosts) == ["h"]
 
 
-@pytest.mark.parametrize("said", ["ERROR! bad thing\n", "[ERROR]: bad thing\nOrigin: /x:1\n\n1 a: b\n"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ERROR! bad thing\n",
+        "[ERROR]: bad thing\nOrigin: /x:1\n\n1 a: b\n",
+        "usage: ansible-playbook [-h]\n  playbook [playbook ...]\nansible-playbook: error: bad thing\n",
+        "Traceback (most recent call last):\n  File x\nansible.errors.AnsibleOptionsError: bad thing\n",
+    ],
+)
 def test_error_before_any_host_is_usage(feed: Feeder, said: str) -> None:
     feed("verbose", stdout="Using /etc/ansible.cfg")
     feed("error", stdout=said)
