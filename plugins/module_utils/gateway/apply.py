@@ -161,7 +161,12 @@ class Gateway:
         records, problems = deployments.read_records()
         for problem in problems:
             raise Failure(str(problem), hint=deployments.UNREADABLE_HINT)
-        pools = pools_of(records, self.want["replicas"])
+        replicas = self.want["replicas"]
+        if self.check_mode:
+            # The engine that they are more of may be one that this very run would deploy.
+            here = [record["engine"] for record in records]
+            replicas = [replica for replica in replicas if replica["engine"] in here]
+        pools = pools_of(records, replicas)
         if not pools and not self.check_mode:
             self.warnings.append("the gateway has no engine behind it: it answers 404 until one is deployed")
         self.want["pools"] = pools

@@ -311,3 +311,18 @@ def test_what_another_gateway_brings_is_answered_by_this_host() -> None:
 def test_the_replicas_key_is_no_user_s() -> None:
     with pytest.raises(Failure, match="is the host's own"):
         keys.check_name(config.REPLICAS)
+
+
+def test_check_mode_on_a_bare_host_knows_that_the_engine_is_still_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = {"name": "gpu2", "engine": "vllm", "host": "10.0.0.2", "port": 8443, "tls": True, "streams": None}
+    options = want(
+        **{"data_dir": "/nonexistent", "program": "/nonexistent", "user": "nobody-yet", "replicas": [replica]},
+        **{"certificate": None, "certificate_key": None, "replica_key": "k", "open_to_all": False},
+    )
+    monkeypatch.setattr(apply.deployments, "read_records", lambda: ([], []))
+    monkeypatch.setattr(apply, "read_keys", list)
+    found = apply.Gateway(options, True, []).configure()
+    assert found["engines"] == {}
+    monkeypatch.setattr(apply, "ensure_user", lambda *_arguments: None)
+    with pytest.raises(Failure, match="gpu2 is one of vllm, which is not deployed on this host"):
+        apply.Gateway(options, False, []).configure()
