@@ -82,6 +82,8 @@ def test_metrics_are_put_in_place_in_one_step_for_everybody(arguments, tmp_path)
     assert file.stat().st_mode & 0o777 == 0o644
     lines = file.read_text().splitlines()
     assert 'dsdeploy_check_status{check="disk_nvme",group="disk"} 2' in lines
+    assert 'dsdeploy_check_status{check="system_overcommit",group="system"} 1' in lines
+    assert 'dsdeploy_check_status{check="system_max_map_count",group="system"} 0' in lines
     assert 'dsdeploy_checks{status="fail"} 1' in lines
     assert all(line.startswith(("# HELP ", "# TYPE ", "dsdeploy_")) for line in lines)
     assert not run("host_check", arguments)["changed"]
