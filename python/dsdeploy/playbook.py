@@ -6,11 +6,15 @@ has the signal ignored, so that Ansible would go on alone, with nobody to see wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
+
+from dsdeploy import module_cache
 
 ANSIBLE_POLLS_EVERY_S = 0.001  # its default
 POLL_EVERY_S = 0.01
@@ -31,13 +35,28 @@ def _poll_less() -> None:
         constants.DEFAULT_INTERNAL_POLL_INTERVAL = POLL_EVERY_S
 
 
+def _modules(playbook: Path) -> contextlib.AbstractContextManager[None]:
+    import ansible
+    from ansible import constants
+
+    return module_cache.kept(
+        root=playbook.resolve().parents[1],
+        version=ansible.__version__,
+        ansible=Path(ansible.__file__).parent,
+        others=constants.DEFAULT_MODULE_UTILS_PATH or [],
+        used=Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache"),
+    )
+
+
 def main() -> None:
     # That of the command is strict, for what it writes itself; what tasks make on this machine has the user's.
     os.umask(int(os.environ.pop("DSDEPLOY_UMASK", "22"), 8))
     signal.signal(signal.SIGHUP, _interrupt)
+    playbook = Path(sys.argv[-1])
     sys.argv[1:1] = ["playbook"]
     _poll_less()
-    runpy.run_module("ansible", run_name="__main__", alter_sys=True)
+    with _modules(playbook):
+        runpy.run_module("ansible", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

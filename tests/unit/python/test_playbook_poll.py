@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from ansible import constants
@@ -15,9 +16,10 @@ from dsdeploy import playbook
 
 @pytest.mark.parametrize(("configured", "used"), [(0.001, 0.01), (0.05, 0.05)])
 def test_ansible_polls_less_often_unless_the_user_says_how_often(
-    monkeypatch: pytest.MonkeyPatch, configured: float, used: float
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, configured: float, used: float
 ) -> None:
     seen = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "DEFAULT_INTERNAL_POLL_INTERVAL", configured)
     monkeypatch.setattr(os, "umask", lambda _mask: 0)
     monkeypatch.setattr(signal, "signal", lambda *_handler: None)
