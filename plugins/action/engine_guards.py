@@ -3,10 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+
 from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import guards
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 
 class ActionModule(ActionBase):
@@ -24,8 +27,12 @@ class ActionModule(ActionBase):
                 "extra_args": {"type": "raw", "default": []},
                 "environment": {"type": "dict", "default": {}},
                 "several_hosts": {"type": "bool", "default": False},
+                "values": VALUES,
             }
         )
+        wrong = value_problems(args["values"])
+        if wrong:
+            return dict(result, failed=True, msg="; ".join(wrong), error_kind="usage")
         role, extra = args["role"], args["extra_args"]
         hint = "Leave them to the variables of role %s, which are checked." % role
         found = []
@@ -45,4 +52,4 @@ class ActionModule(ActionBase):
             hint = address.hint
         if found:
             return dict(result, failed=True, **Failure(found, hint=hint, error_kind="usage").fields())
-        return dict(result, changed=False)
+        return dict(result, changed=False, role_files=os.path.join(task_vars.get("role_path", ""), "files"))

@@ -8,6 +8,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED
 
 
@@ -17,34 +18,33 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _result, args = self.validate_argument_spec(
-            argument_spec=dict(
-                model=dict(type="dict", required=True),
-                nvidia_smi=dict(type="dict", required=True),
-                engine=dict(type="str", default=""),
-                catalog=dict(type="dict", default={}),
-                tensor_parallel=dict(type="int", default=0),
-                pipeline_parallel=dict(type="int", default=1),
-                data_parallel=dict(type="int", default=1),
-                batch=dict(type="int", default=2048),
-                nodes=dict(type="int", default=1),
-                data_parallel_attention=dict(type="int", default=1),
-                context=dict(type="int", default=8192),
-                sequences=dict(type="int", default=1),
-                kv_bytes=dict(type="float", default=2.0),
-                utilization=dict(type="float", default=0.9),
-                gpu_layers=dict(type="int", default=-1),
-                kv_space_gib=dict(type="int", default=0),
-                device=dict(type="str", choices=["cpu", "gpu"], default="gpu"),
-                memory=dict(type="dict", default={}),
-                user=dict(type="str", default=""),
-                deployments=dict(type="list", elements="dict", default=[]),
-                mirrors=dict(type="dict"),
-                source_order=dict(type="list", elements="str", default=[]),
-                settings=dict(type="dict", default={}),
-                refuse=dict(type="bool", default=True),
-            )
+        spec = dict(
+            model=dict(type="dict", required=True),
+            nvidia_smi=dict(type="dict", required=True),
+            engine=dict(type="str", default=""),
+            catalog=dict(type="dict", default={}),
+            tensor_parallel=dict(type="int", default=0),
+            pipeline_parallel=dict(type="int", default=1),
+            data_parallel=dict(type="int", default=1),
+            batch=dict(type="int", default=2048),
+            nodes=dict(type="int", default=1),
+            data_parallel_attention=dict(type="int", default=1),
+            context=dict(type="int", default=8192),
+            sequences=dict(type="int", default=1),
+            kv_bytes=dict(type="float", default=2.0),
+            utilization=dict(type="float", default=0.9),
+            gpu_layers=dict(type="int", default=-1),
+            kv_space_gib=dict(type="int", default=0),
+            device=dict(type="str", choices=["cpu", "gpu"], default="gpu"),
+            memory=dict(type="dict", default={}),
+            user=dict(type="str", default=""),
+            deployments=dict(type="list", elements="dict", default=[]),
+            mirrors=dict(type="dict"),
+            source_order=dict(type="list", elements="str", default=[]),
+            settings=dict(type="dict", default={}),
+            refuse=dict(type="bool", default=True),
         )
+        args = checked(self, spec, tables=("catalog",))
         request = Request(**{name: args[name] for name in Request._fields if name in args})
         request = request._replace(
             kv_space=args["kv_space_gib"] * GIB,

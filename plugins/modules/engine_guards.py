@@ -19,6 +19,7 @@ description:
   - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.values
 attributes:
   check_mode:
     support: full
@@ -57,6 +58,8 @@ options:
     description: Whether one engine spans hosts, whose processes talk over the network.
     type: bool
     default: false
+  values:
+    default: []
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -72,6 +75,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+role_files:
+  description:
+    - The directory of files of the role that asks, on the controller. In variables of that role C(role_path) would be
+      another role's where that one uses them.
+  returned: success
+  type: str
 hint:
   description: What to do next.
   returned: failure

@@ -84,7 +84,8 @@ options:
     type: dict
     default: {}
   help_file:
-    description: File on the host with the engine's help. Without it nothing is compared with it.
+    description:
+      - File on the host with the engine's help. Without it nothing is compared with it, and the host is not asked.
     type: path
 author:
   - The dsdeploy developers (@dsdeploy)
@@ -120,7 +121,7 @@ environment:
 compared:
   description: Whether the parameters were compared with the installed engine's help.
   type: bool
-  returned: always
+  returned: success
 problems:
   description: Everything found wrong, one line each.
   type: list
@@ -139,81 +140,23 @@ error_kind:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters, sglang_rules, vllm_rules
-
-RULES = {"sglang": sglang_rules.check, "vllm": vllm_rules.check}
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import asked
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "table": {"type": "dict", "required": True},
-            "values": {"type": "dict", "required": True},
-            "recipes": {"type": "list", "elements": "dict", "default": []},
-            "profile": {"type": "str", "default": ""},
-            "prefix": {"type": "str", "required": True},
-            "engine": {"type": "str", "required": True},
-            "version": {"type": "str", "required": True},
-            "extra_args": {"type": "list", "elements": "str", "default": []},
-            "own_lock": {"type": "bool", "default": False},
-            "rules": {"type": "str", "choices": ["", "sglang", "vllm"], "default": ""},
-            "facts": {"type": "dict", "default": {}},
-            "help_file": {"type": "path"},
-        },
-        supports_check_mode=True,
-    )
-    p = module.params
-    table, engine, version = p["table"], p["engine"], p["version"]
-    about = {"prefix": p["prefix"], "engine": engine, "version": version}
-    known = None
+    module = AnsibleModule(argument_spec=asked.OPTIONS, supports_check_mode=True)
+    help_file, text = module.params["help_file"], None
+    if help_file and os.path.exists(help_file):
+        with open(help_file, encoding="utf-8") as handle:
+            text = handle.read()
     try:
-        parameters.version_key(version)
-    except ValueError as error:
-        wrong = "%s_version: %s" % (p["prefix"], error)
-        hint = "Give its numbers, such as 0.32.0."
-        module.fail_json(msg=wrong, error_kind="usage", hint=hint, problems=[wrong], compared=False)
-    if p["help_file"] and os.path.exists(p["help_file"]):
-        with open(p["help_file"], encoding="utf-8") as handle:
-            known = parameters.parse_help(handle.read())
-    try:
-        recipe = parameters.recipe_of(p["recipes"], version, p["profile"])
-        values = parameters.filled(table, p["values"], recipe)
-        problems = parameters.check_values(table, values, p["prefix"], p["own_lock"])
-        problems += parameters.check_own_flags(table, p["extra_args"], p["prefix"], known or ())
-        if not problems:
-            problems += parameters.check_version(table, values, **about)
-            if known is not None:
-                gone = {
-                    name: value for name, value in values.items() if not parameters.is_outside(table, name, version)
-                }
-                problems += parameters.check_help(table, gone, known=known, **about)
-                problems += parameters.check_extra_args(p["extra_args"], known=known, **about)
-            if p["rules"]:
-                wrong, warnings = RULES[p["rules"]](values, p["facts"], p["prefix"])
-                problems += wrong
-                if p["facts"].get("profile") == "cuda":
-                    model = str((p["facts"].get("model") or {}).get("name") or "the model")
-                    warnings.append(parameters.unproven(recipe, engine, version, model))
-                # Told in preflight, before there is any help to compare with.
-                for warning in [line for line in warnings if line and not p["help_file"]]:
-                    module.warn(warning)
-    except ValueError as error:
-        module.fail_json(msg=str(error), error_kind="usage", hint="Correct it.", problems=[str(error)], compared=False)
-    result = {"compared": known is not None, "problems": problems}
-    if problems:
-        module.fail_json(
-            msg="; ".join(problems),
-            hint="Correct these variables (null leaves a parameter to the model's recipe, false to the engine).",
-            error_kind="usage",
-            **result,
-        )
-    module.exit_json(
-        changed=False,
-        argv=parameters.render(table, values) + p["extra_args"],
-        values=values,
-        environment=recipe.get("environment") or {},
-        **result,
-    )
+        found = asked.look(module.params, text)
+    except Failure as failure:
+        module.fail_json(problems=failure.problems, **failure.fields())
+    for warning in found.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

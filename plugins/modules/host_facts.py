@@ -67,6 +67,10 @@ ansible_facts:
     nvidia_smi:
       description: As M(dsdeploy.llm.nvidia_smi_facts) returns it.
       type: dict
+    nvcc:
+      description: Every nvcc, as C(path) and C(version), the one in PATH first.
+      type: list
+      elements: dict
     dsdeploy_memory:
       description: As M(dsdeploy.llm.memory_facts) returns it.
       type: dict
@@ -86,6 +90,7 @@ from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollecto
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import memory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import nvcc
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import gather
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 
@@ -134,6 +139,7 @@ def main() -> None:
     facts = dict(
         system(module),
         nvidia_smi=gather(None, max(1, module.params["timeout"]), module.params["pci_devices"]),
+        nvcc=nvcc.find(),
         dsdeploy_memory=memory.look(),
         dsdeploy_deployments=records,
     )

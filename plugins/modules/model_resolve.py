@@ -13,7 +13,7 @@ short_description: Find a model in the catalog, for an engine
 version_added: 1.0.0
 description:
   - Checks the catalog and the user's own entries, and returns the entry that a name or an absolute path means.
-  - Runs on the controller and needs no connection to the host.
+  - Runs on the controller, and asks the host only for what the catalog does not know of the model.
 author:
   - The dsdeploy developers (@dsdeploy)
 extends_documentation_fragment:
@@ -49,6 +49,12 @@ options:
     default: false
   values:
     default: []
+  numbers:
+    description:
+      - The other options of M(dsdeploy.llm.model_numbers), which reads on the host what the catalog does not know of
+        the model. Without them nothing is read.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -63,9 +69,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 model:
-  description: The entry, with its C(name).
+  description: The entry, with its C(name), and with what was read of it (O(numbers)).
   returned: success
   type: dict
+problems:
+  description: Why nothing was read, one line each.
+  returned: where the model was read
+  type: list
+  elements: str
 hint:
   description: What to do next.
   returned: failure

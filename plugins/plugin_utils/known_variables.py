@@ -17,7 +17,7 @@ SECRET = re.compile(r"(^|_)(api_key|password|passwd|pass|passphrase|secret|token
 _PREFIXES = {"_common": "dsdeploy"}
 
 # What roles and playbooks themselves note of a host (set_fact, register) under a role's name: nobody has written those.
-NOTED = frozenset(("dsdeploy_found", "dsdeploy_nvcc", "dsdeploy_release", "nvidia_driver_reboot_reasons"))
+NOTED = frozenset(("dsdeploy_found", "nvidia_driver_reboot_reasons"))
 
 
 def secrets_typed(arguments: Iterable[str]) -> List[str]:

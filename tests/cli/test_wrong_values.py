@@ -126,7 +126,7 @@ PLAY = """
   gather_facts: false
   vars: {model_written: 1}
   tasks:
-    - ansible.builtin.set_fact: {model_noted: 1, dsdeploy_release: 1}
+    - ansible.builtin.set_fact: {model_noted: 1, nvidia_driver_reboot_reasons: 1}
     - ansible.builtin.debug: {msg: x}
       register: model_registered
     - dsdeploy.llm.variable_check:

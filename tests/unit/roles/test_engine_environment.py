@@ -22,11 +22,10 @@ def of(role, name, **inventory):
     known = {
         "dsdeploy_model_files": MODEL,
         "dsdeploy_model_entry": {"name": "it"},
-        "dsdeploy_release": {"python": "/py", "version": "1"},
-        "dsdeploy_nvcc": {"path": "", "found": [], "environment": {}},
+        "_dsdeploy_release": {"version": "1"},
         "inventory_hostname": "gpu1",
         "ansible_play_hosts_all": ["gpu1"],
-        f"_{role}_files": str(ROLES / role / "files"),
+        f"_{role}_guarded": {"role_files": str(ROLES / role / "files")},
         **CHECKED,
     }
     return resolve(role, "Ubuntu 24.04", name, GPU, **{**known, **inventory})

@@ -18,7 +18,10 @@ VERSIONS = {"vllm_venv": "0.32.0", "sglang": "0.4.3.post2"}
 def test_another_lock_or_python_of_the_same_version_is_another_release(role, tmp_path):
     def release(**inventory):
         return resolve(
-            role, "Debian 12", f"_{role}_release", **{f"_{role}_files": str(ROLES / role / "files"), **inventory}
+            role,
+            "Debian 12",
+            f"_{role}_release",
+            **{f"_{role}_guarded": {"role_files": str(ROLES / role / "files")}, **inventory},
         )
 
     version = VERSIONS[role]

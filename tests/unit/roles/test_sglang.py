@@ -29,7 +29,7 @@ def of(name, host_facts, model="deepseek-r1-awq", **inventory):
         "ansible_play_hosts_all": ["gpu1"],
         "hostvars": {"gpu1": {"ansible_host": "10.0.0.1"}, "gpu2": {"ansible_host": "10.0.0.2"}},
         "dsdeploy_model_entry": dict(CATALOG[model], name=model),
-        "_sglang_files": str(ROLES / "sglang/files"),
+        "_sglang_guarded": {"role_files": str(ROLES / "sglang/files")},
         "dsdeploy_model_files": {"name": model, "path": "/models/it", "bytes": 1, "files": [], "format": "safetensors"},
         **inventory,
     }
@@ -99,11 +99,11 @@ def test_two_hosts_serve_r1_in_fp8_together(host, rank):
 
 
 def test_on_gpus_it_compiles_with_what_was_found():
-    found = {"path": "/usr/local/cuda-13.0/bin/nvcc", "found": [], "environment": {"CUDA_HOME": "/usr/local/cuda-13.0"}}
-    environment = of("_sglang_profile_environment", gpus(1, "13.0"), dsdeploy_nvcc=found)["cuda"]
+    facts = {**gpus(1, "13.0"), "nvcc": [{"path": "/usr/local/cuda-13.0/bin/nvcc", "version": "13.0.88"}]}
+    environment = of("_sglang_profile_environment", facts)["cuda"]
     assert environment["CUDA_HOME"] == "/usr/local/cuda-13.0"
     # What is compiled is kept for the next start, below the service's own directory.
-    caches = {value for name, value in environment.items() if name.endswith(("DIR", "PATH", "BASE"))}
+    caches = {value for name, value in environment.items() if name.endswith(("DIR", "_PATH", "BASE"))}
     assert caches and all(path.startswith("/var/lib/dsdeploy/dsdeploy-sglang/compiled/") for path in caches)
     # Not 16,384 sizes of each of DeepGEMM's products before it answers.
     assert environment["SGLANG_JIT_DEEPGEMM_FAST_WARMUP"] == "1"

@@ -20,7 +20,12 @@ PREFLIGHT = {
     "cuda_toolkit": "preflight",
     "gpu_monitor": "preflight",
 }
-CHECKS = ("dsdeploy.llm.value_check", "dsdeploy.llm.variable_check", "dsdeploy.llm.model_resolve")
+CHECKS = (
+    "dsdeploy.llm.value_check",
+    "dsdeploy.llm.variable_check",
+    "dsdeploy.llm.model_resolve",
+    "dsdeploy.llm.engine_guards",
+)
 
 
 def load(path: Path) -> Any:

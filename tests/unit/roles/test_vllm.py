@@ -20,19 +20,19 @@ GPU = {"nvidia_smi": {"status": "ok", "driver_version": "1", "cuda_version": "13
 
 
 def environment(nvcc=""):
+    facts = {**GPU, "nvcc": [{"path": nvcc, "version": "13.0.88"}] if nvcc else []}
     known = {
         "dsdeploy_model_files": {"name": "it", "path": "/models/it", "bytes": 1, "files": [], "format": "safetensors"},
         "dsdeploy_model_entry": {"name": "it"},
-        "dsdeploy_nvcc": {"path": nvcc, "found": [], "environment": {"PATH": "/bin"}},
-        "_vllm_venv_files": str(ROLES / "vllm_venv/files"),
+        "_vllm_venv_guarded": {"role_files": str(ROLES / "vllm_venv/files")},
     }
-    return resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_profile_environment[_vllm_venv_profile]", GPU, **known)
+    return resolve("vllm_venv", "Ubuntu 24.04", "_vllm_venv_profile_environment[_vllm_venv_profile]", facts, **known)
 
 
 def test_with_nvcc_flashinfer_compiles_its_sampler_and_deepgemm_is_off_unless_the_user_wants_it():
     # On an H100 R1's shapes were not served after 8 minutes with DeepGEMM.
     found = environment("/usr/local/cuda/bin/nvcc")
-    assert (found["PATH"], found["VLLM_USE_DEEP_GEMM"]) == ("/bin", "0")
+    assert (found["CUDA_HOME"], found["VLLM_USE_DEEP_GEMM"]) == ("/usr/local/cuda", "0")
     assert "VLLM_USE_FLASHINFER_SAMPLER" not in found
     # What is compiled is kept for the next start, below the service's own directory.
     caches = {value for value in found.values() if value.startswith("/var")}
