@@ -168,6 +168,16 @@ def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host)
     assert host.check_output("systemctl show -p NRestarts --value %s", VLLM.service) == "0"
 
 
+def test_a_run_that_only_verifies_leaves_what_a_rollback_serves(host):
+    note = f"{VLLM.root}/current/.dsdeploy-service.json"
+    with host.sudo():
+        before = host.check_output("cat %s", note)
+    assert "--max-num-seqs" in before
+    assert "changed=0" in deploy(host, "--tags", "verify")
+    with host.sudo():
+        assert host.check_output("cat %s", note) == before
+
+
 def test_a_lock_that_cannot_be_installed_leaves_the_engine_alone(host, tmp_path):
     """One of its packages is another file than the lock says."""
     before, release = VLLM.pid(host), VLLM.current(host)
