@@ -86,6 +86,16 @@ def test_an_engine_on_ipv6_loopback_is_asked_there(role, url):
     assert of(role, f"_{role}_endpoint", **{f"{role}_host": "::1"}) == url
 
 
+def test_web_pages_of_other_origins_may_not_ask_llama_cpp():
+    """Whatever a release allows by itself: some every origin, with credentials."""
+    found = of("llama_cpp", "_llama_cpp_own_environment")
+    assert found == {"LLAMA_ARG_CORS_ORIGINS": "http://localhost", "LLAMA_ARG_CORS_CREDENTIALS": "0"}
+    named = of("llama_cpp", "_llama_cpp_own_environment", llama_cpp_allowed_origins=["https://a", "https://b"])
+    assert named["LLAMA_ARG_CORS_ORIGINS"] == "https://a,https://b"
+    service = (ROLES / "llama_cpp/tasks/service.yml").read_text(encoding="utf-8")
+    assert "{{ _llama_cpp_own_environment | combine(llama_cpp_environment)" in service
+
+
 def test_llama_cpp_with_tls_is_no_wheel():
     tls = {"llama_cpp_ssl_certfile": "/c", "llama_cpp_ssl_keyfile": "/k"}
     host = {"nvidia_smi": {"status": "not_installed", "gpus": []}, "architecture": "x86_64", "python_version": "3.11.2"}
