@@ -19,7 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import CH
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import rank_of, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
@@ -40,7 +40,9 @@ def answers(place: Place) -> List[Dict[str, Any]]:
     found = []
     config = place.supervisor_config or places.SUPERVISOR_CONFIG
     for record in read_records(place.records or places.RECORDS)[0]:
-        if (place.engine and record["engine"] != place.engine) or record["api"] not in CHAT_PATHS or not place.health:
+        if (place.engine and record["engine"] != place.engine) or not place.health:
+            continue
+        if record["api"] not in CHAT_PATHS or rank_of(record):  # the gateway; a gang's further ranks have no API
             continue
         if look(record, True, HTTP_TIMEOUT, config)["ready"]:
             found.append(_asked(record, config))

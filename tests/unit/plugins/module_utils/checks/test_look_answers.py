@@ -81,6 +81,16 @@ def test_an_engine_that_gives_none(engine, monkeypatch):
     assert "EngineDeadError" in found["problem"]
 
 
+def test_who_has_no_api_is_not_asked(monkeypatch):
+    gang = {"hosts": ["a", "b"], "rank": 1}
+    records = [record("x", engine="vllm"), record("x", engine="sglang", gang=gang), record("x", api="gateway")]
+    monkeypatch.setattr(look_answers, "read_records", lambda _path: (records, []))
+    monkeypatch.setattr(look_answers, "look", lambda *_given: {"ready": True})
+    monkeypatch.setattr(look_answers, "_asked", lambda one, _config: one["engine"])
+    assert look_answers.answers(Place()) == ["vllm"]
+    assert look_answers.answers(Place(engine="sglang")) == look_answers.answers(Place(health=False)) == []
+
+
 def test_a_key_that_cannot_be_read_leaves_the_engine_alone(engine, tmp_path):
     path = tmp_path / "none"
     found = look_answers._asked(record(engine, api_key_file=str(path)), "")
