@@ -40,6 +40,8 @@ class ActionModule(ActionBase):
                 "timeout": {"type": "int", "default": 20},
                 "stop_timeout": {"type": "int", "default": 0},
                 "started": {"type": "bool", "default": False},
+                "has_key": {"type": "bool", "default": False},
+                "guard_port": {"type": "int", "default": 29401},
             }
         )
         self.args, self.vars, self.here = args, task_vars, task_vars["inventory_hostname"]
@@ -119,6 +121,9 @@ class ActionModule(ActionBase):
         gang, engine = self.gang(), self.args["engine"]
         looks = self.told(gang, LOOKED, "look")
         self.require(gangs.missing(gang, looks, self.active))
+        if not self.args["has_key"]:
+            hint = "Set dsdeploy_api_key, the same for all of them."
+            self.require("the hosts of a gang know each other by the engine's API key, and none is set", hint, "usage")
         facts = {host: self.hostvars[host].get("ansible_facts") or {} for host in gang.hosts}
         records = {host: found.get("dsdeploy_deployments") or [] for host, found in facts.items()}
         self.require(gangs.broken_up(gang, engine, records))
@@ -136,6 +141,7 @@ class ActionModule(ActionBase):
             "gang": dict(about, size=len(gang.hosts), addresses=addresses),
             "parameters": gangs.placement(engine, rank, len(gang.hosts), addresses[gang.head], self.args["port"]),
             "environment": gangs.environment(engine, own["address"], own["interface"], own["hcas"], own["gid_index"]),
+            "guard": gangs.guard(rank, len(gang.hosts), own["address"], addresses[gang.head], self.args["guard_port"]),
             "record": dict(about, addresses=addresses, port=self.args["port"]),
             "lines": lines,
             "warnings": warnings,

@@ -95,6 +95,14 @@ options:
     description: Whether V(state=whole) is about hosts that have come as far as V(state=here).
     type: bool
     default: false
+  has_key:
+    description: Whether the engine asks for an API key, by which the ranks know each other, for V(state=compared).
+    type: bool
+    default: false
+  guard_port:
+    description: Port at which the first host's guard listens, for V(state=compared).
+    type: int
+    default: 29401
   ask:
     description: What the action plugin asks of the host.
     type: dict
@@ -137,6 +145,11 @@ environment:
   description: Environment variables of the engine.
   returned: state compared
   type: dict
+guard:
+  description: What the guard of this host's rank is told.
+  returned: state compared
+  type: list
+  elements: str
 record:
   description: What the deployment record notes of the gang.
   returned: state compared
@@ -181,6 +194,8 @@ def main() -> None:
             "timeout": {"type": "int", "default": 20},
             "stop_timeout": {"type": "int", "default": 0},
             "started": {"type": "bool", "default": False},
+            "has_key": {"type": "bool", "default": False, "no_log": False},
+            "guard_port": {"type": "int", "default": 29401},
             "ask": {"type": "dict"},
         },
         supports_check_mode=True,

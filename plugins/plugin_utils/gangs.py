@@ -219,6 +219,12 @@ def placement(engine: str, rank: int, size: int, head: str, port: int) -> Dict[s
     return dict(common, master_addr=head, master_port=port, headless=rank > 0)
 
 
+def guard(rank: int, size: int, own: str, head: str, port: int) -> List[str]:
+    """What the guard of a rank is told (module_utils/gang/guard.py), but for the command."""
+    words = {"--rank": rank, "--size": size, "--head": head, "--own": own, "--port": port}
+    return [str(word) for pair in words.items() for word in pair]
+
+
 def environment(
     engine: str, address: str, interface: str, hcas: Sequence[str] = (), gid_index: Optional[int] = None
 ) -> Dict[str, str]:

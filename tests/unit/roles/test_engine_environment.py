@@ -43,6 +43,7 @@ def test_the_processes_of_an_engine_talk_over_loopback(role, own):
 def test_over_several_hosts_the_processes_use_their_network(role, engine, rank):
     record = {"hosts": ["gpu1", "gpu2"], "rank": rank}
     gang = {"environment": gangs.environment(engine, "10.0.0.1", "eth0"), "record": record, "parameters": {}}
+    gang["guard"] = gangs.guard(rank, 2, "10.0.0.2", "10.0.0.1", 29401)
     checked = {f"_{role}_checked": {"values": {"nnodes": 2, "node_rank": None, "dist_init_addr": ""}}}
     service = of(role, f"_{role}_service", _dsdeploy_gang=gang, **checked)
     own = {"vllm": "VLLM_HOST_IP", "sglang": "SGLANG_HOST_IP"}[engine]
@@ -50,6 +51,14 @@ def test_over_several_hosts_the_processes_use_their_network(role, engine, rank):
     assert found == {own: "10.0.0.1", "GLOO_SOCKET_IFNAME": "eth0", "NCCL_SOCKET_IFNAME": "eth0"}
     assert "network" in service["needs"]
     assert service["record"]["gang"] == record
+    words = service["exec"]
+    assert words[1].endswith("/gang-guard.py")
+    assert words[2:12] == [
+        *("--rank", str(rank), "--size", "2", "--head", "10.0.0.1"),
+        *("--own", "10.0.0.2", "--port", "29401"),
+    ]
+    assert words[12:15] == ["--key-variable", service["api_key_variable"], "--"]
+    assert words[15:17] == of(role, f"_{role}_service")["exec"][:2], "the engine as it is started alone"
     assert "gang" not in of(role, f"_{role}_service")["record"]
 
 

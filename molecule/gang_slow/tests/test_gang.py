@@ -1,0 +1,58 @@
+"""A real vLLM over two hosts: it answers as one, and starts anew as one."""
+
+import json
+import time
+
+import pytest
+from _play import hosts, play
+from _python_engine import SENTENCE, Engine
+
+VLLM = Engine("vllm", 8000)
+READY = 900  # s; two starts at once on two cores
+
+
+def head():
+    return hosts()["gang-1"]
+
+
+def pids():
+    """The main process of each rank."""
+    return {
+        name: host.check_output(f"systemctl show -p MainPID --value {VLLM.service}") for name, host in hosts().items()
+    }
+
+
+def test_it_answers_exactly_over_both():
+    assert VLLM.ask(head())[0]["content"].strip() == SENTENCE
+    ranks = {name: json.loads(host.file(VLLM.record).content_string)["gang"] for name, host in hosts().items()}
+    assert [ranks[name]["rank"] for name in ("gang-1", "gang-2")] == [0, 1]
+    assert all(rank["hosts"] == ["gang-1", "gang-2"] for rank in ranks.values())
+    # The second has no API.
+    assert not hosts()["gang-2"].socket("tcp://127.0.0.1:8000").is_listening
+
+
+def test_ask_asks_the_first_host_alone():
+    said = play(None, "ask", "-v")
+    assert said.count(SENTENCE) == 1
+    said = play(hosts()["gang-2"], "ask", fails=True)
+    assert "gang-1 answers for its gang (gang-1, gang-2)" in said
+
+
+def test_a_second_run_leaves_it_alone():
+    before = pids()
+    said = play(None, "deepseek_r1")
+    assert pids() == before
+    assert said.count("changed=0") == 2
+
+
+@pytest.mark.parametrize("victim", ["gang-2", "gang-1"])
+def test_a_rank_that_dies_takes_the_other_with_it_and_they_answer_again(victim):
+    before = pids()
+    # The engine, not its guard: the guard's child.
+    hosts()[victim].check_output(f"sudo pkill -KILL -P {before[victim]}")
+    began = time.monotonic()
+    message = VLLM.answers_within(head(), READY)
+    assert message["content"].strip() == SENTENCE
+    after = pids()
+    assert not set(before.items()) & set(after.items()), "a rank went on beside a new one"
+    print(f"{victim} killed: answers after {time.monotonic() - began:.0f} s")

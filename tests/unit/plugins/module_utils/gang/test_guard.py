@@ -1,0 +1,204 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard of a gang's ranks: real processes on addresses of loopback, each started anew as a service manager would.
+
+The engine is a stand-in that notes its start and runs until it is ended, with a worker that would outlive it: as the
+real ones do, which do not notice that another rank is gone.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import guard
+
+ENGINE = """
+import os, subprocess, sys, time
+deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+worker = subprocess.Popen([sys.executable, "-c", deaf])
+with open(sys.argv[1], "a") as notes:
+    notes.write("%d %d\\n" % (os.getpid(), worker.pid))
+time.sleep(600)
+"""
+PATIENCE = 20.0  # s; a busy machine
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Rank:
+    """One host: `up` starts its service; one that has ended is started anew by `keep`."""
+
+    def __init__(self, folder, rank, port, size, key="a-key"):
+        self.notes = folder / f"engine-{rank}"
+        self.rank, self.key, self.process, self.wanted = rank, key, None, False
+        own = f"127.0.0.{rank + 1}"
+        self.command = [sys.executable, guard.__file__, "--rank", str(rank), "--size", str(size), "--head", "127.0.0.1"]
+        self.command += [
+            "--own",
+            own,
+            "--port",
+            str(port),
+            "--key-variable",
+            "THE_KEY",
+            "--beat",
+            "0.05",
+            "--lost",
+            "0.5",
+        ]
+        self.command += ["--retry", "0.05", "--", sys.executable, "-c", ENGINE, str(self.notes)]
+
+    def up(self):
+        self.wanted = True
+        environment = dict(os.environ, THE_KEY=self.key)
+        self.process = subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL)
+
+    def keep(self):
+        if self.wanted and self.process.poll() is not None:
+            self.up()
+
+    def down(self):
+        self.wanted = False
+        if self.process:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+
+    def starts(self):
+        """(engine, its worker) of each start."""
+        text = self.notes.read_text(encoding="utf-8") if self.notes.exists() else ""
+        return [tuple(int(word) for word in line.split()) for line in text.splitlines() if len(line.split()) == 2]
+
+
+class Gang:
+    def __init__(self, folder, size=3):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.ranks = [Rank(folder, rank, port, size) for rank in range(size)]
+
+    def keep(self):
+        for rank in self.ranks:
+            rank.keep()
+
+    def count(self):
+        return [len(rank.starts()) for rank in self.ranks]
+
+    def runs(self, times):
+        """Whether each rank's engine was started so often, and the last one runs."""
+        self.keep()
+        return self.count() == [times] * len(self.ranks) and all(lives(rank.starts()[-1][0]) for rank in self.ranks)
+
+
+@pytest.fixture
+def gang(tmp_path):
+    found = Gang(tmp_path)
+    yield found
+    for rank in found.ranks:
+        rank.down()
+
+
+def test_no_engine_starts_before_all_ranks_are_there_and_all_end_with_their_services(gang):
+    first, second, third = gang.ranks
+    second.up()
+    first.up()
+    time.sleep(0.5)
+    assert gang.count() == [0, 0, 0]
+    third.up()
+    until(lambda: gang.runs(1), "they do not start")
+    started = [pid for rank in gang.ranks for pid in rank.starts()[-1]]
+    first.down()
+    assert first.process.returncode == 0
+    for rank in (second, third):
+        rank.down()
+    assert not [pid for pid in started if lives(pid)]
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+@pytest.mark.parametrize("what", ["engine", "guard"])
+def test_a_rank_that_dies_takes_all_with_it_and_all_start_anew(gang, victim, what):
+    for rank in gang.ranks:
+        rank.up()
+    until(lambda: gang.runs(1), "they do not start")
+    before = [pid for rank in gang.ranks for pid in rank.starts()[-1]]
+    # Of a guard that is killed the service manager ends what it has started.
+    dead = gang.ranks[victim]
+    targets = [dead.starts()[-1][0]] if what == "engine" else [dead.process.pid, *dead.starts()[-1]]
+    for pid in targets:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: gang.runs(2), "they do not start anew")
+    assert not [pid for pid in before if lives(pid)], "an old rank lives beside new ones"
+
+
+def test_without_the_first_rank_the_others_stop_and_wait(gang):
+    for rank in gang.ranks:
+        rank.up()
+    until(lambda: gang.runs(1), "they do not start")
+    gang.ranks[0].down()
+    others = [rank.starts()[-1][0] for rank in gang.ranks[1:]]
+
+    def stopped():
+        gang.keep()
+        return not any(lives(pid) for pid in others)
+
+    until(stopped, "the others go on without the first rank")
+    time.sleep(0.3)
+    gang.keep()
+    assert gang.count() == [1, 1, 1]
+    gang.ranks[0].up()
+    until(lambda: gang.runs(2), "they do not come back with it")
+
+
+def test_a_host_that_falls_silent_counts_as_gone(gang):
+    for rank in gang.ranks:
+        rank.up()
+    until(lambda: gang.runs(1), "they do not start")
+    silent = gang.ranks[2]
+    engine = silent.starts()[-1][0]
+    os.kill(silent.process.pid, signal.SIGSTOP)
+    until(lambda: gang.keep() or not lives(gang.ranks[0].starts()[-1][0]), "the first rank does not notice")
+    os.kill(silent.process.pid, signal.SIGCONT)
+    until(lambda: gang.runs(2), "they do not start anew")
+    assert not lives(engine)
+
+
+def test_who_does_not_know_the_key_is_no_rank(gang):
+    gang.ranks[2].key = "another"
+    for rank in gang.ranks:
+        rank.up()
+    time.sleep(0.7)
+    gang.keep()
+    assert gang.count() == [0, 0, 0]
+    with socket.create_connection(("127.0.0.1", int(gang.ranks[0].command[11])), 5) as channel:
+        said = channel.recv(300)
+        assert said.startswith(b"gang 3 ") and b"a-key" not in said
+        channel.sendall(b"rank 2 " + b"0" * 64 + b" 1\n")
+        channel.settimeout(5)
+        assert channel.recv(300) == b""
+
+
+def test_without_a_key_it_says_so():
+    done = subprocess.run(
+        [sys.executable, guard.__file__, "--rank", "0", "--size", "2", "--head", "127.0.0.1", "--own", "127.0.0.1"]
+        + ["--port", "1", "--key-variable", "NO_SUCH_KEY", "--", "true"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "NO_SUCH_KEY is not set" in done.stdout
