@@ -1,5 +1,6 @@
 """Each engine: deployed, again, stopped and purged, on both hosts at once; what is there before and after."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -29,11 +30,15 @@ ENGINES = {
 }
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@functools.cache
+def told_of(engine):
+    """Once an engine: pytest makes a fixture again where it puts the tests of each host together."""
+    return story(**COMMON, **ENGINES[engine], dsdeploy_engine=engine)
+
+
+@pytest.fixture(params=ENGINES)
 def told(request):
-    engine = request.param
-    variables = {**COMMON, **ENGINES[engine], "dsdeploy_engine": engine}
-    return engine, story(**variables)
+    return request.param, told_of(request.param)
 
 
 def test_what_is_refused_before_anything_is_made():
