@@ -53,7 +53,7 @@ def add(
     if code == 0 and not options.check:
         click.echo(json.dumps({"event": "key", "name": name, "key": made}) if options.json else made)
     elif code != 0:
-        click.echo("The key is not shown, because it is not on all hosts. Add it again, with --replace.", err=True)
+        click.echo("The key is not shown: not all hosts took it. Where one did, --replace makes another.", err=True)
     return code
 
 
