@@ -108,7 +108,10 @@ def test_files_of_other_kinds(data, said, tmp_path):
 
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
+    with open(tmp_path / "large", "wb") as handle:
+        handle.truncate(plan_machine.LARGEST_FILE + 1)
     for path, said in (
+        (tmp_path / "large", "which no facts have"),
         (tmp_path, "is no file"),
         (tmp_path / "gone", "No such file"),
         (tmp_path / "pipe", "is no file"),
