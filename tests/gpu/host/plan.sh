@@ -3,9 +3,13 @@
 # plans run side by side: `command vllm_up compare vllm_again` and `models hand seed awq_vllm mtp`.
 . "$(dirname "$0")/jobs.sh"
 COUNT=$(nvidia-smi -L | wc -l)
-A=0,1 B=2,3
+A=${A:-0,1} B=2,3
 ((COUNT >= 4)) || B=$A
-SMALL=(--max-model-len 8192 --max-num-seqs 128 --cudagraph-capture-sizes 1 2 4 8 16 32 64 128)
+FP8_LAYERS=${FP8_LAYERS:-$((COUNT >= 4 ? 8 : 5))}
+# What two servers side by side on the same GPUs may take, each.
+SHARE=${SHARE:-0.45}
+((COUNT < 4)) || SHARE=0.9
+SMALL=(--gpu-memory-utilization $SHARE --max-model-len 8192 --max-num-seqs 128 --cudagraph-capture-sizes 1 2 4 8 16 32 64 128)
 
 # complete SET: wait until all its wheels are made.
 complete() {
@@ -32,43 +36,71 @@ step_command() {
 }
 
 step_models() {
-    model fp8 r1-fp8 --layers 8 --dense 1
+    model fp8 r1-fp8 --layers $FP8_LAYERS --dense 1
+    mkdir -p $LAB/m/r1-gguf
+    [ -e $LAB/m/r1-gguf/r1.gguf ] || python3 $here/make_r1_gguf.py $LAB/m/r1-gguf/r1.gguf --layers ${GGUF_LAYERS:-16} >>$LAB/out/models.log 2>&1
+    touch $LAB/out/gguf.made
     model awq r1-awq-3 --layers 3 --dense 1 --experts 16
     model w4afp8 r1-w4afp8-3 --layers 3 --dense 1 --experts 16
-    model fp8 r1-fp8-mtp --layers 4 --dense 1 --mtp
     model awq r1-awq --layers "${AWQ_LAYERS:-61}"
+    model fp8 r1-fp8-mtp --layers 4 --dense 1 --mtp
     say "models: $(grep -c GiB $LAB/out/models.log) made"
+}
+
+# llama.cpp: every layer on the GPUs, then the share that the seed had there, 16 of 61.
+step_llama() {
+    until [ -e $LAB/out/gguf.made ]; do sleep 0.5; done
+    gguf_inventory llama all
+    product up llama && {
+        question llama 8080
+        bench llama all=http://127.0.0.1:8080 --streams 1 --rounds 3 --tokens 128
+    }
+    kept llama dsdeploy-llama-cpp
+    product down llama
+    nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/llama-after-down.txt
+    ls /opt/dsdeploy/llama_cpp/source-*/bin/llama-server && LIMIT=150 llama_hand llama-seed 8081 -ngl $((${GGUF_LAYERS:-16} * 16 / 61)) && {
+        bench llama-seed seed=http://127.0.0.1:8081 --streams 1 --rounds 2 --tokens 32
+        drop llama-seed
+    }
+    free_gpus $A
+    touch $LAB/out/llama.done
 }
 
 # The product at TP 2, cold.
 step_vllm_up() {
     complete vllm032
-    inventory vllm vllm r1-fp8 FP8 8 8 1 256 "vllm_venv_tensor_parallel_size: 2" "vllm_venv_max_model_len: 8192"
+    inventory vllm vllm r1-fp8 FP8 8 $FP8_LAYERS 1 256 "vllm_venv_tensor_parallel_size: 2" "vllm_venv_max_model_len: 8192" \
+        "vllm_venv_gpu_memory_utilization: $SHARE"
     product up vllm
     question product 8000
 }
 
-# The same by hand with the best flags known, beside it.
+# The same by hand with the best flags known: on GPUs of its own, or beside it once it answers. Each takes its share.
 step_hand() {
-    until [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; do sleep 0.5; done
-    sleep 5
+    until curl -sf -o /dev/null http://127.0.0.1:8000/health || { [ $B != $A ] && [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; }; do
+        sleep 0.5
+    done
     vllm_hand $B hand 8100 r1-fp8 --tensor-parallel-size 2 "${SMALL[@]}"
 }
 
-both_ready() { until curl -sf -o /dev/null http://127.0.0.1:8000/health && [ -e $LAB/out/hand.ready ]; do sleep 1; done; }
-
 step_compare() {
-    both_ready
-    bench compare product=http://127.0.0.1:8000 hand=http://127.0.0.1:8100
+    for _ in $(seq 240); do
+        curl -sf -o /dev/null http://127.0.0.1:8000/health && [ -e $LAB/out/hand.ready ] && break
+        sleep 1
+    done
+    bench compare product=http://127.0.0.1:8000 hand=http://127.0.0.1:8100 --tokens 128
     touch $LAB/out/compared
 }
 
 step_seed() {
-    until [ -e $LAB/out/compared ]; do sleep 0.5; done
+    for _ in $(seq 300); do
+        [ -e $LAB/out/compared ] && break
+        sleep 1
+    done
     drop hand
-    free_gpus $B
-    vllm_hand $B seed 8100 r1-fp8 --tensor-parallel-size 2 --enforce-eager --dtype float16 --max-model-len 8192 && {
-        bench seed seed=http://127.0.0.1:8100
+    vllm_hand $B seed 8100 r1-fp8 --tensor-parallel-size 2 --enforce-eager --dtype float16 --max-model-len 8192 \
+        --gpu-memory-utilization $SHARE && {
+        bench seed product=http://127.0.0.1:8000 seed=http://127.0.0.1:8100 --streams 1,32 --tokens 128 --rounds 2
         drop seed
     }
 }
@@ -81,10 +113,18 @@ step_vllm_again() {
     nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/after-down.txt
     product up vllm
     kept vllm-warm dsdeploy-vllm
+    product doctor vllm --json
     product down vllm
+    free_gpus $A
 }
 
-# AWQ and speculative decoding, one GPU each.
+# What the product itself measures and says, while it serves.
+step_said() {
+    product doctor vllm --json
+    product bench vllm --profile quick --results $LAB/out/bench-product
+}
+
+# AWQ in R1's names and packing, and speculative decoding, by hand on one GPU each: the last, and the first.
 step_awq_vllm() {
     free_gpus ${B#*,}
     vllm_hand ${B#*,} awq 8200 r1-awq-3 --tensor-parallel-size 1 "${SMALL[@]}" && {
@@ -96,57 +136,68 @@ step_awq_vllm() {
 
 step_mtp() {
     free_gpus ${B%,*}
-    vllm_hand ${B%,*} mtp 8300 r1-fp8-mtp "${SMALL[@]}" --speculative-config '{"method": "mtp", "num_speculative_tokens": 1}' && {
+    vllm_hand ${B%,*} mtp 8300 r1-fp8-mtp "${SMALL[@]}" --gpu-memory-utilization 0.9 \
+        --speculative-config '{"method": "mtp", "num_speculative_tokens": 1}' && {
         question mtp 8300
         drop mtp
     }
     free_gpus ${B%,*}
-    vllm_hand ${B%,*} nomtp 8300 r1-fp8-mtp "${SMALL[@]}" && drop nomtp
+    vllm_hand ${B%,*} nomtp 8300 r1-fp8-mtp "${SMALL[@]}" --gpu-memory-utilization 0.9 && drop nomtp
 }
 
-# R1 in AWQ, as many layers as there are.
+# R1 in AWQ through the product, as many layers as there are.
 step_whole() {
     local layers=${AWQ_LAYERS:-61}
     inventory whole vllm r1-awq AWQ 4.35 $layers 3 256 "vllm_venv_tensor_parallel_size: $COUNT" "vllm_venv_max_model_len: 8192"
     product up whole
     question whole 8000
-    bench whole whole=http://127.0.0.1:8000 --streams 1,32
+    bench whole whole=http://127.0.0.1:8000 --streams 1,32 --rounds 2
     kept whole dsdeploy-vllm
     product down whole
     free_gpus 0
 }
 
-# SGLang through the product.
+# SGLang through the product, W4AFP8, which is what inventories/ctyun serves; then FP8.
 step_sglang_up() {
     complete sglang
-    inventory sglang sglang r1-fp8 FP8 8 8 1 256 "sglang_tensor_parallel_size: 2" "sglang_context_length: 8192"
+    local words=("sglang_tensor_parallel_size: 2" "sglang_context_length: 8192")
+    inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "${words[@]}" "sglang_start_timeout: ${LIMIT:-240}"
+    product up sglang1 || {
+        kept sglang1-first dsdeploy-sglang
+        inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "${words[@]}" "sglang_environment: {SGLANG_ENABLE_JIT_DEEPGEMM: '0'}"
+        product up sglang1
+    }
+    question sglang1 30000
+    bench sglang1 sglang1=http://127.0.0.1:30000 --streams 1,32 --rounds 2
+    product up sglang1
+    kept sglang1 dsdeploy-sglang
+    product down sglang1
+    free_gpus $A
+}
+
+step_sglang_fp8() {
+    inventory sglang sglang r1-fp8 FP8 8 $FP8_LAYERS 1 256 "sglang_tensor_parallel_size: 2" "sglang_context_length: 8192" \
+        "sglang_start_timeout: ${LIMIT:-240}"
     product up sglang
     question sglang 30000
-    bench sglang sglang=http://127.0.0.1:30000
-    product up sglang
+    bench sglang sglang=http://127.0.0.1:30000 --rounds 2
     kept sglang dsdeploy-sglang
     product down sglang
     free_gpus $A
 }
 
-step_sglang_one() {
-    inventory sglang1 sglang r1-awq-3 AWQ 4.35 3 1 16 "sglang_tensor_parallel_size: 1" "sglang_context_length: 8192"
-    product up sglang1
-    question sglang1 30000
-    kept sglang1 dsdeploy-sglang
-    product down sglang1
-    free_gpus 0
-}
-
-step_sglang_quantised() {
+step_sglang_awq() {
     until [ -e /opt/dsdeploy/sglang/current/bin/python ]; do sleep 0.5; done
+    local small=(--context-length 8192 --cuda-graph-max-bs-decode 32)
     free_gpus ${B#*,}
-    local small=(--context-length 8192 --cuda-graph-max-bs 32)
-    sglang_hand ${B#*,} w4afp8 30200 r1-w4afp8-3 "${small[@]}" && { question w4afp8 30200; bench w4afp8 w=http://127.0.0.1:30200 --rounds 2; drop w4afp8; }
-    free_gpus ${B#*,}
-    sglang_hand ${B#*,} awqsgl 30200 r1-awq-3 "${small[@]}" && { question awqsgl 30200; bench awqsgl a=http://127.0.0.1:30200 --rounds 2; drop awqsgl; }
+    sglang_hand ${B#*,} awqsgl 30200 r1-awq-3 "${small[@]}" && {
+        question awqsgl 30200
+        bench awqsgl a=http://127.0.0.1:30200 --streams 1,32 --rounds 2
+        drop awqsgl
+    }
     free_gpus ${B#*,}
     sglang_hand ${B#*,} awqmoe 30200 r1-awq-3 "${small[@]}" --quantization moe_wna16 && { question awqmoe 30200; drop awqmoe; }
+    touch $LAB/out/awqsgl.done
 }
 
 # AWQ with the lock of CUDA 12.
@@ -173,7 +224,7 @@ step_nnodes() {
 
 step_dp_attention() {
     free_gpus $A
-    sglang_hand $A dpattn 30300 r1-fp8 --tp 2 --dp 2 --enable-dp-attention --context-length 8192 --cuda-graph-max-bs 32 && {
+    sglang_hand $A dpattn 30300 r1-fp8 --tp 2 --dp 2 --enable-dp-attention --context-length 8192 --cuda-graph-max-bs-decode 32 && {
         question dpattn 30300
         bench dpattn d=http://127.0.0.1:30300 --streams 1,32 --rounds 2
         drop dpattn

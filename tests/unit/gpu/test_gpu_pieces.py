@@ -9,9 +9,11 @@ import io
 import json
 import os
 import struct
+import sys
 import zipfile
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import read_header
 
 HERE = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "gpu")
 
@@ -24,6 +26,8 @@ def load(name):
 
 
 wheels, pieces, make_r1 = load("wheels"), load("pieces"), load("make_r1")
+sys.modules["make_r1"] = make_r1
+make_r1_gguf = load("make_r1_gguf")
 
 
 @pytest.fixture
@@ -92,6 +96,23 @@ def test_r1_weighs_what_it_weighs(kind, mtp, size, monkeypatch, tmp_path):
     monkeypatch.setattr(make_r1, "ones", lambda count, kind: b"")
     options = argparse.Namespace(kind=kind, directory=str(tmp_path), layers=61, dense=3, experts=256, mtp=mtp)
     assert make_r1.make(options) == pytest.approx(size, abs=15e6)
+
+
+def test_r1_in_q4_k_m_weighs_what_its_nine_files_weigh():
+    options = argparse.Namespace(layers=61, dense=3, experts=256)
+    size = sum(make_r1_gguf.size_of(kind, shape) for _name, kind, shape, _content in make_r1_gguf.tensors(options))
+    assert size == pytest.approx(404_430_187_616, rel=1e-3)
+
+
+def test_the_shards_of_a_gguf_are_read_as_one_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(make_r1_gguf, "rows_of_words", lambda: b"")
+    path = str(tmp_path / "r1.gguf")
+    monkeypatch.setattr("sys.argv", ["make", path, "--layers", "2", "--dense", "1", "--experts", "8", "--shards", "2"])
+    make_r1_gguf.main()
+    names = ["r1-00001-of-00002.gguf", "r1-00002-of-00002.gguf"]
+    headers = [read_header(str(tmp_path / name)) for name in names]
+    assert [header.value("split.no") for header in headers] == [0, 1]
+    assert sum(len(header.tensors) for header in headers) == headers[1].value("split.tensors.count") == 34
 
 
 def test_a_shard_has_holes_and_the_words_of_safetensors(tmp_path):

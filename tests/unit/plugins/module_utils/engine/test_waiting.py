@@ -30,6 +30,15 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.waiting import
             "INFO 11-23 19:22:13 [gpu_model_runner.py:26] Starting to load model /srv/r1",
             "Starting to load model /srv/r1",
         ),
+        (
+            "2026-11-28 03:10:44,716 - INFO - core.py:564 - flashinfer.jit: Building JIT module sampling; this can "
+            "take several minutes on first use.",
+            "compiling kernels (sampling)",
+        ),
+        (
+            "2026-11-28 03:10:41,431 - INFO - autotuner.py:1069 - flashinfer.jit: [Autotuner]: Autotuning process ends",
+            "flashinfer.jit: [Autotuner]: Autotuning process ends",
+        ),
         # SGLang
         ("Multi-thread loading shards:  40% Completed | 65/163 [00:41<01:02,  1.5it/s]", "loading 40 %"),
         ("Capturing batches (bs=4 avail_mem=9.1 GB):  50%|█████     | 12/24 [00:09<00:09]", "capturing graphs 12/24"),
@@ -50,6 +59,15 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.waiting import
 )
 def test_what_an_engine_does(line, said):
     assert doing(["something before", line, ""]) == said
+
+
+def test_a_process_that_waits_for_another_says_nothing_of_what_is_done():
+    compiles = "2026-11-28 03:10:44,716 - INFO - core.py:564 - flashinfer.jit: Building JIT module sampling; this"
+    waits = (
+        "(EngineCore pid=15110) INFO 11-28 03:11:47 [shm_broadcast.py:681] No available shared memory broadcast block "
+        "found in 60 seconds. This typically happens when some processes are hanging or doing some time-consuming work"
+    )
+    assert doing([compiles, waits, waits]) == "compiling kernels (sampling)"
 
 
 def test_nothing_is_said_of_an_empty_log_and_a_long_line_is_cut():
