@@ -75,7 +75,7 @@ def test_a_new_key_is_in_no_process_no_file_no_log_and_no_output_but_its_own_lin
 
 
 def test_the_engine_s_key_and_those_of_clients_are_nowhere_while_all_is_deployed_again(host, key):
-    engine, seen = 'key-swept-for-100%-"quoted"', []
+    engine, seen = "key-swept" + '-for-100%-"quoted"', []
     probe = host.check_output("sudo cat /etc/dsdeploy/gateway/probe.key").strip()
     # Another limit: files are written again, and the gateway takes them up.
     words = ("up", "-vvv", "--diff", "--json", "-e", "gateway_max_streams=99", "-e", "llama_cpp_parallel=1")
