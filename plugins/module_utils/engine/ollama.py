@@ -8,6 +8,7 @@ Shapes are those of Ollama's API (docs/api.md and api/types.go of github.com/oll
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import sys
@@ -69,6 +70,25 @@ def find(models: List[Dict[str, Any]], name: str) -> Optional[Dict[str, Any]]:
     """The entry of `name` in a list of /api/tags or /api/ps; case does not matter to the server."""
     wanted = qualified(name).lower()
     return next((entry for entry in models if qualified(entry.get("name") or "").lower() == wanted), None)
+
+
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
+
+
+def is_over(entry: Dict[str, Any], now: float) -> bool:
+    """Whether an entry of /api/ps is of a model that is not kept, by its `expires_at`.
+
+    :param now: seconds since 1970, of the server's host.
+    """
+    match = _INSTANT.match(str(entry.get("expires_at")))
+    if not match:
+        return False
+    zone = "+00:00" if match.group(2) == "Z" else match.group(2)
+    try:
+        ends = datetime.datetime.strptime(match.group(1) + zone.replace(":", ""), "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError:
+        return False
+    return (ends - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)).total_seconds() <= now
 
 
 def typed_parameters(given: Dict[str, Any]) -> Dict[str, Any]:

@@ -23,6 +23,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as
 UPLOAD_TRIES = 3
 UPLOAD_PAUSE_S = 2.0
 UNLOAD_S = 60.0  # that a runner may take to end
+GOING_S = 3.0  # that a model may be told of whose time is over
 _GOT = re.compile(r'got \\*"(sha256:[0-9a-f]{64})')
 
 
@@ -281,6 +282,12 @@ class Job:
             self._unload()
             self.api.load(self.name, self.params["load_timeout"])
             entry = ollama.find(self.api.ps(), self.name)
+        if entry is not None and ollama.is_over(entry, time.time()):
+            # It is told of until the request that loaded it has ended.
+            deadline = time.monotonic() + GOING_S
+            while entry is not None and time.monotonic() < deadline:
+                time.sleep(0.1)
+                entry = ollama.find(self.api.ps(), self.name)
         if entry is None:
             raise Failure("%s was loaded, and unloaded again at once" % self.name, "Raise OLLAMA_KEEP_ALIVE.")
         note = self.notes.models.get(self.key)

@@ -65,6 +65,9 @@ def test_a_loaded_model_is_a_process_of_its_own(server, tmp_path):
     socket.create_connection(("127.0.0.1", port), 5).close()
     # One that was killed is started again by the next request.
     os.kill(runner, signal.SIGKILL)
+    status = Path(f"/proc/{runner}/status")
+    while status.exists() and "State:\tZ" not in status.read_text():
+        time.sleep(0.01)
     call(server, "/api/generate", model="m", stream=False)
     assert children(server.process) != [runner]
     # It outlives a server that is killed.
