@@ -7,6 +7,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gang.options import OPTIONS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_private
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gangs
@@ -24,26 +25,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _result, args = self.validate_argument_spec(
-            argument_spec={
-                "state": {"type": "str", "required": True, "choices": list(self.STATES)},
-                "size": {"type": "int", "default": 1},
-                "name": {"type": "str", "default": ""},
-                "role": {"type": "str", "default": ""},
-                "engine": {"type": "str", "choices": ["vllm", "sglang"]},
-                "common": {"type": "dict", "default": {}},
-                "address": {"type": "str", "default": ""},
-                "interface": {"type": "str", "default": ""},
-                "hcas": {"type": "list", "elements": "str", "default": []},
-                "gid_index": {"type": "int", "default": -1},
-                "port": {"type": "int", "default": 0},
-                "timeout": {"type": "int", "default": 20},
-                "stop_timeout": {"type": "int", "default": 0},
-                "started": {"type": "bool", "default": False},
-                "has_key": {"type": "bool", "default": False},
-                "guard_port": {"type": "int", "default": 29401},
-            }
-        )
+        _result, args = self.validate_argument_spec(argument_spec=OPTIONS)
         self.args, self.vars, self.here = args, task_vars, task_vars["inventory_hostname"]
         self.hostvars, self.active = task_vars["hostvars"], task_vars["ansible_play_hosts"]
         try:

@@ -171,33 +171,12 @@ stop:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import look, meet
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gang.options import OPTIONS
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "state": {
-                "type": "str",
-                "choices": ["looked", "compared", "met", "here", "whole", "stopping", "answered"],
-                "required": True,
-            },
-            "size": {"type": "int", "default": 1},
-            "name": {"type": "str", "default": ""},
-            "role": {"type": "str", "default": ""},
-            "engine": {"type": "str", "choices": ["vllm", "sglang"]},
-            "common": {"type": "dict", "default": {}},
-            "address": {"type": "str", "default": ""},
-            "interface": {"type": "str", "default": ""},
-            "hcas": {"type": "list", "elements": "str", "default": []},
-            "gid_index": {"type": "int", "default": -1},
-            "port": {"type": "int", "default": 0},
-            "timeout": {"type": "int", "default": 20},
-            "stop_timeout": {"type": "int", "default": 0},
-            "started": {"type": "bool", "default": False},
-            "has_key": {"type": "bool", "default": False, "no_log": False},
-            "guard_port": {"type": "int", "default": 29401},
-            "ask": {"type": "dict"},
-        },
+        argument_spec=dict(OPTIONS, ask={"type": "dict"}),
         supports_check_mode=True,
     )
     ask = module.params["ask"]

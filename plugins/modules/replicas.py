@@ -84,23 +84,3 @@ engine:
   returned: state found
   type: str
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["found", "come", "turn", "done"], "required": True},
-            "name": {"type": "str", "default": ""},
-            "engine": {"type": "str", "default": ""},
-            "has_key": {"type": "bool", "default": False, "no_log": False},
-            "gateway_port": {"type": "int", "default": 8443},
-        },
-        supports_check_mode=True,
-    )
-    module.fail_json(msg="replicas works through its action plugin, on the controller", error_kind="usage")
-
-
-if __name__ == "__main__":
-    main()

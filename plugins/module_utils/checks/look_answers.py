@@ -9,12 +9,11 @@ A health path answers also while the engine's workers hang in NCCL.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges, metrics
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges, metrics, ollama
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import CHAT_PATHS, Endpoint, ProbeError, ask
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -76,13 +75,8 @@ def _asked(record: Dict[str, Any], config: str) -> Dict[str, Any]:
 
 def left_s(expires: Any, now: float) -> Optional[int]:
     """s until Ollama unloads a model, so that a question does not change it; -1 for never, None for not told."""
-    try:
-        # Nanoseconds, which Python 3.8 does not read, do not count.
-        text = str(expires)
-        zone = "+00:00" if text.endswith("Z") else text[-6:]
-        end = datetime.fromisoformat(text[:19] + zone)
-        left = (end - datetime.fromtimestamp(now, timezone.utc)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
+    left = ollama.seconds_left({"expires_at": expires}, now)
+    if left is None:
         return None
     return -1 if left > _FOR_EVER else max(1, int(left))
 

@@ -75,20 +75,27 @@ def find(models: List[Dict[str, Any]], name: str) -> Optional[Dict[str, Any]]:
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 
 
-def is_over(entry: Dict[str, Any], now: float) -> bool:
-    """Whether an entry of /api/ps is of a model that is not kept, by its `expires_at`.
+def seconds_left(entry: Dict[str, Any], now: float) -> Optional[float]:
+    """s until the model of an entry of /api/ps is unloaded, by its `expires_at` without the fraction of a second; below
+    0 where that is over, None where it is not told.
 
     :param now: seconds since 1970, of the server's host.
     """
     match = _INSTANT.match(str(entry.get("expires_at")))
     if not match:
-        return False
+        return None
     zone = "+00:00" if match.group(2) == "Z" else match.group(2)
     try:
-        ends = datetime.datetime.strptime(match.group(1) + zone.replace(":", ""), "%Y-%m-%dT%H:%M:%S%z")
-    except ValueError:
-        return False
-    return (ends - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)).total_seconds() <= now
+        ends = datetime.datetime.fromisoformat(match.group(1) + zone)
+        return (ends - datetime.datetime.fromtimestamp(now, datetime.timezone.utc)).total_seconds()
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_over(entry: Dict[str, Any], now: float) -> bool:
+    """Whether an entry of /api/ps is of a model that is not kept. `now` as for `seconds_left`."""
+    left = seconds_left(entry, now)
+    return left is not None and left <= 0
 
 
 def typed_parameters(given: Dict[str, Any]) -> Dict[str, Any]:
