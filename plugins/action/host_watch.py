@@ -77,7 +77,7 @@ class ActionModule(ActionBase):
                 done, looks = self._looks(dict(self._task.args, **left), task_vars)
                 if done.get("error_kind") == "usage":
                     return done
-                problem = done.get("msg") if done.get("failed") or done.get("unreachable") else None
+                problem = _problem(done) if done.get("failed") or done.get("unreachable") else None
                 if end is not None and time.monotonic() >= end - 0.5:
                     result.update(done)
                     return result
@@ -115,6 +115,12 @@ class ActionModule(ActionBase):
             with contextlib.suppress(Exception):
                 self._connection.reset()
         return done, seen.count
+
+
+def _problem(done: dict[str, Any]) -> str:
+    """What went wrong. Of a module that did not even start Ansible says no more than that it said nothing."""
+    said = str(done.get("module_stderr") or "").strip().splitlines() or [str(done.get("msg") or "it said nothing")]
+    return said[-1 if said[0].startswith("Traceback") else 0]
 
 
 class _Seen:

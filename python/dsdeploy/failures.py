@@ -158,9 +158,10 @@ def _message(action: str, result: Mapping[str, Any]) -> str:
     text = "; ".join(str(part) for part in msg) if isinstance(msg, list) else str(msg)
     text = re.sub(r"^((Task|Module|Action) failed:\s*)+", "", text.strip())
     if re.match(r"MODULE FAILURE|Module result deserialization failed|The module failed to execute", text):
-        # The module died: the last line it wrote is the exception.
+        # The module died: the last line it wrote is the exception. Or it did not start, as a shell says.
         said = _lines(result.get("module_stderr") or result.get("exception") or result.get("module_stdout"))
-        text = said[-1].strip() if said else text.splitlines()[0]
+        unstarted = [line for line in said if re.search(r"not found$|No such file or directory$", line)]
+        text = (unstarted or said[-1:] or text.splitlines())[0].strip()
     elif _NONZERO in text:
         command = result.get("cmd") or ""
         program = command[0] if isinstance(command, list) and command else str(command).split(" ")[0]

@@ -33,6 +33,9 @@ REDRAW_S = 1.0  # a clock that stands still looks like a program that hangs
 
 
 class Sight(Protocol):
+    def connecting(self, hosts: list[str]) -> None:
+        """Ansible turns to these hosts."""
+
     def message(self, message: dict[str, Any]) -> None:
         """A look of a host, or what is wrong with it."""
 
@@ -45,6 +48,9 @@ class Sight(Protocol):
 
 class JsonSight:
     """A JSON object a line, `{"event": "look", "host", "look" or "problem"}` (docs/status.schema.json)."""
+
+    def connecting(self, hosts: list[str]) -> None:
+        pass
 
     def message(self, message: dict[str, Any]) -> None:
         print(json.dumps({"event": "look", **message}, ensure_ascii=False), flush=True)
@@ -60,10 +66,15 @@ class PlainSight(JsonSight):
     """A line for each look of a host."""
 
     def __init__(self) -> None:
+        print(screen.starting(0.0), file=sys.stderr, flush=True)
         sys.path.insert(0, str(collection.find().search_path))
         from ansible_collections.dsdeploy.llm.plugins.plugin_utils import look_line
 
         self._line = look_line.line
+
+    def connecting(self, hosts: list[str]) -> None:
+        names = ", ".join(map(screen.clean, hosts))
+        print(f"connecting to host{'s' if len(hosts) > 1 else ''} {names} ...", file=sys.stderr, flush=True)
 
     def message(self, message: dict[str, Any]) -> None:
         look = message.get("look")
@@ -78,7 +89,7 @@ class ScreenSight:
         self._interval_s = interval_s
         self._views: dict[str, screen.View] = {}
         self._colour = not os.environ.get("NO_COLOR")
-        self._drawn, self._news = 0.0, True
+        self._began, self._drawn, self._news = time.monotonic(), 0.0, True
         self._size: tuple[int, ...] = ()
         self._keys = sys.stdin.isatty()
         self._before: Any = None
@@ -91,10 +102,17 @@ class ScreenSight:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
         # A screen of its own, without cursor and without line wrap.
         self._write("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J")
+        # On a busy machine it is long until Ansible is there.
+        self._draw()
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
+
+    def connecting(self, hosts: list[str]) -> None:
+        for host in hosts:
+            self._views.setdefault(host, screen.View(heard=time.monotonic()))
+        self._news = True
 
     def message(self, message: dict[str, Any]) -> None:
         view = self._views.setdefault(str(message["host"]), screen.View())
@@ -108,15 +126,20 @@ class ScreenSight:
                 self._keys = False
             if b"q" in pressed:
                 return False
+        self._draw()
+        return True
+
+    def _draw(self) -> None:
+        """A frame, where there is something new to show."""
         now, size = time.monotonic(), tuple(shutil.get_terminal_size())
         if self._news or size != self._size or now - self._drawn >= REDRAW_S:
             wiped = "\x1b[2J" if size != self._size else ""
             self._drawn, self._size, self._news = now, size, False
             width, height = self._size
-            lines = screen.screen(self._views, now, time.strftime("%H:%M:%S"), self._interval_s, width, height)
+            clock = time.strftime("%H:%M:%S")
+            lines = screen.screen(self._views, now, clock, self._interval_s, width, height, self._began)
             text = "\x1b[K\r\n".join(screen.drawn(line, width, self._colour) for line in lines)
             self._write(f"{wiped}\x1b[H{text}\x1b[K\x1b[J")
-        return True
 
     def close(self) -> None:
         self._write("\x1b[?7h\x1b[?25h\x1b[?1049l")
@@ -147,11 +170,15 @@ def watch(options: Options, interval_s: float) -> int:
         tracker, run = Tracker("status", time.monotonic(), options.check), Run(planned, passwords)
         sight = choose(options.json, interval_s)
         kill_at: float | None = None
+        spoken_to: set[str] = set()
         try:
             for raw in run:
                 now = time.monotonic()
                 for _event in tracker.feed(raw, now) if raw else ():
                     pass  # how it ended is told at the end
+                if new := [name for name in tracker.hosts if name not in spoken_to]:
+                    spoken_to.update(new)
+                    sight.connecting(new)
                 for message in _messages(receiver):
                     sight.message(message)
                 if kill_at is None and (not sight.tick() or caught):

@@ -84,9 +84,12 @@ def test_lines_without_a_terminal_end_with_their_reader(
     environ: dict[str, str], inventory: str, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "-i", inventory, "--limit", "here"], env=environ, cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
+        [*COMMAND, "-i", inventory, "--limit", "here"],
+        env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    assert process.stderr.readline() == "starting Ansible ... 0 s\n"
+    assert process.stderr.readline() == "connecting to host here ...\n"
     line = process.stdout.readline()
     while not re.match(r"\d\d:\d\d:\d\d here: ", line):
         line = process.stdout.readline()
@@ -102,6 +105,8 @@ def test_a_screen_that_follows_its_terminal_and_ends_with_q(
         cwd=str(tmp_path), encoding="utf-8",
     )  # fmt: skip
     child.expect_exact("\x1b[?1049h")
+    child.expect_exact("starting Ansible ... ")
+    child.expect("here +connecting to host ... ")
     child.expect(r"here  load [\d.]+ of \d+  memory ")
     child.expect("away  cannot be reached")
     child.setwinsize(2, 30)

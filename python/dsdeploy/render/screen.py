@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 from dsdeploy.render.text import duration
 from dsdeploy.tracker import plain_text
 
+START_PATIENCE = 30.0  # s; until Ansible's start is said to be a long one
 STALE_INTERVALS, STALE_S = 4, 10.0  # without news: what is shown is old
 _CODES = {"good": "32", "warn": "33", "bad": "31", "dim": "2", "bold": "1"}
 
 
 @dataclass
 class View:
-    """What is known of one host: its last look, or what is wrong with it, and when (time.monotonic, s) it was heard."""
+    """What is known of one host: its last look, or what is wrong with it, and when (time.monotonic, s) it was heard, or
+    first spoken to."""
 
     look: dict[str, Any] | None = None
     problem: str = ""
@@ -91,17 +93,32 @@ def state(found: Mapping[str, Any]) -> Part:
     return Part(active, "bad")
 
 
-def screen(views: Mapping[str, View], now: float, clock: str, interval_s: float, width: int, height: int) -> list[Line]:
-    """The lines of a frame, no more than `height`. `now`: time.monotonic(), `clock`: the time of day."""
+def screen(
+    views: Mapping[str, View], now: float, clock: str, interval_s: float, width: int, height: int, began: float
+) -> list[Line]:
+    """The lines of a frame, no more than `height`. `now`, `began` (the watch): time.monotonic(), `clock`: the time of
+    day."""
     count = f"{len(views)} host{'' if len(views) == 1 else 's'}"
     head: Line = [Part("dsdeploy status", "bold"), Part(f"  {count}  every {interval_s:g} s  {clock}  q ends", "dim")]
     if not views:
-        return [head, [Part("connecting ...")]][:height]
+        return [head, [Part(starting(now - began))]][:height]
     views = dict(sorted(views.items(), key=lambda item: _natural(item[0])))
     whole = [line for name, view in views.items() for line in host(name, view, now, interval_s)]
     if len(whole) + 1 <= height:
         return [head, *whole]
     return [head, *table(views, now, interval_s, width, height - 1)][:height]
+
+
+def starting(passed: float) -> str:
+    """Before Ansible has named a host. `passed`: s."""
+    if passed < START_PATIENCE:
+        return f"starting Ansible ... {duration(passed)}"
+    return f"Ansible has not begun for {duration(passed)}: it reads the inventory, or waits for an input"
+
+
+def _connecting(view: View, now: float) -> Part:
+    passed = now - view.heard
+    return Part(f"connecting to host ... {duration(passed)}", "warn" if passed > STALE_S else "dim")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -122,7 +139,7 @@ def host(name: str, view: View, now: float, interval_s: float) -> Iterator[Line]
         yield [*line, Part(f"  {clean(view.problem)}", "bad")]
         return
     if look is None:
-        yield [*line, Part(f"  {old or 'connecting ...'}", "bad" if old else "dim")]
+        yield [*line, Part("  "), _connecting(view, now)]
         return
     memory = look["memory"]
     used = (memory["total_bytes"] - memory["available_bytes"]) / 2**30
@@ -202,8 +219,8 @@ _RIGHT = {"RUN", "WAIT", "TOK/S", "KV", "GPU%", "GiB", "°C", "W"}
 def _rows(name: str, view: View, now: float, interval_s: float) -> Iterator[dict[str, Part]]:
     old = _old(view, now, interval_s)
     if view.problem or view.look is None:
-        said = clean(view.problem) or old or "connecting ..."
-        yield {"HOST": Part(clean(name)), "STATE": Part(said, "bad" if view.problem or old else "dim")}
+        said = Part(clean(view.problem), "bad") if view.problem else _connecting(view, now)
+        yield {"HOST": Part(clean(name)), "STATE": said}
         return
     look = view.look
     gpus = look["gpus"]

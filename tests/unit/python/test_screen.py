@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dsdeploy import watching
 from dsdeploy.render import screen
 from dsdeploy.render.screen import View
 
@@ -50,7 +51,7 @@ def look(gpus: int | None = 8, **changes: Any) -> dict[str, Any]:
 
 
 def frame(views: dict[str, View], width: int = 80, height: int = 24, colour: bool = False) -> list[str]:
-    lines = screen.screen(views, 100.0, "22:41:07", 2.0, width, height)
+    lines = screen.screen(views, 100.0, "22:41:07", 2.0, width, height, 58.0)
     return [screen.drawn(line, width, colour) for line in lines]
 
 
@@ -66,6 +67,16 @@ def test_one_host_in_80_columns_and_24_lines() -> None:
     assert shown[4] == "    last error  ERROR CUDA error"
     assert shown[5] == "  GPU 0  70.3/79.6 GiB   98 %  63 °C  612/700 W  NVIDIA H100 80GB HBM3"
     assert len(shown) == 13
+
+
+def test_what_is_waited_for_is_said_from_the_first_frame_on(capsys: pytest.CaptureFixture[str]) -> None:
+    watching.ScreenSight(2.0)  # before Ansible is there, and before the first tick
+    assert "starting Ansible ... 0 s" in capsys.readouterr().out
+    assert frame({})[1] == "Ansible has not begun for 42 s: it reads the inventory, or waits for an input"
+    views = {"gpu1": View(look(), "", 99.0), "gpu2": View(heard=97.0)}
+    assert "gpu2  connecting to host ... 3 s" in frame(views)
+    assert any(line.startswith("gpu2 ") and "connecting to host ... 3 s" in line for line in frame(views, height=6))
+    assert "\x1b[33mconnecting to host ... 42 s\x1b[0m" in frame({"gpu2": View(heard=58.0)}, colour=True)[1]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 50), (40, 10), (20, 5), (5, 2), (1, 1)])
