@@ -9,6 +9,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils import replicas
 
 # What each host has registered, by the names under which the tasks register it.
 FOUND, COME, DONE = "_dsdeploy_replicas", "_dsdeploy_turn_come", "_dsdeploy_turn_done"
+CERTIFICATE = "_gateway_own_certificate"
 
 
 class ActionModule(ActionBase):
@@ -19,7 +20,11 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(
             argument_spec={
-                "state": {"type": "str", "required": True, "choices": ["found", "come", "turn", "done"]},
+                "state": {
+                    "type": "str",
+                    "required": True,
+                    "choices": ["found", "certificates", "come", "turn", "done"],
+                },
                 "name": {"type": "str", "default": ""},
                 "engine": {"type": "str", "default": ""},
                 "has_key": {"type": "bool", "default": False},
@@ -35,6 +40,10 @@ class ActionModule(ActionBase):
         here, hostvars = task_vars["inventory_hostname"], task_vars["hostvars"]
         if args["state"] in ("come", "done"):
             return {args["state"]: True}
+        if args["state"] == "certificates":
+            group = hostvars[here][FOUND]["hosts"]
+            told = {host: hostvars[host].get(CERTIFICATE) for host in group}
+            return {"certificates": replicas.certificates_of(here, group, told)}
         if args["state"] == "turn":
             group = hostvars[here][FOUND]["hosts"]
 
@@ -52,6 +61,7 @@ class ActionModule(ActionBase):
         play = task_vars["ansible_play_hosts_all"]
         return {
             "hosts": [host for host in play if host in every],
+            "complete": all(host in play for host in every),
             "gateways": [
                 {"host": gateway, "server": replicas.server_name(gateway, here, args["engine"])} for gateway in gateways
             ],

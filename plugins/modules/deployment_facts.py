@@ -145,7 +145,9 @@ deployments:
         - V(null) where it was not asked, such as one that was stopped on purpose.
       type: bool
     ready_detail:
-      description: Why it is not ready, in one line, else V(null).
+      description:
+        - Why it is not ready, in one line, else V(null).
+        - Of a gateway that is ready it may be which replicas get no requests, and why.
       type: str
 unreadable:
   description: Files that are no records.
@@ -176,8 +178,24 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import Runtime, lacking
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployed import deployed, refuse_unreadable
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
+
+
+def name_lacking(module: AnsibleModule, deployments: list) -> None:
+    """Say of a gateway that is ready which replicas on other hosts get nothing from it."""
+    for found in deployments:
+        if found["api"] != "gateway" or not found["ready"]:
+            continue
+        try:
+            said = lacking(Runtime(str(found.get("state_dir"))).servers())
+        except Failure as failure:
+            module.warn(str(failure))
+            continue
+        told = "; ".join("%s gets nothing from here: %s" % one for one in sorted(said.items()))
+        found["ready_detail"] = told or None
 
 
 def main() -> None:
@@ -196,6 +214,7 @@ def main() -> None:
     )
     params = module.params
     result, problems = deployed(module, params["health"], params["health_timeout"], params["via"])
+    name_lacking(module, result["deployments"])
     if params["live"]:
         result["look"] = look_once(params["engine"], params["path"], params["supervisor_config"])
     refuse_unreadable(module, problems, result, params["strict"])

@@ -118,9 +118,17 @@ options:
         type: int
         required: true
       tls:
-        description: Whether it speaks TLS. Its certificate is not checked.
+        description: Whether it speaks TLS. It must prove its name, or it gets nothing.
         type: bool
         default: false
+      ca_file:
+        description:
+          - PEM file on the host with the authorities that may have signed its certificate, or with that certificate
+            itself where it is self-signed. By default it is the host's own list.
+        type: path
+      server_name:
+        description: The name that its certificate must be for, O(replicas[].host) by default. It is no address.
+        type: str
       streams:
         description: Requests that it gets at a time.
         type: int
@@ -251,6 +259,8 @@ _REPLICA = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
     "tls": {"type": "bool", "default": False},
+    "ca_file": {"type": "path"},
+    "server_name": {"type": "str"},
     "streams": {"type": "int"},
 }
 

@@ -27,11 +27,13 @@ options:
   state:
     description:
       - V(found) finds the replicas and their gateways. Register it as C(_dsdeploy_replicas).
+      - V(certificates) returns by what the gateways of the other replicas are known, of what each host has registered
+        of M(dsdeploy.llm.replica_certificate) as C(_gateway_own_certificate).
       - V(come) notes that the host has come as far as the first turn. Register it as C(_dsdeploy_turn_come).
       - V(turn) fails where it must not be this host's turn, as another has failed.
       - V(done) notes that its turn is over, and that it answers. Register it as C(_dsdeploy_turn_done).
     type: str
-    choices: [found, come, turn, done]
+    choices: [found, certificates, come, turn, done]
     required: true
   name:
     description: The replicas' name, for V(state=found).
@@ -69,6 +71,14 @@ hosts:
   returned: state found
   type: list
   elements: str
+complete:
+  description: Whether all replicas of that name are in this run.
+  returned: state found
+  type: bool
+certificates:
+  description: PEM by the replica's name.
+  returned: state certificates
+  type: dict
 gateways:
   description: C(host) of each gateway, and what this host is called there (C(server)).
   returned: state found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import trust
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 
@@ -34,7 +35,7 @@ def behind(
     here: str, group: Sequence[str], values: Dict[str, Dict[str, Any]], engine: str, port: int
 ) -> List[Dict[str, Any]]:
     """The other replicas, as variable `gateway_replicas` of the gateway on host `here` has them: each is reached
-    through its own gateway, with TLS.
+    through its own gateway, with TLS, and known by its certificate.
 
     :param port: of a gateway, where a host says nothing else.
     """
@@ -45,10 +46,21 @@ def behind(
             "host": str(values[host].get("dsdeploy_replica_address") or values[host].get("ansible_host") or host),
             "port": int(values[host].get("gateway_port") or port),
             "tls": True,
+            "server_name": trust.server_name(host),
+            "ca_file": trust.known_file(host),
         }
         for host in group
         if host != here
     ]
+
+
+def certificates_of(here: str, group: Sequence[str], told: Dict[str, Dict[str, Any]]) -> Dict[str, str]:
+    """The certificates of the other replicas of this run, by their names.
+
+    :param told: what module `replica_certificate` has said on each host.
+    """
+    found = {host: str((told.get(host) or {}).get("certificate") or "") for host in group if host != here}
+    return {host: text for host, text in found.items() if text}
 
 
 def server_name(gateway: str, host: str, engine: str) -> str:

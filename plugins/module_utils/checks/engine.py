@@ -239,6 +239,21 @@ def exposed(facts: Facts) -> Verdict:
 
 
 @check(
+    "engine_replicas",
+    title="the gateway sends requests to all replicas",
+    why="What a replica does not do the others have to; one with a wrong certificate may be somebody else.",
+    fix="dsdeploy status of that host; one that was installed anew: dsdeploy up for all hosts of its replicas",
+    source="HAProxy, management guide (show stat: status, check_status)",
+)
+def replicas(facts: Facts) -> Verdict:
+    found = facts["replicas"]
+    if not found or not found["names"]:
+        raise Skip("no gateway here has replicas on other hosts")
+    bad = "; ".join("%s gets nothing: %s" % one for one in sorted(found["lacking"].items()))
+    return fail(bad, "all answer") if bad else ok(", ".join(found["names"]), "all answer")
+
+
+@check(
     "engine_side_ports",
     title="the engine's processes talk to each other on this host alone",
     why="What listens there (ZMQ, TCPStore) takes orders from whoever reaches it, and asks for no key.",

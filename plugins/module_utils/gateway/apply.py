@@ -14,7 +14,13 @@ from typing import Any, Dict, List, Optional
 from urllib.parse import urlsplit
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import certificate, config, keys, paths
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import (
+    certificate,
+    config,
+    keys,
+    paths,
+    trust,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import ADMIN, MASTER, Runtime
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -50,6 +56,7 @@ def pools_of(records: List[Dict[str, Any]], replicas: List[Dict[str, Any]]) -> L
             "host": url.hostname or "127.0.0.1",
             "port": url.port or (443 if url.scheme == "https" else 80),
             "tls": url.scheme == "https",
+            "own": True,
             "streams": record.get("streams"),
         }
         pools.append(
@@ -135,7 +142,7 @@ class Gateway:
             found.append("dsdeploy_data_dir: %s is too long a path for the gateway's sockets" % self.want["data_dir"])
         if bool(self.want["certificate"]) != bool(self.want["certificate_key"]):
             found.append("gateway_certificate and gateway_certificate_key must be set together")
-        for step in (lambda: paths.check_extra(self.want["extra_paths"]), self._given):
+        for step in (lambda: paths.check_extra(self.want["extra_paths"]), self._given, self._authorities):
             try:
                 step()
             except Failure as failure:
@@ -148,6 +155,15 @@ class Gateway:
         if not self.want["certificate"] or not self.want["certificate_key"]:
             return ""
         return certificate.read_given(self.want["certificate"], self.want["certificate_key"])
+
+    def _authorities(self) -> None:
+        """Failure where a file by which a replica is to be known is none, or is missing."""
+        for replica in self.want["replicas"]:
+            path = replica.get("ca_file")
+            if replica["tls"] and not path:
+                trust.system_file()
+            elif path and path != trust.known_file(replica["name"]):
+                trust.read_authority(replica["name"], path)
 
     def names(self) -> List[str]:
         """By what names and addresses others come."""
@@ -166,7 +182,13 @@ class Gateway:
             # The engine that they are more of may be one that this very run would deploy.
             here = [record["engine"] for record in records]
             replicas = [replica for replica in replicas if replica["engine"] in here]
-        pools = pools_of(records, replicas)
+        known = trust.settle(self.desired, replicas)
+        for name in known["unknown"]:
+            self.warnings.append(
+                "%s gets no requests: nothing tells its certificate from another's yet. "
+                "Run `dsdeploy up` for all hosts of its replicas" % name
+            )
+        pools = pools_of(records, known["replicas"])
         if not pools and not self.check_mode:
             self.warnings.append("the gateway has no engine behind it: it answers 404 until one is deployed")
         self.want["pools"] = pools
@@ -175,6 +197,7 @@ class Gateway:
         self.desired.directory(places.GATEWAY, 0o750, 0, account.gid if account else 0)
         hashes = self._keys()
         reload = self._certificate(account)
+        reload |= self._own_certificate(account) or known["changed"]
         wanted = keys.maps(hashes, pools)
         for name, entries in wanted.items():
             self._readable(name, keys.map_text(entries), account, secret=True)
@@ -228,6 +251,14 @@ class Gateway:
                 text = handle.read()
         self.fingerprint = certificate.fingerprint(text)
         return self._readable("certificate.pem", text, account, secret=True)
+
+    def _own_certificate(self, account: Optional[users.Account]) -> bool:
+        """That by which other gateways know this one, where there are others; whether it is another than before."""
+        if not self.want["replicated"] or not os.path.isfile(trust.OWN):
+            return self.desired.absent(trust.SERVED)
+        self.want["own_certificate"] = trust.SERVED
+        with open(trust.OWN, encoding="ascii") as handle:
+            return self._readable(os.path.basename(trust.SERVED), handle.read(), account, secret=True)
 
     def _engine_keys(self, pools: List[Dict[str, Any]]) -> Dict[str, str]:
         """The API keys that the engines ask for, by engine."""

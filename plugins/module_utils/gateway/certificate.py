@@ -66,10 +66,15 @@ def read_given(certificate: str, key: str) -> str:
     return chain + "".join(key_text)
 
 
-def subject_names(names: Sequence[str]) -> List[str]:
-    """The subjectAltName entries of these names and addresses, loopback among them."""
+def without_key(pem: str) -> str:
+    """The certificates alone of a PEM text."""
+    return "".join(found.strip() + "\n" for found in _CERTIFICATE.findall(pem))
+
+
+def subject_names(names: Sequence[str], loopback: bool = True) -> List[str]:
+    """The subjectAltName entries of these names and addresses, with `loopback` this host's own among them."""
     found = []
-    for name in dict.fromkeys(["localhost", "127.0.0.1", "::1", *names]):
+    for name in dict.fromkeys([*(("localhost", "127.0.0.1", "::1") if loopback else ()), *names]):
         try:
             found.append("IP:%s" % ipaddress.ip_address(name))
         except ValueError:
@@ -77,16 +82,16 @@ def subject_names(names: Sequence[str]) -> List[str]:
     return found
 
 
-def make(names: Sequence[str], directory: str) -> str:
+def make(names: Sequence[str], directory: str, days: int = DAYS, loopback: bool = True) -> str:
     """A new self-signed certificate with its key, as one text.
 
-    :param directory: in which both lie for a moment, for root alone.
+    :param directory: in which both lie for a moment, for root alone. `loopback`: see `subject_names`.
     """
     with tempfile.TemporaryDirectory(prefix=".dsdeploy-", dir=directory) as private:
         key, certificate = private + "/key.pem", private + "/certificate.pem"
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-days", str(DAYS), "-subj", "/CN=%s" % (names[0] if names else "localhost")[:64]]
-        command += ["-addext", "subjectAltName=" + ",".join(subject_names(names))]
+        command += ["-days", str(days), "-subj", "/CN=%s" % (names[0] if names else "localhost")[:64]]
+        command += ["-addext", "subjectAltName=" + ",".join(subject_names(names, loopback))]
         command += ["-addext", "extendedKeyUsage=serverAuth", "-keyout", key, "-out", certificate]
         before = os.umask(0o077)
         try:
@@ -103,26 +108,26 @@ def make(names: Sequence[str], directory: str) -> str:
     return text
 
 
-def is_fresh(path: str, names: Sequence[str]) -> bool:
-    """Whether a self-signed certificate is there, holds these names and lasts."""
+def is_fresh(path: str, names: Sequence[str], days: int = RENEW_DAYS, loopback: bool = True) -> bool:
+    """Whether a self-signed certificate is there, holds these names and lasts so many days."""
     if not os.path.isfile(path):
         return False
     done = run(["openssl", "x509", "-in", path, "-noout", "-enddate", "-ext", "subjectAltName"], TIMEOUT)
     if done.rc != 0:
         return False
-    return lasts(done.stdout, time.time()) and holds(done.stdout, names)
+    return lasts(done.stdout, time.time(), days) and holds(done.stdout, names, loopback)
 
 
-def lasts(said: str, now: float) -> bool:
-    """Whether openssl's `notAfter=` is far enough away. `now`: s since the epoch."""
+def lasts(said: str, now: float, days: int = RENEW_DAYS) -> bool:
+    """Whether openssl's `notAfter=` is so many days away. `now`: s since the epoch."""
     found = re.search(r"notAfter=(.+)", said)
-    return bool(found) and ssl.cert_time_to_seconds(found.group(1).strip()) - now > RENEW_DAYS * 86400
+    return bool(found) and ssl.cert_time_to_seconds(found.group(1).strip()) - now > days * 86400
 
 
-def holds(said: str, names: Sequence[str]) -> bool:
+def holds(said: str, names: Sequence[str], loopback: bool = True) -> bool:
     """Whether openssl's subjectAltName has all of these names."""
     there = {part.strip().replace("IP Address:", "IP:") for part in re.split(r"[,\n]", said)}
-    wanted = {_exploded(name) for name in subject_names(names)}
+    wanted = {_exploded(name) for name in subject_names(names, loopback)}
     return wanted <= {_exploded(name) for name in there}
 
 

@@ -16,6 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import paths
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?\Z")  # a name in the DNS
 NOBODY = "nobody"  # who has no key
 BUFFER = 65536  # bytes of one request that are held at a time
 HEADER = 16384  # bytes of a request's header at most
@@ -113,8 +114,34 @@ def problems(want: Dict[str, Any]) -> List[str]:
         if want[name] < 1:
             found.append("gateway_%s: %d is less than 1" % (name, want[name]))
     for name in want["names"]:
-        if _ip(name) is None and not re.match(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?\Z", name):
+        if _ip(name) is None and not HOST.match(name):
             found.append("gateway_names: '%s' is neither a host name nor an address" % name)
+    return found + [line for replica in want.get("replicas") or () for line in _replica_problems(replica)]
+
+
+def certified_name(replica: Dict[str, Any]) -> str:
+    """The name that a replica's certificate must be for."""
+    return str(replica.get("server_name") or replica["host"])
+
+
+def _replica_problems(replica: Dict[str, Any]) -> List[str]:
+    found, what = [], "gateway_replicas: %s" % replica["name"]
+    if not NAME.match(replica["name"]):
+        found.append(
+            "gateway_replicas: '%s' is not a replica's name (letters, digits, '.', '_', '-')" % replica["name"]
+        )
+    if _ip(replica["host"]) is None and not HOST.match(replica["host"]):
+        found.append("%s: host: '%s' is neither a host name nor an address" % (what, replica["host"]))
+    if not 0 < replica["port"] < 65536:
+        found.append("%s: port: %d is not a port" % (what, replica["port"]))
+    if replica.get("tls"):
+        name = certified_name(replica)
+        if _ip(name) is not None:
+            found.append("%s: server_name is missing: HAProxy compares a certificate's names, not its addresses" % what)
+        elif not HOST.match(name):
+            found.append("%s: server_name: '%s' is not a host name" % (what, name))
+    elif replica.get("ca_file") or replica.get("server_name"):
+        found.append("%s: ca_file and server_name are of a replica that speaks TLS (tls: true)" % what)
     return found
 
 
@@ -124,8 +151,9 @@ def render(want: Dict[str, Any]) -> str:
     :param want: ``host``, ``port``, ``exposed``, ``networks``, ``metrics_port``, ``names``, ``directory`` (of the
         certificate and the maps), ``socket`` (path of the runtime API), ``engine`` (the pool at the root),
         ``extra_paths``, ``replicated`` (whether other gateways come here as this one goes to them), the numbers of
-        `NUMBERS`, and ``pools``: a list of ``{engine, model, health_path, has_key,
-        replicas: [{name, host, port, tls, streams}]}``.
+        `NUMBERS`, ``own_certificate`` (file of the one by which other gateways know this one, or none), and ``pools``:
+        a list of ``{engine, model, health_path, has_key,
+        replicas: [{name, host, port, tls, own, ca_file, server_name, streams}]}``.
     :raises Failure: see `problems`.
     """
     wrong = problems(want)
@@ -194,10 +222,14 @@ def render(want: Dict[str, Any]) -> str:
 def _frontend(want: Dict[str, Any], maps: str) -> List[str]:
     binds = [want["host"]] if want["exposed"] else ["127.0.0.1"]
     networks = " ".join(["127.0.0.0/8", "::1", *want["networks"]])
-    certificate = _word(maps + "/certificate.pem")
+    # The first is for everybody, the second for who asks for its name: other gateways.
+    certificates = [_word(maps + "/certificate.pem")]
+    if want.get("own_certificate"):
+        certificates.append(_word(want["own_certificate"]))
+    shown = " ".join("crt " + path for path in certificates)
     lines = ["frontend gateway"]
     for host in binds:
-        lines.append("  bind %s ssl crt %s alpn h2,http/1.1" % (address(host, want["port"]), certificate))
+        lines.append("  bind %s ssl %s alpn h2,http/1.1" % (address(host, want["port"]), shown))
     lines += [
         "  maxconn %d" % want["max_connections"],
         "  tcp-request connection reject if !{ src %s }" % networks,
@@ -323,18 +355,19 @@ def _backend(pool: Dict[str, Any], want: Dict[str, Any], maps: str, here: str = 
             '  http-request set-header Authorization "Bearer %%[str(%s),map_str(%s/engines.map)]"' % (engine, maps)
         )
     for replica in pool["replicas"]:
-        if not NAME.match(replica["name"]):
-            raise Failure(
-                "gateway_replicas: '%s' is not a replica's name" % replica["name"],
-                hint="Letters, digits, '.', '_' and '-'.",
-                error_kind="usage",
-            )
-        tls = " ssl verify none" if replica.get("tls") else ""
-        lines.append(
-            "  server %s %s%s maxconn %d"
-            % (replica["name"], address(replica["host"], replica["port"]), tls, _streams(replica, want))
-        )
+        where = address(replica["host"], replica["port"])
+        lines.append("  server %s %s%s maxconn %d" % (replica["name"], where, _tls(replica), _streams(replica, want)))
     return lines
+
+
+def _tls(replica: Dict[str, Any]) -> str:
+    """How a replica is spoken to. It gets the engine's key and what clients ask: another host has to prove its name."""
+    if not replica.get("tls"):
+        return ""
+    if replica.get("own"):
+        return " ssl verify none"  # the engine of this very host, whose certificate is for other names
+    name = certified_name(replica)
+    return " ssl verify required ca-file %s sni str(%s) check-sni %s" % (_word(replica["ca_file"]), name, name)
 
 
 def _streams(replica: Dict[str, Any], want: Dict[str, Any]) -> int:

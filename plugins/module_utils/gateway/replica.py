@@ -12,10 +12,16 @@ from __future__ import annotations
 import time
 from typing import Dict, List, Tuple
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import Runtime, servers_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import (
+    UNTRUSTED,
+    Runtime,
+    lacking,
+    servers_of,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 LOOK_EVERY = 0.2  # s
+UNTRUSTED_WAIT = 5.0  # s; a certificate does not become the right one by waiting
 
 
 class Replica:
@@ -65,16 +71,22 @@ class Replica:
     def take_back(self, timeout: float) -> bool:
         """Whether it had to be told. Failure where the gateway itself does not see it answer in time."""
         told = self._set("ready")
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         while True:
-            states = [str(row["state"]) for _pid, old, row in self._rows() if not old]
+            rows = [row for _pid, old, row in self._rows() if not old]
+            states = [str(row["state"]) for row in rows]
             # "UP 1/3": it is about to be taken for down; "DOWN 1/2": about to be taken for up.
             if states and all(state == "UP" or state == "no check" for state in states):
                 return told
-            if time.monotonic() >= deadline:
+            why = lacking(rows).get(self.name, "")
+            untrusted = why.startswith(UNTRUSTED)
+            if time.monotonic() - began >= (min(timeout, UNTRUSTED_WAIT) if untrusted else timeout):
                 raise Failure(
-                    "the gateway does not see %s answer (%s)" % (self.name, ", ".join(states) or "not there"),
-                    hint="Can the gateway's host reach it? `dsdeploy status` says whether it answers on its own host.",
+                    "the gateway does not see %s answer: %s" % (self.name, why or ", ".join(states) or "not there"),
+                    hint="A host that was installed anew has another certificate: "
+                    "run `dsdeploy up` for all hosts of its replicas."
+                    if untrusted
+                    else "Can the gateway's host reach it? `dsdeploy status` says whether it answers on its own host.",
                     error_kind="verify",
                 )
             time.sleep(LOOK_EVERY)

@@ -8,6 +8,7 @@ A reload starts a new worker; the old ones end when their last stream has. What 
 
 from __future__ import annotations
 
+import csv
 import re
 import socket
 import time
@@ -20,6 +21,7 @@ RELOAD = 30.0  # s; until a new worker has read its configuration
 MOST = 16 * 1024 * 1024  # bytes of an answer
 ADMIN = "admin.sock"
 MASTER = "master.sock"
+UNTRUSTED = "its certificate is not the one that is known of it"
 
 
 class Worker(NamedTuple):
@@ -150,22 +152,26 @@ class Runtime:
         )
 
     def servers(self) -> List[Dict[str, Any]]:
-        """The replicas as the newest worker sees them: ``{pool, name, state, streams, queued}``."""
+        """The replicas as the newest worker sees them, see `servers_of`. Failure where it does not run."""
         fresh = [worker for worker in self.workers() or [] if not worker.old]
         if not fresh:
-            return []
+            raise Failure("the gateway does not answer at %s" % self.path, error_kind="service")
         return servers_of(self.ask("@!%d show stat" % fresh[-1].pid))
 
 
 def servers_of(text: str) -> List[Dict[str, Any]]:
-    """The replicas in the answer to `show stat` (CSV)."""
+    """The replicas in the answer to `show stat` (CSV): ``{pool, name, state, streams, queued, check, said}``.
+
+    ``check``: how its health check ended, such as L7OK or L6RSP; ``said``: what that says of it.
+    Source: HAProxy management guide, "9.1. CSV format".
+    """
     lines = [line for line in text.splitlines() if line]
     if not lines or not lines[0].startswith("# "):
         return []
     names = lines[0][2:].split(",")
     found = []
-    for line in lines[1:]:
-        row = dict(zip(names, line.split(",")))
+    for values in csv.reader(lines[1:]):
+        row = dict(zip(names, values))
         if row.get("svname") in (None, "FRONTEND", "BACKEND"):
             continue
         found.append(
@@ -175,6 +181,33 @@ def servers_of(text: str) -> List[Dict[str, Any]]:
                 "state": row.get("status", ""),
                 "streams": int(row.get("scur") or 0),
                 "queued": int(row.get("qcur") or 0),
+                "check": row.get("check_status", "").lstrip("* "),
+                "said": row.get("last_chk") or row.get("check_desc") or "",
             }
         )
+    return found
+
+
+def others_of(servers: List[Dict[str, Any]]) -> List[str]:
+    """The replicas on other addresses, by name. Pure."""
+    # The engine of this host has the name of its pool; pools with a suffix are for other gateways.
+    return sorted({one["name"] for one in servers if one["name"] != one["pool"] and "." not in one["pool"]})
+
+
+def lacking(servers: List[Dict[str, Any]]) -> Dict[str, str]:
+    """Why which replicas on other addresses get no requests, by their names. What is drained is so on purpose. Pure."""
+    found, others = {}, others_of(servers)
+    for server in servers:
+        if server["name"] not in others or not server["state"].startswith("DOWN"):
+            continue
+        said = server["said"].strip() or server["state"]
+        if server["check"].startswith("L6"):
+            said = "%s (%s)" % (UNTRUSTED, said)
+        elif server["check"].startswith("L7OK"):
+            said = "it answers again (%s)" % said
+        elif server["check"].startswith("L7"):
+            said = "it answers, and has no engine that does (%s)" % said
+        else:
+            said = "it does not answer (%s)" % said
+        found[server["name"]] = said
     return found

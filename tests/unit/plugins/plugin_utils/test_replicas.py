@@ -23,15 +23,24 @@ def test_replicas_are_hosts_of_one_name():
     assert replicas.gateways_of(HOSTS, off) == []
 
 
-def test_each_is_reached_through_its_own_gateway_with_tls():
+def test_each_is_reached_through_its_own_gateway_with_tls_and_known_by_its_certificate():
+    def known(host):
+        file = f"/etc/dsdeploy/gateway/replicas/{host}.pem"
+        return {"tls": True, "server_name": f"{host}.replica.dsdeploy.internal", "ca_file": file}
+
     assert replicas.behind("gpu1", ["gpu1", "gpu2"], VALUES, "vllm", 8443) == [
-        {"name": "gpu2", "engine": "vllm", "host": "gpu2", "port": 9443, "tls": True}
+        {"name": "gpu2", "engine": "vllm", "host": "gpu2", "port": 9443, **known("gpu2")}
     ]
     assert replicas.behind("gpu2", ["gpu1", "gpu2"], VALUES, "vllm", 8443) == [
-        {"name": "gpu1", "engine": "vllm", "host": "10.0.0.1", "port": 8443, "tls": True}
+        {"name": "gpu1", "engine": "vllm", "host": "10.0.0.1", "port": 8443, **known("gpu1")}
     ]
     assert replicas.server_name("gpu1", "gpu1", "vllm") == "vllm"
     assert replicas.server_name("gpu1", "gpu2", "vllm") == "gpu2"
+
+
+def test_the_others_of_this_run_are_known_by_what_their_hosts_told():
+    told = {"gpu1": {"certificate": "1"}, "gpu2": {"certificate": "2"}, "gpu3": None, "gpu4": {"certificate": ""}}
+    assert replicas.certificates_of("gpu1", ["gpu1", "gpu2", "gpu3", "gpu4"], told) == {"gpu2": "2"}
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,7 @@ def healthy(distribution="ubuntu"):
                 "finished": 5000.0,
             }
         ],
+        "replicas": {"names": ["gpu2", "gpu3"], "lacking": {}},
         "deep_context": {"gpus": {"0": "", "1": ""}},
         "deep_bandwidth": {"copy": {"0": 55.2, "1": 55.1}, "all_reduce": 350.0, "by": "PyTorch", "nvls": True},
         "deep_disk": {"path": "/data/model", "rate": 5.5},

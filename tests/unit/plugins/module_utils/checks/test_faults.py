@@ -4,13 +4,14 @@
 """Each fault, planted in the facts of a host that is in order, is found by its check and by no other."""
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, look_system
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, look_system, make
 from facts_of_hosts import GIB, MEMINFO, deployments, disk, driver, files, healthy, record, smi
 
 MIB = 1024**2
 
 
 def results(facts):
+    assert make.FILES  # who imports it has all checks
     return {one.id: check.judge(one, check.Facts(facts)) for one in check.selected((), None, True)}
 
 
@@ -270,6 +271,10 @@ FAULTS = [
     (
         "open endpoint", "engine_exposed", "fail", "127.0.0.1",
         listens("0.0.0.0", 8000, "dsdeploy-vllm", "vllm"),
+    ),
+    (
+        "a replica that may be somebody else", "engine_replicas", "fail", "up for all hosts",
+        put("replicas", "lacking", {"gpu2": "its certificate is not the one that is known of it"}),
     ),
     (
         "developer's endpoints", "engine_dev_mode", "fail", "up",

@@ -4,7 +4,7 @@
 """One replica of the gateway that runs: drained, and taken back. HAProxy is a script of what its workers say."""
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import replica
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import replica, runtime
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import Worker
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -70,9 +70,43 @@ def test_it_is_taken_back_once_the_gateway_sees_it_answer():
 def test_one_that_the_gateway_does_not_see_is_a_failure():
     gateway = Gateway(status="DOWN 1/2")
     gateway.ask = lambda command, ask=gateway.ask: "\n" if " set " in command else ask(command)
-    with pytest.raises(Failure, match=r"the gateway does not see gpu2 answer \(DOWN 1/2\)"):
+    with pytest.raises(Failure, match=r"the gateway does not see gpu2 answer: it does not answer \(DOWN 1/2\)"):
         of(gateway).take_back(0)
 
 
 def test_one_that_it_does_not_know_is_not_there():
     assert not replica.Replica(Gateway(), "vllm", "gpu9").is_there()
+
+
+def test_one_with_another_certificate_is_named_at_once(monkeypatch):
+    monkeypatch.setattr(replica, "UNTRUSTED_WAIT", 0.0)
+    gateway = Gateway()
+    gateway.ask = lambda command: (
+        "\n"
+        if " set server " in command
+        else "# pxname,svname,qcur,scur,status,check_status,last_chk\nvllm,gpu2,0,0,DOWN,L6RSP,SSL handshake failure\n"
+    )
+    with pytest.raises(Failure, match="its certificate is not the one that is known of it") as caught:
+        of(gateway).take_back(3600)
+    assert "dsdeploy up" in caught.value.hint
+
+
+def test_what_gets_nothing_is_named_with_the_reason():
+    text = (
+        "# pxname,svname,qcur,scur,status,check_status,last_chk,check_desc\n"
+        "vllm,vllm,0,0,DOWN,L4CON,Connection refused,\n"
+        "vllm,gpu2,0,1,UP,* L7OK,,Layer7 check passed\n"
+        "vllm,gpu3,0,0,DOWN,* L6RSP,SSL handshake failure,Layer6 invalid response\n"
+        'vllm,gpu4,0,0,DOWN,L4TOUT,"at initial connection step, twice",\n'
+        "vllm,gpu5,0,0,DOWN,L7STS,,Layer7 wrong status\n"
+        "vllm,gpu6,0,0,DRAIN,L7OK,,\n"
+        "vllm.here,vllm,0,0,DOWN,L4CON,Connection refused,\n"
+        "vllm,BACKEND,0,0,UP,,,\n"
+    )
+    servers = runtime.servers_of(text)
+    assert runtime.others_of(servers) == ["gpu2", "gpu3", "gpu4", "gpu5", "gpu6"]
+    assert runtime.lacking(servers) == {
+        "gpu3": "its certificate is not the one that is known of it (SSL handshake failure)",
+        "gpu4": "it does not answer (at initial connection step, twice)",
+        "gpu5": "it answers, and has no engine that does (Layer7 wrong status)",
+    }
