@@ -76,7 +76,7 @@ recipes() {
 import json, sys, yaml, os
 with open(os.environ["LAB"] + "/repo/roles/model/defaults/main/catalog.yml", encoding="utf-8") as handle:
     catalog = yaml.safe_load(handle)["model_catalog"]
-name = {"FP8": "deepseek-r1", "AWQ": "deepseek-r1-awq", "W4AFP8": "deepseek-r1-w4afp8"}[sys.argv[1]]
+name = {"FP8": "deepseek-r1", "AWQ": "deepseek-r1-awq", "W4AFP8": "deepseek-r1-0528-w4afp8"}[sys.argv[1]]
 found = {}
 for engine, items in catalog.get(name, {}).get("recipes", {}).items():
     for item in items:

@@ -1,6 +1,6 @@
 #!/bin/bash
-# plan.sh STEP...: one step after the other; each begins when the wheels that it needs are there. With four GPUs two
-# plans run side by side: `command vllm_up compare vllm_again` and `models hand seed awq_vllm mtp`.
+# plan.sh STEP...: one step after the other; each begins when the wheels that it needs are there. lanes.sh runs them all,
+# side by side as far as the GPUs allow.
 . "$(dirname "$0")/jobs.sh"
 COUNT=$(nvidia-smi -L | wc -l)
 A=${A:-0,1} B=2,3
@@ -8,7 +8,6 @@ A=${A:-0,1} B=2,3
 FP8_LAYERS=${FP8_LAYERS:-$((COUNT >= 4 ? 8 : 5))}
 # What two servers side by side on the same GPUs may take, each.
 SHARE=${SHARE:-0.45}
-((COUNT < 4)) || SHARE=0.9
 SMALL=(--gpu-memory-utilization $SHARE --max-model-len 8192 --max-num-seqs 128 --cudagraph-capture-sizes 1 2 4 8 16 32 64 128)
 
 # complete SET: wait until all its wheels are made.
@@ -120,8 +119,16 @@ step_vllm_again() {
 
 # What the product itself measures and says, while it serves.
 step_said() {
+    product status vllm --json
     product doctor vllm --json
+    product plan vllm --explain
     product bench vllm --profile quick --results $LAB/out/bench-product
+    product bench vllm --profile chat --budget ${CHAT_MINUTES:-0.7} --results $LAB/out/bench-product
+}
+
+# What takes minutes and loads the GPUs, on free ones.
+step_deep() {
+    product doctor vllm --deep --json
 }
 
 # AWQ in R1's names and packing, and speculative decoding, by hand on one GPU each: the last, and the first.
