@@ -92,10 +92,21 @@ options:
       - It needs a model that is a directory with a tokenizer, and takes about the same time again.
     type: str
     choices: [vllm, sglang]
-  lock:
-    description: File on the host that is held meanwhile. A second measurement is refused.
+  from_here:
+    description:
+      - Measure from the machine that this module runs on, which is not the one that serves. It asks where others reach
+        the deployment, through the gateway or the engine's own address.
+      - The certificate must be the one that the record tells of. GPUs, queues and processes are then not known.
+    type: bool
+    default: false
+  key_file:
+    description: File with the API key of a client, readable for its owner alone, for O(from_here).
     type: path
-    default: /run/dsdeploy-bench.lock
+  lock:
+    description:
+      - File that is held meanwhile. A second measurement is refused. By default it is C(/run/dsdeploy-bench.lock), with
+        O(from_here) C(.dsdeploy-bench.lock) in the user's home.
+    type: path
   records_path:
     description: Directory of the deployment records, in which O(against) finds its engine.
     type: path
@@ -179,6 +190,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
     against,
     load,
+    remote,
     run,
     served,
     sweep,
@@ -196,17 +208,19 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched impor
 ALONE_S = 360.0  # without a sign of the controller, which tries a lost connection again for 300 s
 
 
-def target_of(record: Dict[str, Any], key: Optional[str], trust: Callable[[str, int], None]) -> load.Target:
-    """What the record's endpoint is, for the generator. Raises Failure."""
+def target_of(
+    record: Dict[str, Any], key: Optional[str], trust: Callable[[str, int], None], way: Optional[remote.Way] = None
+) -> load.Target:
+    """What the record's endpoint is, for the generator; with `way`, where others reach it. Raises Failure."""
     try:
-        parts = urlsplit(record["endpoint"])
+        parts = urlsplit(way.url if way else record["endpoint"])
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if not host:
         raise Failure("the record's endpoint %r is no URL" % record.get("endpoint"), "run `dsdeploy up` again")
-    context = None
-    if parts.scheme == "https":
+    context = remote.context_of(way) if way else None
+    if parts.scheme == "https" and not way:
         # The host is asked for itself, over loopback mostly, where no certificate's name is right.
         context = ssl.create_default_context()
         context.check_hostname = False
@@ -270,12 +284,12 @@ def alone(path: str):
     try:
         descriptor = locked.open_lock(path)
     except OSError as error:
-        raise Failure("%s: %s" % (path, error.strerror), "run it as root, or with --become") from None
+        raise Failure("%s: %s" % (path, error.strerror), "run it as who may write there") from None
     try:
         locked.hold(descriptor, path, 0)
     except Failure:
         raise Failure(
-            "another measurement runs on this host", "wait for it: two loads would measure each other"
+            "another measurement runs on this machine", "wait for it: two loads would measure each other"
         ) from None
     else:
         yield
@@ -293,8 +307,8 @@ def ask_first(target: load.Target) -> None:
         pass  # nobody listens: the measurement says so
 
 
-def untrusted(_address: str, _port: int) -> None:
-    """Of an engine without a key there is nothing to send."""
+def unasked(_address: str, _port: int) -> None:
+    """Of an engine without a key there is nothing to send; elsewhere its certificate has told who it is."""
 
 
 def own_tool(module: AnsibleModule, plan: run.Plan, key: Optional[str], stop: Callable[[], bool]):
@@ -374,37 +388,45 @@ def main() -> None:
             "min_tokens_s": {"type": "float", "no_log": False},
             "max_ttft_p99_ms": {"type": "float"},
             "against": {"type": "str", "choices": list(against.TOOLS)},
+            "from_here": {"type": "bool", "default": False},
+            "key_file": {"type": "path", "no_log": False},
             "records_path": {"type": "path", "default": places.RECORDS},
-            "lock": {"type": "path", "default": places.BENCH_LOCK},
+            "lock": {"type": "path"},
             "results_dir": {"type": "path"},
             "supervisor_config": {"type": "path", "default": places.SUPERVISOR_CONFIG},
         },
         supports_check_mode=True,
     )
     params = module.params
-    record = params["record"]
+    record, here = params["record"], params["from_here"]
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, msg="nothing is measured in check mode")
-    nvidia_smi = shutil.which("nvidia-smi")
+    # What this machine has says nothing of the one that serves.
+    nvidia_smi = None if here else shutil.which("nvidia-smi")
     try:
         plan = plan_of(params)
-        key = key_of(record)
+        if here and params["against"]:
+            raise Failure("against: the engine's own tool measures on the host itself, not from here", "", "usage")
+        key = key_of({"api_key_file": params["key_file"]} if here else record)
+        way = remote.way_to(record, bool(key)) if here else None
         if key:
             # Whatever the server repeats of it is masked in the result.
             module.no_log_values.add(key)
-        service = service_of(record, params["supervisor_config"], bool(key))
-        trust = service.trust if service else untrusted
-        target = target_of(record, key, trust)
+        service = None if here else service_of(record, params["supervisor_config"], bool(key))
+        trust = service.trust if service else unasked
+        target = target_of(record, key, trust, way)
         ask_first(target)
         stop = Stop()
         beside = own_tool(module, plan, key, stop)
-        watcher = watch.Watch(nvidia_smi, reader_of(record, key, trust))
-        with alone(params["lock"]), Progress("bench", unit="requests") as progress, watcher as watching:
+        watcher = watch.Watch(nvidia_smi, None if here else reader_of(record, key, trust))
+        lock = params["lock"] or (os.path.expanduser("~/.dsdeploy-bench.lock") if here else places.BENCH_LOCK)
+        with alone(lock), Progress("bench", unit="requests") as progress, watcher as watching:
             result = run.benchmark(target, plan, progress, watching, stop, beside=beside)
     except Failure as failure:
         module.fail_json(**failure.fields())
     result["environment"] = dict(
-        gpus_of(module, nvidia_smi),
+        {"driver": None, "gpus": None} if here else gpus_of(module, nvidia_smi),
+        measured_from="the host itself" if way is None else "another host, through the " + way.through,
         record={
             name: value for name, value in record.items() if name not in ("state", "ready", "ready_detail", "file")
         },
@@ -412,8 +434,10 @@ def main() -> None:
         kernel=platform.release(),
         cpus=os.cpu_count(),
         python=platform.python_version(),
-        served=served.process((service.state or {}).get("pid") if service else None, [key] if key else []),
-        model=served.model_files(record.get("model_path")),
+        served=None
+        if here
+        else served.process((service.state or {}).get("pid") if service else None, [key] if key else []),
+        model=None if here else served.model_files(record.get("model_path")),
     )
     missed = thresholds.missed(result, params["min_tokens_s"], params["max_ttft_p99_ms"])
     if missed:

@@ -182,6 +182,7 @@ def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
         (words["engine"], f"{record.get('engine')} {record.get('version')}"),
         (words["model"], record.get("model")),
         (words["host"], f"{result.get('inventory_hostname') or ''} ({environment.get('host')})"),
+        (words["measured_from"], environment.get("measured_from") or words["unknown"]),
         ("GPU", gpus),
         (words["driver"], environment.get("driver") or words["unknown"]),
         (words["command"], shlex.join(served["command"]) if served.get("command") else words["unknown"]),

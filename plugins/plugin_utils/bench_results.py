@@ -121,6 +121,9 @@ def differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
     for name in ("model",):
         if records[0].get(name) != records[1].get(name):
             found.append(f"{name}: {records[0].get(name)} and {records[1].get(name)}")
+    places = [result["environment"].get("measured_from") for result in (one, two)]
+    if places[0] != places[1]:
+        found.append(f"measured from: {places[0]} and {places[1]}")
     files = [(result["environment"].get("model") or {}).get("manifest_sha256") for result in (one, two)]
     if all(files) and files[0] != files[1]:
         found.append("the model's files: other ones under the same name")

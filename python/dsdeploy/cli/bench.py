@@ -56,6 +56,20 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     help="Fail with 3 when the first token takes longer.",
 )
 @click.option(
+    "--from",
+    "origin",
+    type=click.Choice(["host", "here"]),
+    default="host",
+    show_default=True,
+    help="Where the requests come from: the host itself, or this machine, as clients of the gateway do.",
+)
+@click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="With --from here: the API key of a client (dsdeploy key add).",
+)
+@click.option(
     "--results",
     type=click.Path(file_okay=False),
     metavar="DIR",
@@ -65,8 +79,9 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.pass_context
 def bench(ctx: click.Context, options: Options, profile: str | None, streams: list[int] | None,
           prompt_tokens: int | None, output_tokens: int | None, budget: float | None, min_tokens_s: float | None,
-          max_ttft_p99: float | None, against: str | None, results: str | None) -> int:  # fmt: skip
-    """Measure time to first token, time per token and throughput of what is deployed, from the host itself.
+          max_ttft_p99: float | None, against: str | None, origin: str, key_file: str | None,
+          results: str | None) -> int:  # fmt: skip
+    """Measure time to first token, time per token and throughput of what is deployed.
 
     Ctrl-C ends the measurement and keeps what it has; once more ends the run.
     """
@@ -75,6 +90,10 @@ def bench(ctx: click.Context, options: Options, profile: str | None, streams: li
         return 0
     from dsdeploy.session import execute
 
+    if origin == "here" and against:
+        raise click.UsageError("--against measures with the engine's own tool on the host itself, not --from here")
+    if key_file and origin != "here":
+        raise click.UsageError("--key-file is for --from here: on the host itself the engine's own key is used")
     given = {
         "profile": profile,
         "concurrency": streams,
@@ -84,6 +103,8 @@ def bench(ctx: click.Context, options: Options, profile: str | None, streams: li
         "min_tokens_s": min_tokens_s,
         "max_ttft_p99_ms": max_ttft_p99,
         "against": against,
+        "from_here": origin == "here" or None,
+        "key_file": None if key_file is None else os.path.abspath(key_file),
         "results_dir": None if results is None else os.path.abspath(results),
     }
     wanted = {name: value for name, value in given.items() if value is not None}

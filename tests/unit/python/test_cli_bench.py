@@ -130,3 +130,23 @@ def test_what_was_measured_is_listed(tmp_path: Path) -> None:
     )
     assert "vllm 0.32.0" in run("--results", str(tmp_path), "list").output
     assert json.loads(run("--results", str(tmp_path), "list", "--json").output)["best_tokens_s"] == 812.34
+
+
+def test_from_here_goes_with_a_client_s_key_and_not_with_an_engine_s_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("dsdeploy.session.execute", lambda verb, options, variables, **_more: asked.append(variables))
+    monkeypatch.chdir(tmp_path)
+    Path("bench.key").write_text("k")
+    CliRunner().invoke(bench, ["--from", "here", "--key-file", "bench.key"])
+    CliRunner().invoke(bench, [])
+    assert asked == [{"dsdeploy_bench": {"from_here": True, "key_file": str(tmp_path / "bench.key")}},
+                     {"dsdeploy_bench": None}]  # fmt: skip
+    for words, said in (
+        (["--from", "here", "--against", "vllm"], "on the host itself, not --from here"),
+        (["--key-file", "bench.key"], "--key-file is for --from here"),
+        (["--from", "there"], "'there' is not one of"),
+    ):
+        done = CliRunner().invoke(bench, words)
+        assert (done.exit_code, said in done.output) == (2, True), done.output

@@ -92,7 +92,7 @@ def test_a_second_measurement_is_refused(bench, record, tmp_path):
     with open(tmp_path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = bench(record=record, concurrency=[1])
-    assert result["failed"] and "another measurement runs on this host" in result["msg"]
+    assert result["failed"] and "another measurement runs on this machine" in result["msg"]
 
 
 @pytest.mark.parametrize("way", ["file", "signal"])
