@@ -248,14 +248,16 @@ def _certificate(found: Dict[str, Any]) -> Optional[Dict[str, Any]]:
     if not found["has_tls"]:
         return None
     words = [word for words in found["argv"] for word in words]
-    for flag in ("--ssl-certfile", "--ssl-cert-file"):
-        if flag in words[:-1]:
-            path = words[words.index(flag) + 1]
-            try:
-                decoded = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
-                return {"days": int((ssl.cert_time_to_seconds(decoded["notAfter"]) - time.time()) // 86400)}
-            except (OSError, ValueError, KeyError, AttributeError, ssl.SSLError) as error:
-                return {"problem": "%s: %s" % (path, one_line(error, 100))}
+    flags = ("--ssl-certfile", "--ssl-cert-file")
+    paths = [words[words.index(flag) + 1] for flag in flags if flag in words[:-1]]
+    if found["engine"] == "gateway":
+        paths = [places.GATEWAY + "/certificate.pem"]
+    for path in paths:
+        try:
+            decoded = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
+            return {"days": int((ssl.cert_time_to_seconds(decoded["notAfter"]) - time.time()) // 86400)}
+        except (OSError, ValueError, KeyError, AttributeError, ssl.SSLError) as error:
+            return {"problem": "%s: %s" % (path, one_line(error, 100))}
     return {"problem": "the command line of %s does not tell its certificate" % found["engine"]}
 
 

@@ -154,7 +154,7 @@ class Gateway:
         """The certificate that is given, with its key; "" where none is."""
         if not self.want["certificate"] or not self.want["certificate_key"]:
             return ""
-        return certificate.read_given(self.want["certificate"], self.want["certificate_key"])
+        return certificate.read_given(self.want["certificate"], self.want["certificate_key"], self.want["names"])
 
     def _authorities(self) -> None:
         """Failure where a file by which a replica is to be known is none, or is missing."""
@@ -169,6 +169,12 @@ class Gateway:
         """By what names and addresses others come."""
         if self.want["names"] or not self.want["exposed"]:
             return list(self.want["names"])
+        if self.want["certificate"]:
+            # Clients take no other name than its own.
+            own = certificate.names_of(certificate.decoded(self.want["certificate"]))
+            told = [name for name in own if not name.startswith("*") and name not in ("localhost", "127.0.0.1")]
+            if told:
+                return told
         return [own_address() if self.want["host"] in ("0.0.0.0", "::") else self.want["host"]]
 
     def configure(self) -> Dict[str, Any]:

@@ -10,9 +10,10 @@ import ipaddress
 import os
 import re
 import ssl
+import stat
 import tempfile
 import time
-from typing import List, Sequence
+from typing import Any, Dict, List, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
@@ -35,8 +36,69 @@ def fingerprint(pem: str) -> str:
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
 
-def read_given(certificate: str, key: str) -> str:
-    """Certificate with chain and key, as one text. Failure where one of them is none."""
+def decoded(path: str) -> Dict[str, Any]:
+    """The first certificate of a PEM file, in the form of `SSLSocket.getpeercert`. Failure where there is none."""
+    try:
+        found: Dict[str, Any] = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise Failure("the certificate cannot be read: %s" % reason, error_kind="usage") from None
+    return found
+
+
+def names_of(found: Dict[str, Any]) -> List[str]:
+    """The names and addresses that a certificate is for: its subjectAltName, or its common name without one."""
+    names = [str(value) for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    if not names:
+        pairs = [pair for part in found.get("subject", ()) for pair in part]
+        names = [str(value) for kind, value in pairs if kind == "commonName"]
+    return names
+
+
+def is_for(found: Dict[str, Any], name: str) -> bool:
+    """Whether a client that comes by this name takes the certificate."""
+    wanted = _exploded("IP:" + name) if _is_address(name) else name.lower()
+    for listed in names_of(found):
+        if _is_address(listed):
+            if _exploded("IP:" + listed) == wanted:
+                return True
+        elif listed.lower() == wanted or (
+            listed.startswith("*.") and "." in wanted and wanted.split(".", 1)[1] == listed[2:].lower()
+        ):
+            return True
+    return False
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def given_problems(found: Dict[str, Any], names: Sequence[str], now: float) -> List[str]:
+    """What clients will not take of a certificate, a line each. `names`: by which they come; `now`: s since the epoch.
+    Pure."""
+    lines = []
+    if ssl.cert_time_to_seconds(found["notAfter"]) <= now:
+        lines.append("it ended on %s" % found["notAfter"])
+    if ssl.cert_time_to_seconds(found["notBefore"]) > now:
+        lines.append("it begins on %s: is the clock of the host right?" % found["notBefore"])
+    wrong = [name for name in names if not is_for(found, name)]
+    if wrong:
+        listed = names_of(found)
+        shown = ", ".join(listed[:5]) + (" and %d more" % (len(listed) - 5) if len(listed) > 5 else "")
+        lines.append("it is for %s, and not for %s of gateway_names" % (shown or "no name", ", ".join(wrong)))
+    return lines
+
+
+def read_given(certificate: str, key: str, names: Sequence[str] = ()) -> str:
+    """Certificate with chain and key, as one text. Failure where one of them is none, they do not belong together, or
+    no client would take it.
+
+    :param names: by what names and addresses others come.
+    """
     texts = []
     for variable, path in (("gateway_certificate", certificate), ("gateway_certificate_key", key)):
         try:
@@ -62,6 +124,29 @@ def read_given(certificate: str, key: str) -> str:
             hint="Take it off: openssl pkey -in KEY -out PLAIN, with umask 077.",
             error_kind="usage",
         )
+    mode = stat.S_IMODE(os.stat(key).st_mode)
+    if mode & stat.S_IROTH:
+        raise Failure(
+            "gateway_certificate_key: everybody on the host can read %s (mode %04o)" % (key, mode),
+            hint="Take that away (chmod 600), and have the certificate made anew: others may have the key.",
+            error_kind="usage",
+        )
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        mismatch = "MISMATCH" in str(error.reason)
+        what = "is not the key of %s" % certificate if mismatch else "cannot be read: %s" % error.reason
+        raise Failure(
+            "gateway_certificate_key: %s %s" % (key, what),
+            hint="Give the certificate's own key. The server's certificate comes first in its file, then its chain.",
+            error_kind="usage",
+        ) from None
+    try:
+        lines = given_problems(decoded(certificate), names, time.time())
+    except Failure as failure:
+        lines = failure.problems
+    if lines:
+        raise Failure(["gateway_certificate: %s: %s" % (certificate, line) for line in lines], error_kind="usage")
     key_text = re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\n?", texts[1], re.S)
     return chain + "".join(key_text)
 
