@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def init(directory: str, hosts: tuple[str, ...], user: str | None, port: int | N
     for path in files:
         click.echo(f"wrote {path}")
     source = directory if os.sep in directory else f"./{directory}"
-    click.echo(f"next: dsdeploy up -i {source} --check    # what would be done", err=True)
+    click.echo(f"next: dsdeploy up -i {shlex.quote(str(source))} --check    # what would be done", err=True)
     return int(ExitCode.OK)
 
 
@@ -182,7 +183,8 @@ def _write(target: Path, files: dict[Path, str]) -> None:
     """All of them, or none where one is there already. Raises DsdeployError."""
     there = [str(path) for path in files if os.path.lexists(path)]
     if there:
-        raise DsdeployError(f"{', '.join(there)} exists; nothing was written. Name another directory")
+        said = f"{', '.join(there)} {'exists' if len(there) == 1 else 'exist'}"
+        raise DsdeployError(f"{said}; nothing was written. Name another directory")
     made: list[Path] = []
     try:
         for path, text in files.items():

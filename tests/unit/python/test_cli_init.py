@@ -57,6 +57,14 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "mine") == ["hosts.yml"]
 
 
+def test_what_is_next_can_be_typed_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(init, ["d i r", "--host", "localhost"]).output
+    assert "next: dsdeploy up -i './d i r' --check" in said
+    with pytest.raises(DsdeployError, match=r"hosts\.yml, d i r/group_vars/all/main\.yml exist; nothing was written"):
+        CliRunner().invoke(init, ["d i r", "--host", "localhost"], catch_exceptions=False, standalone_mode=False)
+
+
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("a file")
     done = run(tmp_path)
