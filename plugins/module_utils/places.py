@@ -29,3 +29,4 @@ UNITS = "/etc/systemd/system"
 RUN = "/run/dsdeploy"  # what services note at their start, readable and writable for root alone
 LOCK = "/run/dsdeploy.lock"  # one run at a time
 BENCH_LOCK = "/run/dsdeploy-bench.lock"  # one measurement at a time
+KEYS_LOCK = "/run/dsdeploy-keys.lock"  # of the gateway's keys, which are changed while a run holds LOCK, too

@@ -120,7 +120,7 @@ error_kind:
 import datetime
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import apply, keys
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import apply, keyring, keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -143,7 +143,7 @@ def main() -> None:
     desired = Desired(module.check_mode)
     try:
         if p["state"] == "listed":
-            found = [key for key in apply.read_keys() if key["name"] not in keys.OWN]
+            found = [key for key in keyring.read() if key["name"] not in keys.OWN]
         else:
             created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
             limits = {name: p[name] for name in ("requests_per_minute", "streams", "models")}

@@ -17,6 +17,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import (
     certificate,
     config,
+    keyring,
     keys,
     paths,
     trust,
@@ -33,7 +34,6 @@ SERVICE = "dsdeploy-gateway"
 CONFIG_FILE = places.GATEWAY + "/haproxy.cfg"
 CERTIFICATE = places.GATEWAY + "/certificate.pem"
 SELF_SIGNED = places.GATEWAY + "/self-signed.pem"
-KEYS = places.GATEWAY + "/keys.json"
 PROBE_KEY = places.GATEWAY + "/probe.key"
 TIMEOUT = 60.0  # s
 # HAProxy's own limit of a socket's path, with what it adds while it makes one.
@@ -84,21 +84,6 @@ def pools_of(records: List[Dict[str, Any]], replicas: List[Dict[str, Any]]) -> L
         given = {key: value for key, value in replica.items() if value is not None}
         pool["replicas"].append(dict({"streams": pool["replicas"][0]["streams"]}, **given))
     return pools
-
-
-def read_keys() -> List[keys.Key]:
-    """The keys of this host, its own among them. Failure for a file that is none: nobody is locked out in silence."""
-    try:
-        with open(KEYS, encoding="utf-8") as handle:
-            return keys.parse(handle.read())
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise Failure(
-            "%s, which holds the hashes of the gateway's keys, cannot be read: %s" % (KEYS, reason),
-            hint="Put back a copy of it, or remove it and make the keys anew (dsdeploy key add).",
-        ) from None
 
 
 def record() -> Optional[Dict[str, Any]]:
@@ -201,9 +186,15 @@ class Gateway:
         account = ensure_user(self.desired, self.want["user"], self.state_dir, self.connection)
         self.desired.directory(places.CONFIG, 0o755)
         self.desired.directory(places.GATEWAY, 0o750, 0, account.gid if account else 0)
+        with keyring.alone(self.check_mode):
+            return self._made(account, pools, known["changed"])
+
+    def _made(
+        self, account: Optional[users.Account], pools: List[Dict[str, Any]], known_changed: bool
+    ) -> Dict[str, Any]:
         hashes = self._keys()
         reload = self._certificate(account)
-        reload |= self._own_certificate(account) or known["changed"]
+        reload |= self._own_certificate(account) or known_changed
         wanted = keys.maps(hashes, pools)
         for name, entries in wanted.items():
             self._readable(name, keys.map_text(entries), account, secret=True)
@@ -223,7 +214,7 @@ class Gateway:
 
     def _keys(self) -> List[keys.Key]:
         """The keys, the host's own among them, which is made where it is missing."""
-        found = read_keys()
+        found = keyring.read()
         try:
             with open(PROBE_KEY, encoding="ascii") as handle:
                 own = handle.read().strip()
@@ -240,7 +231,7 @@ class Gateway:
             most = {"streams": self.want["max_connections"], "requests_per_minute": 1_000_000_000}
             digest = hashlib.sha256(self.want["replica_key"].encode("utf-8")).hexdigest()
             found.append(keys.make(config.REPLICAS, digest, "", most))
-        self.desired.file(KEYS, keys.dump(found), 0o600, secret=True)
+        self.desired.file(keyring.FILE, keys.dump(found), 0o600, secret=True)
         return found
 
     def _certificate(self, account: Optional[users.Account]) -> bool:
@@ -362,7 +353,21 @@ def change_key(
             "there is no gateway on this host",
             hint="`dsdeploy up -e dsdeploy_gateway=true` makes one; with dsdeploy_expose=true others can reach it.",
         )
-    before = read_keys()
+    with keyring.alone(desired.check_mode):
+        return _change_key(str(found.get("state_dir")), state, name, desired, sha256, created, limits or {}, replace)
+
+
+def _change_key(
+    state_dir: str,
+    state: str,
+    name: str,
+    desired: Desired,
+    sha256: str,
+    created: str,
+    limits: Dict[str, Any],
+    replace: bool,
+) -> List[keys.Key]:
+    before = keyring.read()
     after = [key for key in before if key["name"] != name]
     if state == "present":
         if len(after) < len(before) and not replace:
@@ -373,20 +378,22 @@ def change_key(
             )
         if any(key["sha256"] == sha256 for key in after):
             raise Failure("this very key is there already, under another name", error_kind="usage")
-        after.append(keys.make(name, sha256, created, limits or {}))
+        after.append(keys.make(name, sha256, created, limits))
     elif len(after) == len(before):
         raise Failure(
             "there is no key %s on this host" % name,
             hint="`dsdeploy key list` names them.",
             error_kind="usage",
         )
-    desired.file(KEYS, keys.dump(after), 0o600, secret=True, what="key %s" % name if state == "present" else KEYS)
+    desired.file(
+        keyring.FILE, keys.dump(after), 0o600, secret=True, what="key %s" % name if state == "present" else keyring.FILE
+    )
     state_of_dir = os.stat(places.GATEWAY)
     wanted = keys.maps(after, pools_of(deployments.read_records()[0], []))
     for map_name, entries in wanted.items():
         path = "%s/%s" % (places.GATEWAY, map_name)
         desired.file(path, keys.map_text(entries), 0o640, 0, state_of_dir.st_gid, secret=True)
-    runtime = Runtime(str(found.get("state_dir")))
+    runtime = Runtime(state_dir)
     if not desired.check_mode and runtime.workers() is not None:
         runtime.sync({"%s/%s" % (places.GATEWAY, map_name): entries for map_name, entries in wanted.items()})
     return [key for key in after if key["name"] not in keys.OWN]

@@ -11,6 +11,8 @@ import yaml
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 # What only reads may be run at any time.
 READ_ONLY = {"ask", "bench", "doctor", "key_list", "logs", "model_list", "plan", "status", "watch"}
+# So may these: the gateway's keys have a lock of their own.
+AT_ANY_TIME = {"key_add", "key_revoke"}
 IMPORT, LOCK = "ansible.builtin.import_role", "dsdeploy.llm.host_lock"
 MAIN = "deepseek_r1.yml"
 
@@ -23,7 +25,9 @@ def without_tags(task: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in task.items() if key not in ("name", "tags")}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if path.stem not in READ_ONLY))
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if path.stem not in READ_ONLY | AT_ANY_TIME)
+)
 def test_a_playbook_that_changes_hosts_locks_them(name: str) -> None:
     for play in plays(name):
         variables, lock, work = play["tasks"]
@@ -57,6 +61,14 @@ def test_what_only_reads_checks_its_variables_and_waits_for_nobody(name: str) ->
     first = tasks[0]["ansible.builtin.include_role"]
     assert (first["name"], first["tasks_from"]) == ("dsdeploy.llm._common", "variables")
     assert "tasks_from: lock" not in (PLAYBOOKS / f"{name}.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(AT_ANY_TIME))
+def test_a_key_is_changed_at_any_time(name: str) -> None:
+    (play,) = plays(f"{name}.yml")
+    variables, work = play["tasks"]
+    assert without_tags(variables) == {IMPORT: {"name": "dsdeploy.llm._common", "tasks_from": "variables"}}
+    assert without_tags(work) == {IMPORT: {"name": "dsdeploy.llm.gateway", "tasks_from": name}}
 
 
 def test_supervisor_is_there_before_a_model_is_fetched() -> None:

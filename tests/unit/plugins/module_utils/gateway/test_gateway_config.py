@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import (
     apply,
     certificate,
     config,
+    keyring,
     keys,
     paths,
     runtime,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 KEY = "sk-dsdeploy-of-the-tests"
@@ -320,9 +323,35 @@ def test_check_mode_on_a_bare_host_knows_that_the_engine_is_still_to_come(monkey
         **{"certificate": None, "certificate_key": None, "replica_key": "k", "open_to_all": False},
     )
     monkeypatch.setattr(apply.deployments, "read_records", lambda: ([], []))
-    monkeypatch.setattr(apply, "read_keys", list)
+    monkeypatch.setattr(apply.keyring, "read", list)
     found = apply.Gateway(options, True, []).configure()
     assert found["engines"] == {}
     monkeypatch.setattr(apply, "ensure_user", lambda *_arguments: None)
     with pytest.raises(Failure, match="gpu2 is one of vllm, which is not deployed on this host"):
         apply.Gateway(options, False, []).configure()
+
+
+def test_whoever_changes_the_keys_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring.places, "KEYS_LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(keyring, "TIMEOUT", 0.0)
+    monkeypatch.setattr(apply, "record", lambda: {"state_dir": "/nonexistent"})
+    monkeypatch.setattr(apply, "ensure_user", lambda *_arguments: None)
+    monkeypatch.setattr(apply.deployments, "read_records", lambda: ([], []))
+    monkeypatch.setattr(apply.Desired, "directory", lambda *_arguments, **_more: False)
+    monkeypatch.setattr(apply.trust, "KNOWN", "/nonexistent")
+    options = want(data_dir="/d", replicas=[], certificate=None, certificate_key=None, replica_key=None)
+    held = []
+
+    def made(*_arguments: object) -> dict[str, Any]:
+        # A key that is revoked now must not come back by what this run has read before.
+        with pytest.raises(Failure, match="another process has held"):
+            apply.change_key("absent", "search", Desired())
+        held.append(True)
+        return {}
+
+    monkeypatch.setattr(apply.Gateway, "_made", made)
+    apply.Gateway({**options, "user": "u"}, False, []).configure()
+    assert held == [True]
+    monkeypatch.setattr(apply.keyring, "read", list)
+    with pytest.raises(Failure, match="there is no key search"):
+        apply.change_key("absent", "search", Desired())
