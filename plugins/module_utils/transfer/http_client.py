@@ -197,12 +197,14 @@ class Client:
     :param timeout: seconds without a byte before a connection counts as dead.
     :param retries: further attempts after a failed one.
     :param ca_file: certificate bundle (PEM); ``None``: the system's.
-    :param proxy: proxy URL; ``None``: the environment's.
+    :param proxy: proxy URL; ``None``: the environment's; "": none.
+    :param follow: whether redirects are followed.
     :param sleep: replaced by tests.
     """
 
-    def __init__(self, timeout=60, retries=5, ca_file=None, proxy=None, sleep=time.sleep):
+    def __init__(self, timeout=60, retries=5, ca_file=None, proxy=None, sleep=time.sleep, *, follow=True):
         self.timeout = timeout
+        self.follow = follow
         self.retries = retries
         self.sleep = sleep
         self._proxy = proxy
@@ -219,6 +221,9 @@ class Client:
             response = self._request(url, headers, body)
             if response.status not in (301, 302, 303, 307, 308):
                 break
+            if not self.follow:
+                response.__exit__()
+                raise HttpError("%s redirects, which it has no reason to" % shown(url), 0)
             target = _target_of(url, response.headers.get("Location"))
             response.read(65536)
             response.__exit__()
@@ -280,7 +285,9 @@ class Client:
         """``(connection, request target, whether it was used before, its pace)`` of this thread for the URL's host."""
         scheme, host, port = origin(url)
         pool = self._local.__dict__.setdefault("pool", {})
-        proxy = self._proxy or (None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme))
+        proxy = self._proxy
+        if proxy is None and not urllib.request.proxy_bypass(host):
+            proxy = urllib.request.getproxies().get(scheme)
         parts = urllib.parse.urlsplit(url)
         target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         if proxy and scheme == "http":

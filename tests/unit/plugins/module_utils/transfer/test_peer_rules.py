@@ -1,0 +1,113 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_rules
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_rules import Look
+
+ORDER = ("a", "b", "c")
+KEYS = ["k0", "k1", "k2", "k3", "k4", "k5"]
+
+
+def look(name, *have, **more):
+    return Look(name, frozenset(have), **{"heard": 0.1, "age": 100.0, **more})
+
+
+def hub(here, *looks, missing=KEYS, not_from=None, whole=False):
+    return peer_rules.from_hub(here, ORDER, KEYS, missing, looks, not_from or {}, whole)
+
+
+def test_each_host_takes_its_share_and_together_they_take_all_once():
+    shares = [hub(name, *[look(other) for other in ORDER if other != name]) for name in ORDER]
+    assert shares == [["k0", "k3"], ["k1", "k4"], ["k2", "k5"]]
+
+
+def test_what_the_hub_gives_at_once_one_host_takes():
+    assert hub("a", look("b"), look("c"), whole=True) == KEYS
+    assert hub("b", look("a"), look("c"), whole=True) == []
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"heard": peer_rules.LOST},
+        {"heard": None, "age": peer_rules.GRACE},
+        {"over": True},
+        {"fetches": False},
+        {"refused": True},
+    ],
+)
+def test_the_share_of_a_host_that_does_not_fetch_goes_to_the_next(gone):
+    assert hub("b", look("a"), look("c", **gone)) == ["k1", "k4"]
+    assert hub("a", look("b"), look("c", **gone)) == ["k0", "k2", "k3", "k5"]
+
+
+def test_a_host_that_was_not_heard_of_yet_is_counted_on_for_a_while():
+    assert hub("a", look("b", heard=None, age=0.0), look("c", heard=None, age=0.0)) == ["k0", "k3"]
+
+
+def test_what_another_host_has_does_not_come_from_the_hub():
+    assert hub("a", look("b", "k0"), look("c")) == ["k3"]
+    # But from whom it is not taken, it need not be waited for; nor does one that has it fetch it.
+    assert hub("a", look("b", "k0"), look("c"), not_from={"k0": frozenset("b")}) == ["k0", "k3"]
+    assert hub("a", look("b", "k1"), look("c"), not_from={"k1": frozenset("b")}, missing=["k1"]) == []
+    assert hub("c", look("b", "k1"), look("a"), not_from={"k1": frozenset("b")}, missing=["k1"]) == ["k1"]
+    assert hub("c", look("b", *KEYS, refused=True), look("a")) == ["k1", "k2", "k4", "k5"]
+
+
+def test_a_host_that_has_the_model_is_waited_for_before_the_hub_is_asked():
+    young = look("c", heard=None, age=1.0, seed=True)
+    assert hub("a", look("b"), young) == []
+    late = young._replace(age=peer_rules.GRACE)
+    assert hub("a", look("b"), late) == ["k0", "k2", "k3", "k5"]
+
+
+def peer(here, *looks, missing=KEYS, not_from=None):
+    return peer_rules.from_peer(here, ORDER, missing, looks, not_from or {})
+
+
+def test_the_rarest_file_comes_first_from_the_host_that_sends_least():
+    assert peer("a", look("b", "k0", "k1"), look("c", "k0")) == ("k1", "b")
+    assert peer("a", look("b", "k0", load=2), look("c", "k0", load=1)) == ("k0", "c")
+    assert peer("a", look("b"), look("c")) is None
+
+
+@pytest.mark.parametrize("bad", [{"busy": True}, {"refused": True}, {"over": True}, {"heard": peer_rules.LOST}])
+def test_nothing_is_taken_from_who_cannot_give(bad):
+    assert peer("a", look("b", *KEYS, **bad), look("c")) is None
+    assert peer("a", look("b", "k1", **bad), look("c", "k1"), missing=["k1"]) == ("k1", "c")
+
+
+def test_hosts_begin_at_different_files():
+    first = {name: peer(name, look("z", *KEYS)._replace(name="a" if name != "a" else "b"))[0] for name in ORDER}
+    assert len(set(first.values())) == 3
+
+
+def test_it_is_hopeless_when_nobody_has_or_fetches_it():
+    def hopeless(*looks, **more):
+        return peer_rules.is_hopeless(["k0"], looks, more)
+
+    assert hopeless(look("b", fetches=False))
+    assert hopeless()
+    assert not hopeless(look("b"))
+    assert not hopeless(look("b", "k0", fetches=False))
+    assert hopeless(look("b", "k0", fetches=False), k0=frozenset("b"))
+    assert hopeless(look("b", "k0", fetches=False, heard=peer_rules.LOST))
+    assert not hopeless(look("b", fetches=False, seed=True, heard=None, age=1.0))
+    assert hopeless(look("b", seed=True, heard=None, age=peer_rules.GRACE))
+
+
+@pytest.mark.parametrize(
+    ("more", "done", "awaited"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"over": True}, False, False),
+        ({"heard": peer_rules.LINGER}, False, False),
+        ({"heard": None, "age": 1.0}, False, True),
+        ({"heard": None, "age": 2 * peer_rules.LINGER}, False, False),
+    ],
+)
+def test_who_is_waited_for_at_the_end(more, done, awaited):
+    assert peer_rules.is_awaited(look("b", **more), done) is awaited

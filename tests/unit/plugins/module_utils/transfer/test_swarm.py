@@ -1,0 +1,403 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A copy over several hosts: real processes with servers of their own on loopback, and a stand-in hub."""
+
+import hashlib
+import http.client
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_server
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server import Offered, PeerServer
+
+ROOT = Path(__file__).resolve().parents[5]
+sys.path.insert(0, str(ROOT / "tests/standins"))
+import hub as standin  # noqa: E402
+
+MIB = 1024 * 1024
+SIZES = {f"m-0000{number}-of-00006.gguf": 3 * MIB + number for number in range(1, 7)}
+SIZES["config.json"] = 40
+TOKEN = "only for this test"
+RUN = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_rules, swarm
+told = json.loads(sys.stdin.read())
+for name, value in told["seconds"].items():
+    setattr(peer_rules, name, value)
+swarm.POLL = 0.1
+fetch = Fetch(told["entry"], told["models"], told["options"], lambda line: print("WARN", line, flush=True))
+if told["give"]:
+    fetch.give(fetch.state()[0])
+else:
+    fetch.run()
+    print("FROM", fetch.transferred, fetch.swarm.from_peers, flush=True)
+"""
+SECONDS = {"GRACE": 2.0, "LOST": 3.0, "LINGER": 1.0}
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+    (root / "o/m").mkdir(parents=True)
+    source = random.Random(18)
+    for name, size in SIZES.items():
+        (root / "o/m" / name).write_bytes(b"GGUF" + source.randbytes(size - 4))
+    return root
+
+
+@pytest.fixture
+def hub(content):
+    hub, url, servers = standin.serve(content, large=1000)
+    hub.url = url
+    yield hub
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Fleet:
+    """Hosts as processes."""
+
+    def __init__(self, scratch, hub, content, count):
+        self.scratch, self.hub, self.content = scratch, hub, content
+        self.members = [
+            {"name": f"gpu{number}", "address": "127.0.0.1", "port": free_port(), "seed": False}
+            for number in range(1, count + 1)
+        ]
+        self.entry = {
+            "name": "m",
+            "format": "gguf",
+            "sources": [{"kind": "huggingface", "id": "o/m"}],
+        }
+        self.running = {}
+
+    def models(self, name):
+        return self.scratch / name
+
+    def start(self, name, mirrors=None, give=False, **options):
+        fleet = {"name": name, "token": TOKEN, "members": self.members}
+        told = {
+            "entry": self.entry,
+            "models": str(self.models(name)),
+            "give": give,
+            "seconds": SECONDS,
+            "options": dict(
+                {"mirrors": {"huggingface": mirrors or [self.hub.url]}, "fleet": fleet, "retries": 0, "timeout": 10},
+                **options,
+            ),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(ROOT / ".collections")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        process.stdin.write(json.dumps(told))
+        process.stdin.close()
+        process.stdin = None
+        self.running[name] = process
+
+    def end(self, name, rc=0):
+        """Its output, once it has ended well."""
+        output, _nothing = self.running[name].communicate(timeout=60)
+        assert self.running.pop(name).returncode == rc, output
+        if not rc:
+            directory = self.models(name) / "m/main"
+            for file in SIZES:
+                found = hashlib.sha256((directory / file).read_bytes()).hexdigest()
+                assert found == hashlib.sha256((self.content / "o/m" / file).read_bytes()).hexdigest(), file
+            assert (directory / ".dsdeploy-manifest.json").exists()
+        return output
+
+    def from_hub(self, file):
+        """How often a file was asked of the hub, by where the ranges begin."""
+        return [one["range"] for one in self.hub.log if file in one["path"] and one["status"] in (200, 206)]
+
+
+@pytest.fixture
+def fleet(tmp_path, hub, content):
+    fleets = []
+
+    def make(count):
+        fleets.append(Fleet(tmp_path, hub, content, count))
+        return fleets[-1]
+
+    yield make
+    for one in fleets:
+        for process in one.running.values():
+            process.kill()
+            process.wait()
+
+
+def weights(files=SIZES):
+    return [name for name in files if name.endswith(".gguf")]
+
+
+def bytes_from_hub(hub):
+    total = 0
+    for one in hub.log:
+        if ".gguf" in one["path"] and one["status"] == 206:
+            start, end = one["range"].split("=")[1].split("-")
+            total += int(end) - int(start) + 1
+    return total
+
+
+def test_a_model_comes_from_the_hub_once(fleet, hub):
+    hosts = fleet(4)
+    for member in hosts.members:
+        hosts.start(member["name"])
+    outputs = [hosts.end(member["name"]) for member in hosts.members]
+    assert not any("WARN" in line and "trusted" not in line for out in outputs for line in out.splitlines()), outputs
+    assert bytes_from_hub(hub) == sum(SIZES[name] for name in weights())
+    assert TOKEN not in json.dumps(hub.log)
+    # Each took a part from the hub.
+    assert all(int(out.split("FROM ")[1].split()[0]) > MIB for out in outputs), outputs
+
+
+def serve(hosts, name, files, status=None):
+    """A peer of this test's own, on a member's address; `files` (hash to path) are not what it says."""
+    member = next(item for item in hosts.members if item["name"] == name)
+    offered = Offered(slots=8)
+    for key, path in files.items():
+        offered.offer(key, str(path), path.stat().st_size)
+    told = {"have": sorted(files), "fetches": False, "done": True, "load": 0, **(status or {})}
+    server = PeerServer(member["address"], member["port"], TOKEN, offered, lambda: told, lambda *_heard: None)
+    server.start()
+    return server
+
+
+def hashes(content):
+    return {name: hashlib.sha256((content / "o/m" / name).read_bytes()).hexdigest() for name in SIZES}
+
+
+def test_who_has_the_model_gives_it_and_the_hub_is_not_asked_for_weights(fleet, hub):
+    hosts = fleet(3)
+    hosts.start("gpu1", fleet=None)
+    hosts.running["gpu1"].wait(30)
+    hosts.running.pop("gpu1")
+    asked = bytes_from_hub(hub)
+    hosts.members[0]["seed"] = True
+    hosts.start("gpu1", give=True)
+    hosts.start("gpu2")
+    hosts.start("gpu3")
+    for name in ("gpu1", "gpu2", "gpu3"):
+        assert "WARN host" not in hosts.end(name)
+    assert bytes_from_hub(hub) == asked == sum(SIZES[name] for name in weights())
+
+
+def test_a_corrupt_peer_is_refused_by_name_and_the_model_comes_from_elsewhere(fleet, content, tmp_path):
+    hosts = fleet(3)
+    wrong = {}
+    for name, key in hashes(content).items():
+        wrong[key] = tmp_path / key
+        data = bytearray((content / "o/m" / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        wrong[key].write_bytes(data)
+    server = serve(hosts, "gpu2", wrong)
+    try:
+        for name in ("gpu1", "gpu3"):
+            hosts.start(name)
+        for name in ("gpu1", "gpu3"):
+            said = hosts.end(name)
+            line = next(line for line in said.splitlines() if "gave another file" in line)
+            assert line.startswith("WARN model m: host gpu2 gave another file: m-0000")
+            assert "nothing more is taken from it" in line
+            assert said.count("gave another file") == 1
+    finally:
+        server.stop()
+
+
+def test_a_peer_that_says_it_has_a_file_and_gives_another_is_refused(fleet, content, tmp_path):
+    hosts = fleet(2)
+    short = tmp_path / "short"
+    short.write_bytes(b"GGUF, but not all of it")
+    server = serve(hosts, "gpu2", {key: short for key in hashes(content).values()})
+    try:
+        hosts.start("gpu1")
+        said = hosts.end("gpu1")
+    finally:
+        server.stop()
+    assert "WARN model m: host gpu2 does not give " in said
+    assert "nothing more is taken from it" in said
+
+
+def test_a_peer_that_has_not_what_it_says_keeps_nobody_waiting(fleet, content, hub):
+    hosts = fleet(2)
+    server = serve(hosts, "gpu2", {}, {"have": sorted(hashes(content).values())})
+    try:
+        hosts.start("gpu1")
+        hosts.end("gpu1")
+    finally:
+        server.stop()
+    assert bytes_from_hub(hub) == sum(SIZES[name] for name in weights())
+
+
+class Redirecting(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", "http://127.0.0.1:1/")
+        self.end_headers()
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.mark.parametrize("answer", [{"have": 5}, {"have": ["x"], "fetches": "perhaps"}, "redirect"])
+def test_what_is_no_peer_is_not_asked_for_files(fleet, answer):
+    hosts = fleet(2)
+    if answer == "redirect":
+        server = ThreadingHTTPServer(("127.0.0.1", hosts.members[1]["port"]), Redirecting)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stop = server.shutdown
+    else:
+        server = serve(hosts, "gpu2", {}, answer)
+        stop = server.stop
+    try:
+        hosts.start("gpu1")
+        said = hosts.end("gpu1")
+    finally:
+        stop()
+        server.server_close()
+    assert ("host gpu2 answers as none" in said) == (answer != "redirect")
+
+
+def test_a_host_that_is_killed_is_done_without_and_goes_on_later(fleet, hub, content):
+    hosts = fleet(3)
+    for member in hosts.members:
+        hosts.start(member["name"], limit=12 * MIB)
+    time.sleep(0.8)
+    hosts.running["gpu2"].send_signal(signal.SIGKILL)
+    hosts.running.pop("gpu2").wait()
+    for name in ("gpu1", "gpu3"):
+        hosts.end(name)
+    asked = bytes_from_hub(hub)
+    # What it was fetching is fetched again, and no more.
+    assert asked <= sum(SIZES[name] for name in weights()) + 4 * 4 * MIB
+    hosts.members = [dict(item, seed=item["name"] != "gpu2") for item in hosts.members]
+    for name in ("gpu1", "gpu3"):
+        hosts.start(name, give=True)
+    hosts.start("gpu2")
+    for name in ("gpu1", "gpu3", "gpu2"):
+        hosts.end(name)
+    assert bytes_from_hub(hub) == asked
+
+
+def test_a_host_without_a_way_to_the_hub_gets_all_from_the_others(fleet, content):
+    hosts = fleet(2)
+    known = hashes(content)
+    hosts.entry["files"] = [{"path": name, "bytes": SIZES[name], "sha256": known[name]} for name in SIZES]
+    hosts.start("gpu1")
+    hosts.start("gpu2", mirrors=["http://127.0.0.1:1"])
+    said = hosts.end("gpu2")
+    hosts.end("gpu1")
+    assert "source huggingface (127.0.0.1)" in said
+    assert "FROM 0 " in said
+
+
+def test_where_nobody_has_it_the_run_ends_and_says_why(fleet, content):
+    hosts = fleet(2)
+    known = hashes(content)
+    hosts.entry["files"] = [{"path": name, "bytes": SIZES[name], "sha256": known[name]} for name in SIZES]
+    for name in ("gpu1", "gpu2"):
+        hosts.start(name, mirrors=["http://127.0.0.1:1"])
+    for name in ("gpu1", "gpu2"):
+        assert "peer: no other host has, or is about to fetch, 7 of its files" in hosts.end(name, rc=1)
+
+
+# --- the server ---
+
+
+@pytest.fixture
+def server(tmp_path):
+    offered = Offered(slots=1)
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 4)
+    offered.offer("abc", str(tmp_path / "file"), 1024)
+    server = PeerServer("127.0.0.1", 0, TOKEN, offered, lambda: {"have": ["abc"]}, lambda *_heard: None)
+    server.start()
+    yield server
+    server.stop()
+
+
+def ask(server, path, token=TOKEN, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    found = answer.status, answer.read(), answer.getheader("Content-Range")
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", "\udcff"[:0] + "é"])
+@pytest.mark.parametrize("path", ["/status", "/file/abc", "/"])
+def test_who_does_not_know_the_token_is_told_nothing(server, path, token):
+    assert ask(server, path, token)[:2] == (403, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/file/", "/file/abd", "/file/../../etc/passwd", "/etc/passwd", "/file//etc/passwd"]
+)
+def test_nothing_but_what_is_offered_can_be_asked_for(server, path):
+    assert ask(server, path)[:2] == (404, b"")
+
+
+def test_ranges(server):
+    whole = bytes(range(256)) * 4
+    assert ask(server, "/file/abc") == (200, whole, None)
+    assert ask(server, "/file/abc", Range="bytes=3-9") == (206, whole[3:10], "bytes 3-9/1024")
+    for wrong in ("bytes=9-3", "bytes=0-1024", "bytes=-5", "bytes=0-", "lines=1-2"):
+        assert ask(server, "/file/abc", Range=wrong)[0] == 416
+
+
+def test_a_file_that_was_replaced_by_a_link_or_has_another_size_is_not_given(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"short")
+    assert ask(server, "/file/abc")[0] == 404
+    (tmp_path / "file").unlink()
+    (tmp_path / "file").symlink_to("/etc/passwd")
+    status, body = ask_raw(server)
+    assert b"root:" not in body
+    assert status in (None, 404)
+
+
+def ask_raw(server):
+    try:
+        return ask(server, "/file/abc")[:2]
+    except (http.client.HTTPException, OSError):
+        return None, b""
+
+
+def test_slots_are_kept_for_whole_files():
+    now = [0.0]
+    offered = Offered(slots=2, clock=lambda: now[0])
+    assert offered.begin("a", "x")
+    assert offered.begin("a", "x")
+    assert offered.begin("b", "x")
+    assert not offered.begin("c", "x")
+    offered.end("b", "x", 5)
+    assert not offered.begin("c", "x")
+    assert offered.begin("b", "x")
+    offered.end("b", "x", 5)
+    now[0] = 2 * peer_server.KEPT
+    assert offered.begin("c", "x")
+    assert offered.load() == 2
