@@ -44,6 +44,11 @@ options:
       - The API key of an engine whose metrics ask for it is sent to a server of the service's own user alone.
     type: bool
     default: false
+  begun:
+    description:
+      - Whether to return RV(begun), too, which root alone can read.
+    type: bool
+    default: false
   health_timeout:
     description: How long an endpoint may take to answer, in seconds.
     type: int
@@ -149,6 +154,13 @@ deployments:
         - Why it is not ready, in one line, else V(null).
         - Of a gateway that is ready it may be which replicas get no requests, and why.
       type: str
+begun:
+  description:
+    - Deployments that a run has begun without coming to their record, which are not among RV(deployments).
+    - C(engine), C(user), C(releases), and of its service C(name), C(manager) and C(log).
+  returned: with O(begun)
+  type: list
+  elements: dict
 unreadable:
   description: Files that are no records.
   returned: always
@@ -180,7 +192,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import Runtime, lacking
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployed import deployed, refuse_unreadable
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployed import (
+    begun_deployments,
+    deployed,
+    refuse_unreadable,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.look import look_once
 
 
@@ -206,6 +222,7 @@ def main() -> None:
             strict=dict(type="bool", default=True),
             health=dict(type="bool", default=True),
             live=dict(type="bool", default=False),
+            begun=dict(type="bool", default=False),
             health_timeout=dict(type="int", default=3),
             via=dict(type="str", choices=["auto", "gateway", "engine"], default="auto"),
             supervisor_config=dict(type="path", default=places.SUPERVISOR_CONFIG),
@@ -217,6 +234,11 @@ def main() -> None:
     name_lacking(module, result["deployments"])
     if params["live"]:
         result["look"] = look_once(params["engine"], params["path"], params["supervisor_config"])
+    if params["begun"]:
+        try:
+            result["begun"] = begun_deployments(result["deployments"], params["engine"])
+        except Failure as failure:
+            module.fail_json(**failure.fields())
     refuse_unreadable(module, problems, result, params["strict"])
     module.exit_json(changed=False, **result)
 

@@ -161,6 +161,54 @@ options:
     type: list
     elements: str
     default: []
+  deployment:
+    description: What is going to be deployed, for RV(begun).
+    type: dict
+    suboptions:
+      engine:
+        description: Name of the engine.
+        type: str
+        required: true
+      service:
+        description: Name of its service.
+        type: str
+        required: true
+      manager:
+        description: What is to run the service.
+        type: str
+        choices: [systemd, supervisor]
+        required: true
+      install_dir:
+        description: Directory that programs are installed into.
+        type: path
+        required: true
+      data_dir:
+        description: Directory in which the service's own one is made.
+        type: path
+        required: true
+      log_dir:
+        description: Directory of its log, under supervisor.
+        type: path
+        required: true
+      dirs:
+        description: Directories and files that belong to the deployment.
+        type: list
+        elements: path
+        default: []
+      write_paths:
+        description: Directories that it writes to, besides its own.
+        type: list
+        elements: path
+        default: []
+      environment_file:
+        description: File for its environment. In C(/etc/dsdeploy) by default.
+        type: path
+      releases:
+        description: Directory of its releases, of an engine that has them.
+        type: path
+      model:
+        description: Directory of its model's files in the store.
+        type: path
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -208,6 +256,12 @@ missing_directories:
   type: list
   elements: str
   returned: always
+begun:
+  description:
+    - What has to be noted of O(deployment) before anything of it is made (M(dsdeploy.llm.host_owned)).
+    - V(null) where its record, or a note, says all of it.
+  type: dict
+  returned: always
 supervisor_missing:
   description: Where supervisor has to be installed; empty where it is there, or not needed.
   type: str
@@ -247,6 +301,7 @@ import pwd
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
+    begun,
     owned,
     preflight,
     sockets,
@@ -254,6 +309,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     users,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
 
@@ -382,6 +438,18 @@ def supervisor_missing(manager: str, install_dir: str) -> str:
     return "" if supervisor_place.is_installed(path) else path
 
 
+def to_note(wanted: dict | None, user: str, made: list) -> dict | None:
+    """What has to be noted of a deployment before anything of it is made; None where nothing has to."""
+    if not wanted:
+        return None
+    service, note = wanted["service"], begun.make(wanted, user, made)
+    record = next((found for found in read_records()[0] if found["service"]["name"] == service), None)
+    if begun.is_recorded(note, record):
+        return None
+    before = owned.load()["begun"].get(service)
+    return None if before and begun.joined(before, note) == before else dict(note, service=service)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -433,6 +501,22 @@ def main() -> None:
                 },
             },
             "warn": {"type": "list", "elements": "str", "default": []},
+            "deployment": {
+                "type": "dict",
+                "options": {
+                    "engine": {"type": "str", "required": True},
+                    "service": {"type": "str", "required": True},
+                    "manager": {"type": "str", "choices": ["systemd", "supervisor"], "required": True},
+                    "install_dir": {"type": "path", "required": True},
+                    "data_dir": {"type": "path", "required": True},
+                    "log_dir": {"type": "path", "required": True},
+                    "dirs": {"type": "list", "elements": "path", "default": []},
+                    "write_paths": {"type": "list", "elements": "path", "default": []},
+                    "environment_file": {"type": "path"},
+                    "releases": {"type": "path"},
+                    "model": {"type": "path"},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -459,15 +543,24 @@ def main() -> None:
     ]
     for warning in filter(None, p["warn"]):
         module.warn(warning)
+    made, note = missing_directories(p["reach"]), None
+    try:
+        note = to_note(p["deployment"], p["user"], made)
+    except Failure as failure:
+        problem = preflight.Problem(str(failure), failure.hint)
+        problems += [] if problem in problems else [problem]
+    except ValueError as error:
+        problems.append(preflight.Problem(str(error), "Choose other directories.", "usage"))
     result = {
         "changed": False,
+        "begun": note,
         "commands": commands,
         "disk": disk,
         "packages": packages,
         "missing_packages": [name for name in p["packages"] if name not in packages],
         "said": ask(module, p["ask"], p["ask_environment"]),
         "port_owner": owner,
-        "missing_directories": missing_directories(p["reach"]),
+        "missing_directories": made,
         "supervisor_missing": supervisor_missing(p["manager"], p["install_dir"]),
         "processors": len(os.sched_getaffinity(0)),
         "problems": [problem._asdict() for problem in problems],

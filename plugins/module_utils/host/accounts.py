@@ -70,6 +70,11 @@ def ensure_user(desired: Desired, name: str, home: str, connection: Sequence[str
 def remove_user(name: str) -> None:
     """A user that is ours, and its group where that is ours too."""
     _do(["userdel", name])
+    forget_user(name)
+
+
+def forget_user(name: str) -> None:
+    """A user that is not there any more, or was never made: its group may be there."""
     owned.forget("users", name)
     if name in owned.load()["groups"]:
         if _has_group(name):

@@ -4,8 +4,9 @@
 """What on a host is ours: noted when it is made, in a file that root alone reads. Only that is taken away again.
 
 The file is `{"users": {NAME: {"uid": N or null, "home": PATH}}, "groups": {NAME: {}}, "directories": {PATH: {"service":
-NAME}}, "packages": {NAME: {}}}`. A user is noted before it is made, with the uid null, so that a run that is cut leaves
-none that nobody knows of. Rules of the firewall have files of their own (`host/firewall.py`).
+NAME}}, "packages": {NAME: {}}, "begun": {SERVICE: NOTE}}`, the last one as `host/begun.py` has it. A user is noted
+before it is made, with the uid null, so that a run that is cut leaves none that nobody knows of. Rules of the firewall
+have files of their own (`host/firewall.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory, write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import begun
 
-KINDS = ("users", "groups", "directories", "packages")
+KINDS = ("users", "groups", "directories", "packages", "begun")
 Notes = Dict[str, Dict[str, Dict[str, Any]]]
 
 
@@ -41,6 +43,8 @@ def parse(text: str) -> Notes:
         numeric = uid is None or (isinstance(uid, int) and not isinstance(uid, bool))
         if not numeric or not isinstance(entry.get("home", ""), str):
             raise ValueError("user '%s' has no numeric uid" % name[:40])
+    for service, entry in found.get("begun", {}).items():
+        begun.check(service, entry)
     return {kind: found.get(kind, {}) for kind in KINDS}
 
 

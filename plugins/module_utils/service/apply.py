@@ -16,9 +16,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import firewall, owned, supervisor_place, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import begun, firewall, owned, supervisor_place, users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, remove_user
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, forget_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
     confinement,
     deployments,
@@ -39,6 +39,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers impo
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import service_state
 
+PROGRAMS = ("wait_healthy.py", "launcher.py")
 # A word of a command line that names one of the programs that services are started with.
 _NAME = r"/libexec/(?:wait_healthy|launcher)\.py"
 _PROGRAM = re.compile(r"""\"(/[^"\n]*%s)"|'(/[^'\n]*%s)'|(?<![^\s=])(/[^\s"']*%s)""" % (_NAME, _NAME, _NAME))
@@ -68,12 +69,13 @@ class Service:
         self.restored = False
         self.name = check_name(options["definition"]["name"])
         self.record_before = self._record_before()
+        self.begun = self._begun()
         manager = options["manager"]
         if manager == "auto":
-            before = (self.record_before or {}).get("service", {}).get("manager")
+            before = (self.record_before or {}).get("service", {}).get("manager") or self.begun.get("manager")
             manager = before if before and options["state"] != "started" else default_manager()
         self.manager_name = manager
-        user = options["definition"].get("user") or (self.record_before or {}).get("user") or self.name
+        user = options["definition"].get("user") or (self.record_before or self.begun).get("user") or self.name
         self.user = user
         self.host = self._host()
         self.manager = (
@@ -95,9 +97,19 @@ class Service:
         self.unreadable = problems
         return next((record for record in records if record["service"]["name"] == self.name), None)
 
+    def _begun(self) -> begun.Note:
+        """What a run that did not come to the record was going to make of this service; empty where there was none."""
+        try:
+            return owned.load()["begun"].get(self.name, {})
+        except Failure:
+            return {}  # told of before anything is changed (require_files)
+
     def _host(self) -> Dict[str, str]:
         """Where supervisor is: where it was put first, whatever the variables say now; else where they say."""
-        return supervisor_place.place(self.options["install_dir"], self.options["log_dir"])
+        install_dir, log_dir = self.options["install_dir"], self.options["log_dir"]
+        if self.options["state"] == "absent" and self.begun:
+            install_dir, log_dir = self.begun["install_dirs"][0], self.begun["log_dir"]
+        return supervisor_place.place(install_dir, log_dir)
 
     def log_file(self) -> Optional[str]:
         if self.manager_name == "systemd":
@@ -143,6 +155,8 @@ class Service:
             self.desired.file(
                 self.record_file(record["engine"]), deployments.dump(record), 0o644, what="deployment record"
             )
+            if not self.check_mode:
+                owned.forget("begun", self.name)
         self.note_made()
         self.act(actions)
         return look["state"] if self.check_mode else self.state()
@@ -171,6 +185,8 @@ class Service:
         record.update(deployments.kept_measured(before, record))
         old = [*before.get("left", []), *before.get("dirs", [])]
         old += filter(None, [before.get("state_dir"), before.get("service", {}).get("log")])
+        # Of runs that did not come to a record.
+        old += [*self.begun["dirs"], self.begun["state_dir"]] if self.begun else []
         ours = [*record.get("dirs", []), definition["state_dir"], self.log_file() or "/"]
         record["left"] = [
             path
@@ -396,7 +412,7 @@ class Service:
         # What is ours must be known before the first of it goes.
         self.require_files({}, {})
         state = self.stop()
-        desired, record = self.desired, self.record_before or {}
+        desired, record, begun_note = self.desired, self.record_before or {}, self.begun
         definition = self.options["definition"]
         data = self.options["data_dir"].rstrip("/")
         log = record.get("service", {}).get("log") or self.log_file()
@@ -416,10 +432,15 @@ class Service:
             previous.path_of(self.name),
             record.get("state_dir") or "%s/%s" % (data, self.name),
         ]
+        gone += [path + ".new" for path in [*self.own_files(environment_file), places.OWNED]]  # of a run that was cut
         gone += glob.glob(glob.escape(launcher.note_path(places.RUN, self.name, "")) + "*")
         if log:
             gone += glob.glob(glob.escape(log) + "*")
         gone = [*record.get("dirs", []), *record.get("left", []), *gone]
+        if begun_note:
+            gone += [*begun_note["dirs"], begun_note["state_dir"], begun_note["environment_file"]]
+            programs = {"%s/libexec/%s" % (path, name) for path in begun_note["install_dirs"] for name in PROGRAMS}
+            self.programs_before = self.programs_before | programs
         for path in gone:
             desired.absent(path)
         settled = firewall.settle(self.name, [], self.check_mode)
@@ -428,8 +449,12 @@ class Service:
             desired.change("close " + firewall.lines([rule]).strip())
         if last:
             self.remove_supervisor(self.manager)
+            for path in begun_note.get("install_dirs", []):
+                desired.absent(path + "/supervisor")
         self.remove_programs(self.programs_before)
-        self.give_up_user(record)
+        write_paths = [*record.get("write_paths", []), *begun_note.get("write_paths", [])]
+        for user in dict.fromkeys([self.user, begun_note.get("user") or self.user]):
+            self.give_up_user(user, list(dict.fromkeys(write_paths)))
         if os.path.lexists(record.get("model_path") or ""):
             self.left.append("%s: the model, unless it is named too (down --purge-model)" % record["model_path"])
         if record:
@@ -439,8 +464,21 @@ class Service:
             for problem in self.unreadable:
                 if os.path.basename(problem.file) == "%s.json" % definition.get("record", {}).get("engine"):
                     desired.absent(problem.file)
+        if begun_note:
+            self.leave_model(begun_note, record)
+            if not self.check_mode:
+                for path in filter(os.path.isdir, begun_note["made"]):
+                    self.note_directory(path)
+                owned.forget("begun", self.name)
         self.remove_what_all_share([*gone, *self.programs_before])
         return state
+
+    def leave_model(self, note: begun.Note, record: Dict[str, Any]) -> None:
+        """Name the model of a run that did not come to its record, as far as it was fetched."""
+        path = note["model"]
+        if path and os.path.lexists(path) and not (record.get("model_path") or "").startswith(path + "/"):
+            name = os.path.basename(path)
+            self.left.append("%s: the model, as far as it was fetched (down --purge-model %s)" % (path, name))
 
     def remove_supervisor(self, manager: Supervisor) -> None:
         """Supervisor has nothing left to run."""
@@ -463,24 +501,28 @@ class Service:
             if os.path.isdir(directory) and not self.check_mode and not os.listdir(directory):
                 os.rmdir(directory)
 
-    def give_up_user(self, record: Dict[str, Any]) -> None:
-        """Remove the user where it is ours. What it leaves becomes root's: its number may be given to somebody else."""
-        found, notes = users.account(self.user), owned.load()
+    def give_up_user(self, user: str, write_paths: List[str]) -> None:
+        """Remove a user where it is ours. What it leaves becomes root's: its number may be given to somebody else."""
+        found, notes = users.account(user), owned.load()
         if found is None:
-            if self.user in notes["users"] and not self.check_mode:
-                owned.forget("users", self.user)
+            if not self.check_mode:
+                forget_user(user)
             return
         if not users.is_ours(found, notes):
-            self.left.append("user %s: it was there before" % self.user)
+            self.left.append("user %s: it was there before" % user)
             return
-        for path in record.get("write_paths", []):
-            if os.path.isdir(path):
+        for record in deployments.read_records()[0]:
+            if record["user"] == user and record["service"]["name"] != self.name:
+                self.left.append("user %s: %s runs as it" % (user, record["engine"]))
+                return
+        for path in write_paths:
+            if os.path.isdir(path) and os.listdir(path):
                 self.left.append("%s: models and other data, root's now" % path)
                 paths = users.to_hand_over(path, 0)
                 self.desired.change(
                     "give %s to root" % path, lambda paths=paths: [os.lchown(inside, 0, 0) for inside in paths]
                 )
-        self.desired.change("remove user " + self.user, lambda: remove_user(self.user))
+        self.desired.change("remove user " + user, lambda: remove_user(user))
 
     def remove_what_all_share(self, gone: List[str]) -> None:
         """Directories of ours go with what was in them, and with the last service what is kept for all of them."""

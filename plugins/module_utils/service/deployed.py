@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import UNREADABLE_HINT, read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.through_gateway import with_gateway
@@ -45,6 +46,25 @@ def deployed(
         "ansible_facts": {"dsdeploy_deployments": deployments},
     }
     return result, problems
+
+
+def begun_deployments(deployments: List[Dict[str, Any]], engine: Optional[str] = None) -> List[Dict[str, Any]]:
+    """What runs have begun without coming to a record, of one engine or all, in the shape of deployments.
+
+    :raises Failure: the notes of what is ours cannot be read.
+    """
+    recorded = {deployment["service"]["name"] for deployment in deployments}
+    return [
+        {
+            "engine": note["engine"],
+            "user": note["user"],
+            "service": {"name": name, "manager": note["manager"], "log": None},
+            "releases": note.get("releases"),
+            "install_dirs": note["install_dirs"],
+        }
+        for name, note in sorted(owned.load()["begun"].items())
+        if name not in recorded and engine in (None, note["engine"])
+    ]
 
 
 def refuse_unreadable(module: Any, problems: List[Any], result: Dict[str, Any], strict: bool = True) -> None:

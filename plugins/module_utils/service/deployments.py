@@ -16,6 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HE
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.begun import is_removable
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import check_name
 
 UNREADABLE_HINT = (
@@ -73,10 +74,6 @@ def _check_gang(value: Any) -> None:
     good = good and all(isinstance(host, str) for host in value["hosts"]) and foreign.is_whole(value.get("rank"))
     if not good or not 0 <= value["rank"] < len(value["hosts"]):
         raise ValueError("'gang' does not say which rank of which hosts this is")
-
-
-def _removable(path: str) -> bool:
-    return path.startswith("/") and os.path.normpath(path) != "/" and ".." not in path.split("/")
 
 
 _MEASURED = ("weights", "kv", "kv_tokens")
@@ -149,10 +146,10 @@ def parse_record(text: str) -> Dict[str, Any]:
     for key in _PATHS:
         paths = record.get(key) or []
         # What is to be removed one day: neither the root nor a way out of what it names.
-        if not isinstance(paths, list) or not all(isinstance(path, str) and _removable(path) for path in paths):
+        if not isinstance(paths, list) or not all(is_removable(path) for path in paths):
             raise ValueError(f"'{key}' is not a list of absolute paths")
     for key in ("state_dir", "environment_file", "api_key_file", "releases"):
-        if record.get(key) is not None and not (isinstance(record[key], str) and _removable(record[key])):
+        if record.get(key) is not None and not is_removable(record[key]):
             raise ValueError(f"'{key}' is not an absolute path")
     for key in ("user", "version", "model"):
         if record.get(key) is not None and not isinstance(record[key], str):
@@ -160,12 +157,12 @@ def parse_record(text: str) -> Dict[str, Any]:
     most = record.get("answer_max_tokens")
     if most is not None and (not foreign.is_whole(most) or most < 1):
         raise ValueError("'answer_max_tokens' is not a number of tokens")
-    if service.get("log") is not None and not (isinstance(service["log"], str) and _removable(service["log"])):
+    if service.get("log") is not None and not is_removable(service["log"]):
         raise ValueError("'service.log' is not an absolute path")
     _check_measured(record.get("measured"))
     _check_gang(record.get("gang"))
     store = record.get("store", {"directory": "/-", "state_file": "/-"})
-    if not isinstance(store, dict) or not all(_removable(str(store.get(key))) for key in ("directory", "state_file")):
+    if not isinstance(store, dict) or not all(is_removable(store.get(key)) for key in ("directory", "state_file")):
         raise ValueError("'store' does not name a directory and a state_file, absolute paths")
     dirs = record.get("dirs") or []
     try:

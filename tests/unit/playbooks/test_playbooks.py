@@ -75,9 +75,9 @@ def test_supervisor_is_there_before_a_model_is_fetched() -> None:
     """One that cannot be had is known at once, not after 404 GB."""
     (play,) = yaml.safe_load((PLAYBOOKS / "deepseek_r1.yml").read_text(encoding="utf-8"))
     names = [task["name"] for block in play["tasks"] if "block" in block for task in block["block"]]
-    manager = "Service manager, and what the gateway needs"
+    manager = "What is noted, the service manager, and what the gateway needs"
     assert names.index("Preflight") < names.index(manager) < names.index("Model") < names.index("Engine")
-    replicas, first, _gateway = yaml.safe_load((PLAYBOOKS / "tasks/before_model.yml").read_text(encoding="utf-8"))
+    replicas, _gateway, _note, first = rooms(PLAYBOOKS / "tasks/before_model.yml")
     # Whoever is before this host is known before its gateway is checked; nothing else costs others a result.
     assert "dsdeploy.llm.replicas" in replicas and replicas["when"] == "dsdeploy_replicas | length > 0"
     assert first["ansible.builtin.include_role"]["tasks_from"] == "manager"
@@ -87,3 +87,36 @@ def test_supervisor_is_there_before_a_model_is_fetched() -> None:
         tasks = yaml.safe_load((PLAYBOOKS.parent / f"roles/{role}/tasks/preflight.yml").read_text(encoding="utf-8"))
         look = next(task["dsdeploy.llm.preflight"] for task in tasks if "dsdeploy.llm.preflight" in task)
         assert look["manager"] == "{{ _dsdeploy_manager }}" and look["install_dir"]
+
+
+def rooms(path: Path) -> list[dict]:
+    """All tasks of a file, those of blocks too."""
+    found = []
+    for task in yaml.safe_load(path.read_text(encoding="utf-8")):
+        found += [task, *task.get("block", [])]
+    return found
+
+
+def test_what_is_going_to_be_made_is_noted_before_the_first_of_it() -> None:
+    """By the note `down --purge` finds what a run has left that did not come to its record."""
+    names = [task["name"] for task in rooms(PLAYBOOKS / "tasks/before_model.yml")]
+    note, manager = names.index("Note what is going to be made"), names.index("Service manager")
+    assert names.index("Preflight of the gateway") < note < manager
+    (play,) = yaml.safe_load((PLAYBOOKS / "deepseek_r1.yml").read_text(encoding="utf-8"))
+    (include,) = [task for block in play["tasks"] for task in block.get("block", []) if "before_model" in str(task)]
+    assert "begun" in include["when"]
+
+
+@pytest.mark.parametrize("role", ["llama_cpp", "ollama", "sglang", "vllm_venv", "gateway"])
+def test_a_role_alone_notes_what_it_is_going_to_make(role: str) -> None:
+    tasks = PLAYBOOKS.parent / "roles" / role / "tasks"
+    (look,) = [task for task in rooms(tasks / "preflight.yml") if "dsdeploy.llm.preflight" in task]
+    assert f"_{role}_dirs" in look["dsdeploy.llm.preflight"]["deployment"]
+    main = rooms(tasks / "main.yml")
+    names = [task["name"] for task in main]
+    assert names.index("Preflight") < names.index("Note what is going to be made") < names.index("The other rooms")
+    (note,) = [task for task in main if task["name"] == "Note what is going to be made"]
+    assert note["vars"] == {"dsdeploy_begun": ["{{ " + look["register"] + ".begun }}"]}
+    # The record names the same.
+    sources = [path.read_text(encoding="utf-8") for path in sorted((tasks.parent).rglob("*.yml"))]
+    assert any(f'dirs: "{{{{ _{role}_dirs }}}}"' in text for text in sources)
