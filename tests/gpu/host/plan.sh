@@ -65,6 +65,25 @@ step_llama() {
     touch $LAB/out/llama.done
 }
 
+# What doctor, plan and the facts say of the host itself, before anything is deployed; then what loads its GPUs.
+step_look() {
+    complete own
+    inventory look vllm r1-fp8 FP8 8 $FP8_LAYERS 1 256
+    product doctor look
+    product plan look
+    cat >$LAB/inv/facts-playbook.yml <<EOF
+- hosts: all
+  gather_facts: false
+  tasks:
+    - dsdeploy.llm.nvidia_smi_facts:
+      register: found
+    - ansible.builtin.copy: {content: "{{ found | to_json }}", dest: $LAB/out/facts.json, mode: "0644"}
+EOF
+    (cd $LAB/repo && .venv/bin/ansible-playbook -i $LAB/inv/look.yml $LAB/inv/facts-playbook.yml) >$LAB/out/facts.log 2>&1
+    nvidia-smi --query-gpu="$(python3 $here/facts_beside.py fields)" --format=csv >$LAB/out/query.csv
+    say "facts: $(python3 $here/facts_beside.py $LAB/out/facts.json $LAB/out/query.csv | head -1)"
+}
+
 # The product at TP 2, cold.
 step_vllm_up() {
     complete vllm032
