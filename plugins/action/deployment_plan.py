@@ -85,6 +85,7 @@ class ActionModule(ActionBase):
                 profile=dict(type="str", default=""),
                 download_mb_s=dict(type="float", default=100.0),
                 merge=dict(type="str", default="copy"),
+                gang=dict(type="list", elements="str", default=[]),
                 explain=dict(type="bool", default=False),
             ),
             mutually_exclusive=[("gpus", "facts_file")],
@@ -123,6 +124,9 @@ class ActionModule(ActionBase):
         host = planning.Host(looked, tuple(args["deployments"]), stored, (args["store"].get("disk") or {}).get("free"))
         plan = planning.build(machine, ask, catalog, engines, roles, wish, host, args["download_mb_s"], args["merge"])
         found = {"changed": False, "plan": plan, "lines": list(plan_text.lines(plan, args["explain"]))}
+        if args["gang"]:
+            found["lines"] += ["", "One model over these hosts (docs/several-hosts.md):"]
+            found["lines"] += ["  " + line for line in args["gang"]]
         wanted = plan["ask"]["models"]
         fits = any(row["verdict"] in ("fits", "tight", "recipe", "unknown") for row in plan["rows"])
         if wanted and machine is not None and not fits:

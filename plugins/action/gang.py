@@ -129,6 +129,10 @@ class ActionModule(ActionBase):
             "warnings": warnings,
         }
 
+    def shown(self):
+        gang = self.gang()
+        return {"lines": gangs.shown(gang, self.told(gang, LOOKED, "look"), self.active)}
+
     def met(self):
         gang = self.gang()
         looks = self.told(gang, LOOKED, "look")
@@ -192,6 +196,7 @@ class ActionModule(ActionBase):
     STATES = {
         "looked": looked,
         "compared": compared,
+        "shown": shown,
         "met": met,
         "here": come,
         "whole": whole,

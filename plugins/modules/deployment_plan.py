@@ -91,6 +91,11 @@ options:
     description: How shards are merged for Ollama, C(model_merge).
     type: str
     default: copy
+  gang:
+    description: How the hosts would serve one model together, in lines, for RV(lines).
+    type: list
+    elements: str
+    default: []
   explain:
     description: Whether RV(lines) show each number with its label and formula.
     type: bool

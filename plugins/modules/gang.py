@@ -29,6 +29,7 @@ options:
       - V(looked) finds who belongs together, and looks at the host. Register it as C(_dsdeploy_gang_looked).
       - V(compared) compares what the hosts have told, and says what the engine is to be told.
         Register it as C(_dsdeploy_gang).
+      - V(shown) says in RV(lines) who belongs together, and what would keep them from starting; it fails for nothing.
       - V(met) lets each host of the gang listen and go to each of the others. Register it as C(_dsdeploy_gang_met).
       - V(here) notes that the host has come as far as this. Register it as C(_dsdeploy_gang_here).
       - V(whole) fails where a host of the gang is not there any more, could not be reached by another, or has
@@ -37,7 +38,7 @@ options:
         C(_dsdeploy_gang_would) (M(dsdeploy.llm.service) in check mode) says on each host.
       - V(answered) fails where the first host's question (C(_python_engine_asked)) failed.
     type: str
-    choices: [looked, compared, met, here, whole, stopping, answered]
+    choices: [looked, compared, shown, met, here, whole, stopping, answered]
     required: true
   size:
     description: Hosts that serve the model together.
@@ -156,7 +157,7 @@ record:
   type: dict
 lines:
   description: The gang, a line a rank.
-  returned: state compared
+  returned: states compared and shown
   type: list
   elements: str
 reached:

@@ -255,3 +255,22 @@ def rows(gang: Gang, addresses: Dict[str, str], port: int) -> List[str]:
         )
         for rank, host in enumerate(gang.hosts)
     ]
+
+
+def shown(gang: Gang, looks: Dict[str, Dict[str, Any]], active: Sequence[str]) -> List[str]:
+    """The gang as `plan` shows it before anything is deployed: a line a rank, and what would keep it from starting.
+
+    :param looks: `active`: as of `missing`.
+    """
+    lines = []
+    for rank, host in enumerate(gang.hosts):
+        look = looks.get(host) or {}
+        words = [str(look.get("address") or "address unknown"), str(look.get("interface") or "interface unknown")]
+        if look.get("hcas"):
+            words.append("RDMA %s" % ", ".join(look["hcas"]))
+            words.append("GID %s" % ("unknown" if look.get("gid_index") is None else look["gid_index"]))
+        elif look:
+            words.append("no RDMA device that works")
+        lines.append("rank %d: %s (%s)%s" % (rank, host, ", ".join(words), "" if rank else ", answers"))
+    away = missing(gang, looks, active)
+    return lines + ["`up` would refuse: %s" % line for line in away or common_problems(gang, looks)]

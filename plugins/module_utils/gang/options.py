@@ -10,7 +10,7 @@ from typing import Any, Dict
 OPTIONS: Dict[str, Dict[str, Any]] = {
     "state": {
         "type": "str",
-        "choices": ["looked", "compared", "met", "here", "whole", "stopping", "answered"],
+        "choices": ["looked", "compared", "shown", "met", "here", "whole", "stopping", "answered"],
         "required": True,
     },
     "size": {"type": "int", "default": 1},

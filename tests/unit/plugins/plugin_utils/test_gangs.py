@@ -210,3 +210,20 @@ def test_rdma_devices_are_named_exactly_and_their_gid_where_one_is_known():
 )
 def test_private_addresses(address, private):
     assert is_private(address) is private
+
+
+def test_what_plan_shows_of_a_gang():
+    found = looks(gpu1_hcas=["mlx5_0", "mlx5_1"])
+    found["gpu1"]["gid_index"] = 3
+    assert gangs.shown(PAIR, found, ["gpu1", "gpu2"]) == [
+        "rank 0: gpu1 (10.0.0.1, eth0, RDMA mlx5_0, mlx5_1, GID 3), answers",
+        "rank 1: gpu2 (10.0.0.2, eth0, no RDMA device that works)",
+    ]
+    other = looks(gpu2_mtu=9000)
+    assert "`up` would refuse: the MTU of their links differs" in gangs.shown(PAIR, other, ["gpu1", "gpu2"])[2]
+    del found["gpu2"]
+    away = "gpu2 of the gang of gpu1, gpu2 cannot be reached, or was refused before: nothing was started"
+    assert gangs.shown(PAIR, found, ["gpu1"])[1:] == [
+        "rank 1: gpu2 (address unknown, interface unknown)",
+        "`up` would refuse: " + away,
+    ]
