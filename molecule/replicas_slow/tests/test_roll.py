@@ -1,10 +1,13 @@
 """Replicas are changed one after the other, and nobody who asks them hears of it."""
 
 import json
+import subprocess
+import threading
+import time
 
 import pytest
 from _gateway import address, key_command
-from _play import hosts, play
+from _play import CHECKOUT, hosts, play
 from _streams import Streams
 
 SERVICE = "dsdeploy-llama-cpp"
@@ -23,6 +26,13 @@ def key():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calm():
+    """Three engines under full load would leave nothing of this machine to whoever changes them."""
+    for host in hosts().values():
+        host.check_output(f"sudo systemctl set-property --runtime {SERVICE} CPUQuota=25%")
 
 
 def processes():
@@ -73,3 +83,28 @@ def test_what_is_as_it_should_be_is_left_alone(key):
     before = processes()
     roll(key, {"llama_cpp_context": 2048, **OTHER})
     assert processes() == before
+
+
+def gone_in_its_turn(host, before):
+    """Cut a host off as soon as its engine has ended for its turn."""
+    while host.check_output(f"systemctl show -p MainPID --value {SERVICE}") == before:
+        time.sleep(0.2)
+    host.check_output("sudo sh -c %s", "(sleep 1; ip link set eth0 down) >/dev/null 2>&1 &")
+
+
+def test_a_host_that_dies_in_its_turn_stops_the_roll_and_nobody_who_asks_hears_of_it(key):
+    before, victim = processes(), hosts()["replicas-2"]
+    thread = threading.Thread(target=gone_in_its_turn, args=(victim, before["replicas-2"][0]), daemon=True)
+    thread.start()
+    try:
+        said = " ".join(roll(key, {"llama_cpp_context": 1024, **OTHER}, fails=True).split())
+    finally:
+        testhost = CHECKOUT / "tests/hosts/testhost"
+        subprocess.run([testhost, "restart", "replicas-2"], check=True, capture_output=True)
+    assert "the roll stopped at replicas-2: nothing was changed on replicas-3" in said
+    after = processes()
+    assert after["replicas-3"] == before["replicas-3"]
+    assert " 1024 " in after["replicas-1"][1]
+    # Once it is back, the next run goes on where the first one ended.
+    roll(key, {"llama_cpp_context": 1024, **OTHER})
+    assert all(" 1024 " in command for _pid, command in processes().values())
