@@ -33,7 +33,10 @@ case "$1 $2" in
         sleep "${{PIP_SECONDS:-0}}"
         echo "$PYTHONPATH $*" >>"$LAUNCHER_LOG.pip"
         [ -z "$PIP_FAILS" ] || {{ echo "pip: no index" >&2; exit 1; }};;
-    */bin/dsdeploy*) shift; echo dsdeploy "$@";;
+    */bin/dsdeploy*)
+        shift
+        echo "${{PYTHONDONTWRITEBYTECODE-compiles}}" >>"$LAUNCHER_LOG.bytecode"
+        echo dsdeploy "$@";;
     *) exec "$real" "$@";;
 esac
 """
@@ -152,6 +155,11 @@ def test_later_runs_only_start_the_command(clone: Checkout) -> None:
     clone.run()
     assert clone.run("status") == (0, "dsdeploy status\n", "")
     assert clone.steps() == ["venv", "pip"]
+
+
+def test_what_was_compiled_once_is_kept_where_python_is_told_not_to(clone: Checkout) -> None:
+    clone.run(PYTHONDONTWRITEBYTECODE="1")
+    assert Path(f"{clone.log}.bytecode").read_text() == "compiles\n"
 
 
 def test_through_a_link_from_elsewhere(clone: Checkout, tmp_path: Path) -> None:
