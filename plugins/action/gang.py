@@ -129,6 +129,15 @@ class ActionModule(ActionBase):
             "warnings": warnings,
         }
 
+    def recorded(self):
+        record = self.args["record"]
+        lines = gangs.of_record(record, self.vars["ansible_play_hosts_all"], self.args["partly"])
+        if lines and not self.args["partly"]:
+            self.require(lines, "Name all of them: --limit %s" % ",".join(record["hosts"]), "usage")
+        hosts = list(record["hosts"])
+        about = {"name": record.get("name") or "", "hosts": hosts, "rank": record["rank"], "size": len(hosts)}
+        return {"gang": dict(about, head=hosts[0]), "look": {}, "warnings": lines}
+
     def shown(self):
         gang = self.gang()
         return {"lines": gangs.shown(gang, self.told(gang, LOOKED, "look"), self.active)}
@@ -196,6 +205,7 @@ class ActionModule(ActionBase):
     STATES = {
         "looked": looked,
         "compared": compared,
+        "recorded": recorded,
         "shown": shown,
         "met": met,
         "here": come,

@@ -29,6 +29,8 @@ options:
       - V(looked) finds who belongs together, and looks at the host. Register it as C(_dsdeploy_gang_looked).
       - V(compared) compares what the hosts have told, and says what the engine is to be told.
         Register it as C(_dsdeploy_gang).
+      - V(recorded) takes the gang from what a deployment record tells of it, for what is done to one that serves.
+        Register it as C(_dsdeploy_gang_looked). It fails where not all of its hosts are in the play.
       - V(shown) says in RV(lines) who belongs together, and what would keep them from starting; it fails for nothing.
       - V(met) lets each host of the gang listen and go to each of the others. Register it as C(_dsdeploy_gang_met).
       - V(here) notes that the host has come as far as this. Register it as C(_dsdeploy_gang_here).
@@ -38,7 +40,7 @@ options:
         C(_dsdeploy_gang_would) (M(dsdeploy.llm.service) in check mode) says on each host.
       - V(answered) fails where the first host's question (C(_python_engine_asked)) failed.
     type: str
-    choices: [looked, compared, shown, met, here, whole, stopping, answered]
+    choices: [looked, compared, recorded, shown, met, here, whole, stopping, answered]
     required: true
   size:
     description: Hosts that serve the model together.
@@ -48,6 +50,14 @@ options:
     description: What the inventory calls the gang, for V(state=looked). Hosts without a name are cut in their order.
     type: str
     default: ""
+  record:
+    description: The gang as a deployment record has it, for V(state=recorded).
+    type: dict
+    default: {}
+  partly:
+    description: Whether V(state=recorded) allows that some of its hosts are not in the play, and warns instead.
+    type: bool
+    default: false
   role:
     description: Role of the engine, whose C(<role>_node_rank) is each host's rank where it is set.
     type: str

@@ -204,6 +204,22 @@ def meeting_problems(gang: Gang, met: Dict[str, Dict[str, str]]) -> List[str]:
     ]
 
 
+def of_record(record: Dict[str, Any], play: Sequence[str], partly: bool) -> List[str]:
+    """What is wrong with doing something to the hosts of `play` alone, in one line; [] where it is the whole gang.
+
+    :param record: `gang` of a deployment record.
+    :param partly: it may be done, as a stop may: what becomes of the others is said then.
+    """
+    hosts = [str(host) for host in record.get("hosts") or []]
+    others = [host for host in hosts if host not in play]
+    if not others:
+        return []
+    whole = "one gang on %s" % ", ".join(hosts)
+    if partly:
+        return ["it is %s: %s will stop, and wait for its other hosts" % (whole, ", ".join(others))]
+    return ["it is %s, and is changed as a whole or not at all: without %s" % (whole, ", ".join(others))]
+
+
 # --- what an engine is told -----------------------------------------------------------------------
 
 

@@ -1,10 +1,13 @@
 """A real vLLM over two hosts: it answers as one, and starts anew as one."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
-from _play import hosts, play
+from _play import CHECKOUT, hosts, play
 from _python_engine import SENTENCE, Engine
 
 VLLM = Engine("vllm", 8000)
@@ -36,6 +39,38 @@ def test_ask_asks_the_first_host_alone():
     assert said.count(SENTENCE) == 1
     said = play(hosts()["gang-2"], "ask", fails=True)
     assert "gang-1 answers for its gang (gang-1, gang-2)" in said
+
+
+def command(*words, fails=False):
+    """What the command says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dsdeploy", *words, "-i", os.environ["MOLECULE_INVENTORY_FILE"]],
+        env=dict(os.environ, PYTHONPATH=str(CHECKOUT / "python"), COLUMNS="200", NO_COLOR="1"),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_plan_status_and_logs_know_it():
+    said = command("plan")
+    assert "rank 0: gang-1 (" in said
+    assert "rank 1: gang-2 (" in said
+    assert "would refuse" not in said
+    said = command("status")
+    assert "rank 1 of gang-1" in said
+    assert "vllm is one deployment on gang-1, gang-2" in said
+    said = command("logs")
+    assert "dsdeploy-gang: rank 1 is there" in said
+    assert "dsdeploy-gang: the first rank is there" in said
+
+
+def test_a_part_of_it_is_not_rolled_back():
+    before = pids()
+    said = " ".join(command("rollback", "--limit", "gang-2", fails=True).split())
+    assert "it is one gang on gang-1, gang-2, and is changed as a whole or not at all: without gang-1" in said
+    assert pids() == before
 
 
 def test_a_second_run_leaves_it_alone():

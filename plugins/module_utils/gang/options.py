@@ -10,11 +10,13 @@ from typing import Any, Dict
 OPTIONS: Dict[str, Dict[str, Any]] = {
     "state": {
         "type": "str",
-        "choices": ["looked", "compared", "shown", "met", "here", "whole", "stopping", "answered"],
+        "choices": ["looked", "compared", "recorded", "shown", "met", "here", "whole", "stopping", "answered"],
         "required": True,
     },
     "size": {"type": "int", "default": 1},
     "name": {"type": "str", "default": ""},
+    "record": {"type": "dict", "default": {}},
+    "partly": {"type": "bool", "default": False},
     "role": {"type": "str", "default": ""},
     "engine": {"type": "str", "choices": ["vllm", "sglang"]},
     "common": {"type": "dict", "default": {}},

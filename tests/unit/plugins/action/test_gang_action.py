@@ -81,3 +81,27 @@ def test_what_the_first_host_heard_counts_for_all():
     for asked in ({}, {gang.ASKED: {"failed": True, "msg": "no answer within 300 s"}}):
         with pytest.raises(Failure, match="the gang of gpu1, gpu2 does not answer"):
             step("answered", asked, here="gpu2")
+
+
+RECORD = {"name": "", "hosts": ["gpu1", "gpu2"], "rank": 1}
+
+
+def recorded(play, partly=False):
+    action = types.SimpleNamespace(args={"record": RECORD, "partly": partly}, vars={"ansible_play_hosts_all": play})
+    action.require = types.MethodType(gang.ActionModule.require, action)
+    return gang.ActionModule.STATES["recorded"](action)
+
+
+def test_a_gang_that_serves_is_known_by_its_record():
+    found = recorded(["gpu1", "gpu2", "gpu3"])
+    assert found["gang"] == {"name": "", "hosts": ["gpu1", "gpu2"], "rank": 1, "size": 2, "head": "gpu1"}
+    assert found["warnings"] == []
+
+
+def test_a_part_of_a_gang_is_not_rolled_back_and_a_stop_says_what_becomes_of_the_rest():
+    with pytest.raises(Failure) as caught:
+        recorded(["gpu2"])
+    assert str(caught.value) == "it is one gang on gpu1, gpu2, and is changed as a whole or not at all: without gpu1"
+    assert caught.value.hint == "Name all of them: --limit gpu1,gpu2"
+    warned = recorded(["gpu2"], partly=True)["warnings"]
+    assert warned == ["it is one gang on gpu1, gpu2: gpu1 will stop, and wait for its other hosts"]
