@@ -3,9 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import time
+
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import is_dead, same
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import is_dead, is_ending, same
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.run_lock import LEASE_S, LockingAction, this_run
+
+ENDS_WITHIN_S = 20.0  # a run whose command was killed ends its tasks and its connections first
+END_IT = "It is a run of this machine, which `kill -INT %s` ends. "
+
+
+def wait_for_its_end(holder):
+    """A run whose command was killed ends by itself: the next one need not be started twice."""
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while is_ending(holder) and not is_dead(holder) and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 class ActionModule(LockingAction):
@@ -18,6 +30,8 @@ class ActionModule(LockingAction):
         if self._connection.transport != "local":
             ours["lease_s"] = LEASE_S
         found = self._ask(task_vars, holder=ours)
+        if found.get("holder") and not same(found["holder"], ours):
+            wait_for_its_end(found["holder"])
         if found.get("holder") and not same(found["holder"], ours) and is_dead(found["holder"]):
             found = self._ask(task_vars, holder=ours, dead=found["holder"])
         result.update(found)
@@ -27,7 +41,8 @@ class ActionModule(LockingAction):
                 failed=True,
                 msg="another run works on this host: %s, process %s, since %s"
                 % (holder.get("who"), holder.get("pid"), holder.get("since")),
-                hint="Wait until it has ended: then the lock goes, also when it is killed; where its machine is gone,"
+                hint=(END_IT % holder.get("pid") if holder.get("machine") == ours["machine"] else "")
+                + "Wait until it has ended: then the lock goes, also when it is killed; where its machine is gone,"
                 " after %d minutes, or at once with -e dsdeploy_break_lock=true." % (LEASE_S // 60),
                 error_kind="preflight",
             )

@@ -22,7 +22,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import PATH, holder_of, runs
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import PATH, holder_of, parent_of, runs
 
 display = Display()
 LOOK_EVERY_S = 1.0  # whether the run still lives
@@ -41,7 +41,9 @@ def _user():
 def this_run():
     """The holder that the run is which the task belongs to: a task runs in a worker of the process that started it."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return holder_of(os.getppid(), "%s@%s" % (_user(), platform.node()), since)
+    ours = holder_of(os.getppid(), "%s@%s" % (_user(), platform.node()), since)
+    ours["starter"] = parent_of(os.getppid())
+    return ours
 
 
 def _marker(task_vars):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import os
 import signal
 import subprocess
@@ -39,12 +40,14 @@ class Runs:
         self.last: subprocess.Popen[str]
         (directory / "play.yml").write_text(PLAYBOOK)
 
-    def start(self, *variables: str) -> subprocess.Popen[str]:
+    def start(self, *variables: str, wrapped: bool = False) -> subprocess.Popen[str]:
         self.count += 1
         paths = f"lock='{self.directory}/lock' go_on='{self.directory}/go-on' marker='{self.directory}/{self.count}'"
         python = f"ansible_python_interpreter='{sys.executable}'"
         command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "play.yml"]
         command += ["-e", python, "-e", paths, *variables]
+        if wrapped:
+            command = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command]
         self.last = subprocess.Popen(
             command,
             cwd=self.directory,
@@ -78,6 +81,7 @@ def test_a_second_run_is_told_who_works_there_and_works_once_it_is_free(runs: Ru
     assert second.returncode == 2
     who = f"{getpass.getuser()}@{os.uname().nodename}"
     assert f"another run works on this host: {who}, process {first.pid}, since 20" in said
+    assert f"`kill -INT {first.pid}` ends" in said
     runs.go_on()
     assert first.wait(60) == 0
     third = runs.start()
@@ -98,6 +102,22 @@ def test_the_lock_of_a_killed_run_is_taken_over(runs: Runs) -> None:
     assert (runs.directory / "lock").read_text() != ""
     runs.go_on()
     assert runs.start().wait(60) == 0
+
+
+def test_what_a_killed_command_has_started_is_waited_for(runs: Runs) -> None:
+    """It goes on for a moment after its command was killed, and holds the lock."""
+    first = runs.start(wrapped=True)
+    runs.wait_until_it_holds_the_lock()
+    holder = json.loads((runs.directory / "lock").read_text())
+    first.kill()  # the command alone
+    first.wait(60)
+    runs.go_on()
+    os.kill(holder["pid"], signal.SIGSTOP)
+    second = runs.start()
+    time.sleep(4)
+    os.kill(holder["pid"], signal.SIGKILL)
+    assert second.communicate(timeout=60)[0].count("failed=0") == 1
+    assert second.returncode == 0
 
 
 # Stand-in for ssh: runs on this machine what it is to run on the host.

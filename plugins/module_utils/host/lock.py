@@ -6,7 +6,8 @@
 A holder is `{machine, pid, started, who, since}`: `machine` names the kernel and the PID namespace in which `pid` is
 the run's process and `started` its start time (clock ticks since boot, field 22 of /proc/PID/stat, proc(5)), so that a
 process id that was given away anew is not taken for the run; `who` and `since` are for people. With `lease_s` the
-holder touches the file while it lives: one that has not done so for that long is gone with its machine.
+holder touches the file while it lives: one that has not done so for that long is gone with its machine. `starter` is
+`[pid, started]` of the process that started the run, such as the command.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import platform
 import time
-from typing import Any, Dict, Optional, TextIO
+from typing import Any, Dict, List, Optional, TextIO
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
@@ -79,7 +80,23 @@ def is_dead(holder: Dict[str, Any]) -> bool:
         return True
     except OSError:
         pass
-    return started(holder["pid"]) != holder.get("started")
+    # Nobody may have asked for the end of one whose parent is gone: a container's first process does not always.
+    stat = _read("/proc/%d/stat" % holder["pid"]).rpartition(")")[2].split()
+    return started(holder["pid"]) != holder.get("started") or stat[:1] in (["Z"], ["X"])
+
+
+def parent_of(pid: int) -> List[Any]:
+    """`[pid, started]` of a process's parent; [] where that cannot be known."""
+    stat = _read("/proc/%d/stat" % pid).rpartition(")")[2].split()
+    return [int(stat[1]), started(int(stat[1]))] if len(stat) > 1 else []
+
+
+def is_ending(holder: Dict[str, Any]) -> bool:
+    """Whether the run is of this machine and lives, and who started it is gone: then it ends by itself, soon."""
+    starter = holder.get("starter")
+    if holder.get("machine") != machine() or not isinstance(starter, list) or len(starter) != 2:
+        return False
+    return foreign.is_whole(starter[0]) and 0 < starter[0] <= MOST_PID and started(starter[0]) != starter[1]
 
 
 def is_abandoned(holder: Dict[str, Any], age: float) -> bool:

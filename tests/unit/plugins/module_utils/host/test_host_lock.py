@@ -10,7 +10,16 @@ import time
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import holder_of, is_dead, release, same, take
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.lock import (
+    holder_of,
+    is_dead,
+    is_ending,
+    parent_of,
+    release,
+    same,
+    started,
+    take,
+)
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import run_lock
 
 
@@ -58,6 +67,24 @@ def test_who_is_dead():
     assert is_dead(dict(OURS, started="1"))  # the process id belongs to another process now
     assert not is_dead(dict(ELSEWHERE, pid=2**22 + 1))  # of another machine nothing is known
     assert not is_dead({"who": "a file of someone else's"})
+
+
+def test_one_whose_end_nobody_has_asked_for_is_dead():
+    """A container's first process may leave it so for ever."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        holder = holder_of(process.pid, "root@gone", "2026-01-01T00:00:00Z")
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and still there
+        assert started(process.pid) and is_dead(holder)
+
+
+def test_a_run_whose_command_is_gone_is_ending(ended):
+    starter = [ended["pid"], ended["started"]]
+    assert is_ending(dict(OURS, starter=starter))
+    assert not is_ending(dict(OURS, starter=parent_of(os.getpid())))
+    assert not is_ending(dict(ELSEWHERE, starter=starter))
+    for damaged in (None, [], 5, "x", [starter[0]], [None, None], [True, ""], [-1, ""], [2**70, ""], [[], {}]):
+        assert not is_ending(dict(OURS, starter=damaged))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
