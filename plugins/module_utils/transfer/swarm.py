@@ -27,9 +27,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, WrongFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server import NAME, Offered, PeerServer
 
-POLL = 0.5  # s between two looks at another host
+POLL = 1.0  # s between two looks at another host
 PULLS = 2  # files that are taken from other hosts at the same time
-CONNECTIONS = 4  # of each of them
+CONNECTIONS = 2  # of each of them
 BUSY = 0.5  # s until a host that serves enough others is asked again
 TIMEOUT = 15.0  # s without a byte, between hosts of one network
 STALL = 600.0  # s without any byte until what others have is taken from elsewhere
