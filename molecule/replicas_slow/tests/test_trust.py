@@ -12,6 +12,11 @@ from _streams import Streams
 DIRECTORY = "/etc/dsdeploy/gateway"
 # What HAProxy shows to who asks for the name of a replica, or of nobody.
 SHOWN = "openssl s_client -connect {0}:8443 {1} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256"
+# The right name, another key.
+IMPOSTOR = f"""set -e; cd {DIRECTORY}
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=two \\
+  -addext subjectAltName=DNS:replicas-2.replica.dsdeploy.internal -keyout /root/other.key -out /root/other.crt
+cat /root/other.crt /root/other.key >replica-own.pem; cat replica-own.pem >replica.pem"""
 RESTART = "sudo systemctl restart dsdeploy-gateway"
 
 
@@ -28,7 +33,7 @@ def served_by(host, name):
     return len(re.findall(rf" status=200 .*server={name} ", log))
 
 
-def some(key, count=8, seconds=5.0):
+def some(key, count=3, seconds=5.0):
     """`count` clients of the first gateway for a while; none may fail."""
     with Streams(address(hosts()["replicas-1"]), key, "smollm2-135m-instruct", count) as streams:
         time.sleep(seconds)
@@ -59,7 +64,7 @@ def test_a_renewed_certificate_for_clients_is_nothing_to_the_others(key):
     two = hosts()["replicas-2"]
     before = two.check_output(SHOWN.format("127.0.0.1", ""))
     two.check_output(f"sudo rm {DIRECTORY}/self-signed.pem")
-    with Streams(address(hosts()["replicas-1"]), key, "smollm2-135m-instruct", 8) as streams:
+    with Streams(address(hosts()["replicas-1"]), key, "smollm2-135m-instruct", 3) as streams:
         play(None, "deepseek_r1", "--tags", "configure")
     assert not streams.failed, (streams.failed, streams.answered)
     assert two.check_output(SHOWN.format("127.0.0.1", "")) != before
@@ -70,13 +75,8 @@ def test_a_renewed_certificate_for_clients_is_nothing_to_the_others(key):
 
 def test_a_wrong_certificate_gets_nothing_is_named_and_known_again_after_an_up(key):
     one, two, three = (hosts()[f"replicas-{number}"] for number in (1, 2, 3))
-    # As after an installation of its own, or an impostor at its address: the right name, another key.
-    two.check_output(
-        f"cd {DIRECTORY} && sudo openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 "
-        "-subj /CN=two -addext subjectAltName=DNS:replicas-2.replica.dsdeploy.internal "
-        "-keyout /root/other.key -out /root/other.crt 2>/dev/null && "
-        "sudo sh -c 'cat /root/other.crt /root/other.key >replica-own.pem; cat replica-own.pem >replica.pem'"
-    )
+    # As after an installation of its own, or somebody else at its address.
+    two.check_output("sudo sh -c %s", IMPOSTOR)
     two.check_output(RESTART)
     some(key)  # those who look at it see that it is another
     before = [served_by(one, "replicas-2"), served_by(two, "llama_cpp")]
@@ -90,7 +90,7 @@ def test_a_wrong_certificate_gets_nothing_is_named_and_known_again_after_an_up(k
         check = json.loads(doctor.stdout.splitlines()[-1])
         assert reason in json.dumps(check), doctor.stdout
     # What it has to say to others is their business: it still sends to them.
-    with Streams(address(hosts()["replicas-1"]), key, "smollm2-135m-instruct", 8) as streams:
+    with Streams(address(hosts()["replicas-1"]), key, "smollm2-135m-instruct", 3) as streams:
         play(None, "deepseek_r1")
     assert not streams.failed, (streams.failed, streams.answered)
     before = served_by(one, "replicas-2")
