@@ -8,6 +8,9 @@
   load_generators.py compare URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,8] [--rounds 3]
       The same load on a server, in turns. Prints each figure's median of both, and their ratio; and what the server's
       own metrics say of the requests of each, where it has such.
+  load_generators.py together URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,4]
+      Both at the same time, so that they see the same server in the same seconds, however its speed changes. What ours
+      measured before the other's first request or after its last is left out.
   load_generators.py ceiling --vllm PROGRAM --tokenizer DIRECTORY [--streams 512]
       A stand-in that sends tokens as fast as it can, read by both and by a reader that only counts bytes. On a machine
       with few cores the stand-in takes its share of them: go by tokens a CPU second of the generator.
@@ -22,6 +25,7 @@ PROGRAM is `vllm` with pandas beside it (for prompts of a file). Nothing is down
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -100,7 +104,7 @@ def ours(url: str, model: str, streams: int, count: int, output: int, supply: An
 
 
 def vllms(
-    program: str, tokenizer: str, url: str, model: str, streams: int, output: int, texts: list[str]
+    program: str, tokenizer: str, url: str, model: str, streams: int, output: int, texts: list[str], more: tuple = ()
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         dataset = Path(directory, "prompts.jsonl")
@@ -113,7 +117,7 @@ def vllms(
             "--max-concurrency", str(streams), "--request-rate", "inf", "--ignore-eos", "--disable-tqdm",
             "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "99",
             "--save-result", "--result-dir", directory, "--result-filename", "result.json", "--temperature", "0",
-            "--num-warmups", "0", "--ready-check-timeout-sec", "0",
+            "--num-warmups", "0", "--ready-check-timeout-sec", "0", *more,
         ]  # fmt: skip
         offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_TARGET_DEVICE": "cpu", "no_proxy": "*"}
         before = cpu_s()
@@ -193,6 +197,43 @@ def compare(arguments: argparse.Namespace) -> None:
             }
             cells = [f"{who} {values[who]:10.2f} (spread {spread[who]:4.1f} %)" for who in ("ours", "vllm")]
             print(f"  {name:<20} {'  '.join(cells)}  ratio {values['ours'] / values['vllm']:.4f}")
+
+
+def together(arguments: argparse.Namespace) -> None:
+    parts = urlsplit(arguments.url)
+    target = load.Target(str(parts.hostname), parts.port or 80, "", {}, None, "completions", arguments.model)
+    words = prompts.TEXTS[-1].split()
+
+    def fresh(count: int) -> list[str]:
+        return [" ".join(random.choices(words, k=arguments.words)) for _i in range(count)]
+
+    for streams in arguments.streams:
+        ratios: dict[str, list[float]] = {}
+        for _round in range(arguments.rounds):
+            given = (arguments.vllm, arguments.tokenizer, arguments.url, arguments.model, streams, arguments.output)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                other = pool.submit(vllms, *given, fresh(max(arguments.requests, 10 * streams)), ("--save-detailed",))
+                forever = time.monotonic() + 3600
+                supply = Given(fresh(100000))
+                point = load.run_point(target, supply, arguments.output, streams, 10**6, forever, other.done)
+                theirs = other.result()
+            # Both clocks are CLOCK_MONOTONIC.
+            ends = [
+                start + first + sum(gaps)
+                for start, first, gaps in zip(theirs["start_times"], theirs["ttfts"], theirs["itls"], strict=True)
+            ]
+            begin, end = min(theirs["start_times"]), max(ends)
+            kept = [one for one in point.requests if one.sent >= begin and one.ended <= end]
+            mine = measure.summarise(kept, begin, end, streams, None, point.lags)
+            shown = []
+            for name in FIGURES:
+                if name != "decode_ms":
+                    ratios.setdefault(name, []).append(mine[name] / theirs[name])
+                    shown.append(f"{name} {mine[name]:.2f} {theirs[name]:.2f}")
+            print(f"  ours and vllm, {len(kept)} and {len(ends)} requests: {', '.join(shown)}", file=sys.stderr)
+        print(f"{streams} streams of each at the same time, {arguments.rounds} rounds: ratio of ours to vllm's")
+        for name, found in ratios.items():
+            print(f"  {name:<20} {statistics.median(found):.4f}  ({', '.join(f'{one:.4f}' for one in found)})")
 
 
 @contextlib.contextmanager
@@ -302,10 +343,10 @@ def exact(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    for work in (compare, ceiling, exact):
+    for work in (compare, together, ceiling, exact):
         verb = verbs.add_parser(work.__name__)
         verb.set_defaults(work=work)
-        default = {"compare": [1, 8], "ceiling": [512], "exact": [1, 64, 512]}[work.__name__]
+        default = {"compare": [1, 8], "together": [1, 4], "ceiling": [512], "exact": [1, 64, 512]}[work.__name__]
         verb.add_argument("--streams", type=lambda text: [int(word) for word in text.split(",")], default=default)
         verb.add_argument("--rounds", type=int, default=3)
         verb.add_argument("--words", type=int, default=20, help="of each prompt")
@@ -317,7 +358,7 @@ def main() -> None:
         verb.add_argument("--tokenizer", help="directory of the served model")
         if work is exact:
             verb.add_argument("--at-once", action="store_true")
-        if work is compare:
+        if work in (compare, together):
             verb.add_argument("url")
             verb.add_argument("model")
     arguments = parser.parse_args()

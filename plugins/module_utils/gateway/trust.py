@@ -54,7 +54,8 @@ def system_file() -> str:
 
 def own_certificate(desired: Desired, host: str, renew: bool) -> Dict[str, Any]:
     """`{certificate, ends_soon}`: the certificate by which other replicas know this gateway, without its key; made
-    where it is missing. It is "" in check mode, where it is still to be made.
+    where it is missing. It is "" in check mode, where it is still to be made. Where the gateway that runs shows another
+    one still, that comes after it: the others take both until the new one is shown.
 
     :param renew: whether it may be another one than before, as all that know it are told in this run.
     """
@@ -62,7 +63,7 @@ def own_certificate(desired: Desired, host: str, renew: bool) -> Dict[str, Any]:
     there = certificate.is_fresh(OWN, [name], 0, loopback=False)
     if there and (not renew or certificate.is_fresh(OWN, [name], RENEW_DAYS, loopback=False)):
         return {
-            "certificate": certificate.without_key(_read(OWN)),
+            "certificate": _with_shown(_read(OWN)),
             "ends_soon": not certificate.is_fresh(OWN, [name], WARN_DAYS, loopback=False),
         }
     what = "make the certificate by which other replicas know this gateway"
@@ -73,7 +74,16 @@ def own_certificate(desired: Desired, host: str, renew: bool) -> Dict[str, Any]:
     desired.directory(places.GATEWAY, 0o750, keep_mode=True)
     text = certificate.make([name], places.GATEWAY, DAYS, loopback=False)
     desired.file(OWN, text, 0o600, secret=True, what="certificate for other replicas")
-    return {"certificate": certificate.without_key(text), "ends_soon": False}
+    return {"certificate": _with_shown(text), "ends_soon": False}
+
+
+def _with_shown(text: str) -> str:
+    own = certificate.without_key(text)
+    try:
+        shown = certificate.without_key(_read(SERVED))
+    except (OSError, UnicodeDecodeError):
+        shown = ""
+    return own if shown == own else own + shown
 
 
 def know(desired: Desired, certificates: Dict[str, str]) -> bool:

@@ -37,6 +37,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(trust.places, "CONFIG", str(tmp_path))
     monkeypatch.setattr(trust.places, "GATEWAY", str(tmp_path))
     monkeypatch.setattr(trust, "OWN", str(tmp_path / "replica-own.pem"))
+    monkeypatch.setattr(trust, "SERVED", str(tmp_path / "replica.pem"))
     monkeypatch.setattr(trust, "KNOWN", str(tmp_path / "replicas"))
     monkeypatch.setattr(Desired, "directory", lambda self, path, *_rights, **_more: Path(path).mkdir(exist_ok=True))
     monkeypatch.setattr(Desired, "file", lambda self, path, text, *_rights, **_more: _write(self, Path(path), text))
@@ -129,8 +130,14 @@ def test_its_own_certificate_is_made_once_and_again_only_where_all_hear_of_it(
         left["days"] = days
         assert trust.own_certificate(Desired(), "GPU1", renew)["ends_soon"] is soon
         assert len(made) == count
-    trust.own_certificate(Desired(), "GPU1", True)
+    # The gateway shows the old one until its turn: the others take both until then.
+    Path(trust.SERVED).write_text(OTHER + "-----BEGIN PRIVATE KEY-----\nold\n-----END PRIVATE KEY-----\n")
+    assert trust.own_certificate(Desired(), "GPU1", True)["certificate"] == PEM + OTHER
     assert made == [3650, 3650]
+    left["days"] = 3650
+    assert trust.own_certificate(Desired(), "GPU1", True)["certificate"] == PEM + OTHER
+    Path(trust.SERVED).write_text(Path(trust.OWN).read_text())
+    assert trust.own_certificate(Desired(), "GPU1", True)["certificate"] == PEM
 
 
 def test_what_is_known_is_kept_apart_by_replica_and_goes_with_it(places: Path) -> None:
