@@ -124,6 +124,37 @@ options:
   fleet:
     description: What the action plugin tells of the other hosts.
     type: dict
+    suboptions:
+      name:
+        description: This host.
+        type: str
+        required: true
+      token:
+        description: The secret by which the hosts of this run know each other.
+        type: str
+        required: true
+      members:
+        description: All hosts that fetch the model, this one among them, in the same order on all.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          name:
+            description: The host.
+            type: str
+            required: true
+          address:
+            description: Where it is reached.
+            type: str
+            required: true
+          port:
+            description: At which port.
+            type: int
+            required: true
+          seed:
+            description: Whether it has the model already.
+            type: bool
+            required: true
   probe:
     description:
       - Fetch nothing. Answers C(complete=false) unless the model is complete by its manifest.
