@@ -225,6 +225,14 @@ def together(arguments: argparse.Namespace) -> None:
             begin, end = min(theirs["start_times"]), max(ends)
             kept = [one for one in point.requests if one.sent >= begin and one.ended <= end]
             mine = measure.summarise(kept, begin, end, streams, None, point.lags)
+            # Of a request that reaches over an edge the part that is inside.
+            parts_of = [
+                (min(one.ended, end) - max(one.sent, begin)) / (one.ended - one.sent)
+                for one in point.requests
+                if one.error is None and one.ended > begin and one.sent < end
+            ]
+            mine["request_throughput"] = sum(parts_of) / (end - begin)
+            mine["output_throughput"] = mine["request_throughput"] * arguments.output
             shown = []
             for name in FIGURES:
                 if name != "decode_ms":
