@@ -145,7 +145,7 @@ def host(name: str, view: View, now: float, interval_s: float) -> Iterator[Line]
     used = (memory["total_bytes"] - memory["available_bytes"]) / 2**30
     about = f"  load {look['load_1']:.1f} of {look['cpus']}  memory {used:.1f}/{memory['total_bytes'] / 2**30:.1f} GiB"
     yield [*line, Part(about, "dim"), Part(f"  {old}" if old else "", "bad")]
-    if not look["deployments"]:
+    if not look["deployments"] and not look["problems"]:
         yield [Part("  nothing is deployed here", "dim")]
     for found in look["deployments"]:
         yield from _deployment(found)

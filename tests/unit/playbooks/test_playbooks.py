@@ -120,3 +120,10 @@ def test_a_role_alone_notes_what_it_is_going_to_make(role: str) -> None:
     # The record names the same.
     sources = [path.read_text(encoding="utf-8") for path in sorted((tasks.parent).rglob("*.yml"))]
     assert any(f'dirs: "{{{{ _{role}_dirs }}}}"' in text for text in sources)
+
+
+def test_a_model_that_was_not_there_to_be_removed_is_named() -> None:
+    """The store may be another one than the variables name now."""
+    removed, told = rooms(PLAYBOOKS.parent / "roles/model/tasks/remove.yml")[-2:]
+    assert removed["register"] in told["vars"]["_model_not_there"]
+    assert "{{ model_dir }}" in told["dsdeploy.llm.preflight"]["warn"][0]

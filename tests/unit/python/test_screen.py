@@ -150,6 +150,15 @@ def test_nothing_that_is_said_steers_the_terminal(hostile: str) -> None:
         assert all(char.isprintable() for line in frame(views) for char in line)
 
 
+def test_a_host_whose_record_cannot_be_read_is_not_called_empty() -> None:
+    said = look()
+    said["deployments"] = []
+    assert "nothing is deployed here" in "".join(frame({"a": View(said, "", 99.0)}))
+    said["problems"] = ["/etc/dsdeploy/deployments/vllm.json is not a deployment record: not JSON"]
+    shown = "".join(frame({"a": View(said, "", 99.0)}))
+    assert "is not a deployment record" in shown and "nothing is deployed" not in shown
+
+
 def test_colour_only_where_it_is_wanted() -> None:
     assert "\x1b" not in "".join(frame(fleet(1)))
     line = frame(fleet(1), colour=True)[2]
