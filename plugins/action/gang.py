@@ -193,13 +193,7 @@ class ActionModule(ActionBase):
 
     def answered(self):
         gang = self.gang()
-        asked = self.registered(gang.head, ASKED)
-        if not asked or asked.get("failed") or asked.get("skipped"):
-            raise Failure(
-                "%s does not answer: %s" % (gang, asked.get("msg") or "its first host was not asked"),
-                hint=asked.get("hint") or "",
-                error_kind="verify",
-            )
+        gangs.require_answer(gang, self.registered(gang.head, ASKED))
         return {}
 
     STATES = {

@@ -87,6 +87,10 @@ options:
     description:
       - File on the host with the engine's help. Without it nothing is compared with it, and the host is not asked.
     type: path
+  model_files:
+    description: What is served, C(name) and C(format). One of another format than V(safetensors) is refused.
+    type: dict
+    default: {}
 author:
   - The dsdeploy developers (@dsdeploy)
 """

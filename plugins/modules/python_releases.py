@@ -38,6 +38,12 @@ options:
       - How the current release is served, as a JSON text.
       - The user's own environment variables are among it, so that root alone can read it.
     type: str
+  of_gang:
+    description:
+      - Whether the engine is served by several hosts together. Then nothing is done on any of them unless the first has
+        answered, as M(dsdeploy.llm.gang#module) says with O(dsdeploy.llm.gang#module:state=answered).
+    type: bool
+    default: false
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -93,6 +99,7 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "release": {"type": "str"},
             "served": {"type": "str", "no_log": True},
+            "of_gang": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

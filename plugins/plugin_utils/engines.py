@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which engine a name means."""
+"""Which engine a name means, and whether the GPUs of a host can serve one."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def resolve_engine(engines: Dict[str, Dict[str, Any]], name: str) -> Dict[str, A
         hint="Engines of this dsdeploy: %s." % ", ".join(sorted(engines)),
         error_kind="usage",
     )
+
+
+def gpus_hidden(nvidia_smi: Dict[str, Any]) -> bool:
+    """Whether a host has GPUs that cannot be used, by its fact `nvidia_smi`; the CPU must not serve without a word."""
+    status = nvidia_smi["status"]
+    none_here = status in ("not_installed", "no_devices") and not (nvidia_smi.get("pci_gpu_count") or 0)
+    return status != "ok" and not none_here

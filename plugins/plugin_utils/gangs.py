@@ -223,6 +223,16 @@ def of_record(record: Dict[str, Any], play: Sequence[str], partly: bool) -> List
 # --- what an engine is told -----------------------------------------------------------------------
 
 
+def require_answer(gang: Gang, asked: Dict[str, Any]) -> None:
+    """The other hosts of a gang have no API: what its first host heard (`asked`, of chat_probe) counts for all."""
+    if not asked or asked.get("failed") or asked.get("skipped"):
+        raise Failure(
+            "%s does not answer: %s" % (gang, asked.get("msg") or "its first host was not asked"),
+            hint=asked.get("hint") or "",
+            error_kind="verify",
+        )
+
+
 def placement(engine: str, rank: int, size: int, head: str, port: int) -> Dict[str, Any]:
     """The engine's own parameters of one rank.
 

@@ -19,6 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import dia
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products as products
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpus_hidden
 
 LARGEST_FILE = 64 * MIB
 # The machines of docs/plan.md, from one card to two hosts.
@@ -95,7 +96,7 @@ def of_facts(facts: Dict[str, Any], source: str, users: Tuple[str, ...] = ()) ->
     for gpu in smi["gpus"]:
         _check_gpu(gpu, source)
     status = smi.get("status", "ok")
-    if status not in ("ok", "not_installed", "no_devices") or (status != "ok" and (smi.get("pci_gpu_count") or 0) > 0):
+    if gpus_hidden(dict(smi, status=status)):
         raise ValueError("%s: the GPUs cannot be used: %s" % (source, smi.get("reason") or status))
     memory = facts.get("dsdeploy_memory") or {}
     if memory and not (

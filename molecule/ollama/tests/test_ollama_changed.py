@@ -1,8 +1,8 @@
-"""One run with all that can be changed, on both hosts at once."""
+"""Two runs on both hosts at once: as it is, and with all that can be changed."""
 
 import pytest
 from _ollama import MODEL, call, loaded, pid_of, show
-from _play import deploy_all
+from _play import cost, deploy_all
 
 CHANGED = {
     "ollama_keep_alive": "10m",
@@ -13,11 +13,20 @@ CHANGED = {
 
 @pytest.fixture(scope="session")
 def runs():
-    return deploy_all(pid_of, **CHANGED)
+    return deploy_all(pid_of, "-vvv"), deploy_all(pid_of, **CHANGED)
+
+
+def test_a_run_that_changes_nothing_restarts_nothing_and_is_cheap(host, runs):
+    """Counted, not timed: a process on the host costs a hundred times what a result does."""
+    changes, before, after = runs[0][host.backend.get_hostname()]
+    assert (changes, before) == (0, after)
+    processes, results = cost(runs[0][None])
+    assert processes <= 12
+    assert results <= 30
 
 
 def test_a_changed_environment_restarts_it(host, runs):
-    changes, before, after = runs[host.backend.get_hostname()]
+    changes, before, after = runs[1][host.backend.get_hostname()]
     assert changes > 0
     assert after != before
     lines = [line.split(" ", 1)[1] for line in show(host)["parameters"].splitlines() if line.startswith("temp")]

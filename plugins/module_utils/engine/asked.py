@@ -13,6 +13,8 @@ from typing import Any, Dict, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import parameters, sglang_rules, vllm_rules
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
+# Both serve what the hubs have, one file or several.
+FORMAT = "safetensors"
 RULES = {"sglang": sglang_rules.check, "vllm": vllm_rules.check}
 OPTIONS: Dict[str, Dict[str, Any]] = {
     "table": {"type": "dict", "required": True},
@@ -27,6 +29,7 @@ OPTIONS: Dict[str, Dict[str, Any]] = {
     "rules": {"type": "str", "choices": ["", "sglang", "vllm"], "default": ""},
     "facts": {"type": "dict", "default": {}},
     "help_file": {"type": "path"},
+    "model_files": {"type": "dict", "default": {}},
 }
 
 
@@ -66,6 +69,10 @@ def look(p: Dict[str, Any], help_text: Optional[str] = None) -> Dict[str, Any]:
                     warnings.append(parameters.unproven(recipe, engine, version, model))
     except ValueError as error:
         raise Failure(str(error), hint="Correct it.", error_kind="usage") from None
+    files = p["model_files"]
+    if files.get("format", FORMAT) != FORMAT:
+        msg = "%s is %s; %s serves %s" % (files.get("name", "the model"), files["format"], engine, FORMAT)
+        raise Failure(msg, hint="Choose another model, or another engine.", error_kind="usage")
     if problems:
         hint = "Correct these variables (null leaves a parameter to the model's recipe, false to the engine)."
         raise Failure(problems, hint=hint, error_kind="usage")

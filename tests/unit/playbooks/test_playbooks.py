@@ -77,10 +77,16 @@ def test_supervisor_is_there_before_a_model_is_fetched() -> None:
     names = [task["name"] for block in play["tasks"] if "block" in block for task in block["block"]]
     manager = "What is noted, the service manager, and what the gateway needs"
     assert names.index("Preflight") < names.index(manager) < names.index("Model") < names.index("Engine")
-    replicas, _gateway, _note, first = rooms(PLAYBOOKS / "tasks/before_model.yml")
+    replicas, _gateway, _note, first, look = rooms(PLAYBOOKS / "tasks/before_model.yml")
     # Whoever is before this host is known before its gateway is checked; nothing else costs others a result.
     assert "dsdeploy.llm.replicas" in replicas and replicas["when"] == "dsdeploy_replicas | length > 0"
     assert first["ansible.builtin.include_role"]["tasks_from"] == "manager"
+    # What each host has is known before any of them fetches; `--tags model` comes here for it, too.
+    assert look["ansible.builtin.include_role"]["tasks_from"] == "look" and look["when"] == "model_peers | bool"
+    (work,) = [
+        task for block in play["tasks"] if "block" in block for task in block["block"] if task["name"] == manager
+    ]
+    assert "model" in work["tags"] and "model" in look["tags"]
     # A preflight installs nothing.
     assert first["tags"] == ["install", "configure", "service", "verify"]
     for role in ("llama_cpp", "vllm_venv", "sglang", "ollama"):

@@ -1,0 +1,41 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an engine requires of its host and its lock."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: python_engine_requirements
+author: The dsdeploy developers
+version_added: 1.0.0
+short_description: What an engine requires of its host and its lock
+description:
+  - GPUs that can be used, a lock that is there and holds the version, no known holes, a driver that serves its CUDA.
+  - Internal, for the roles of engines that are Python packages.
+options:
+  _input:
+    description: What the role knows of its engine and of the host, see C(plugin_utils/python_engines.py).
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: What an engine requires of its host and its lock
+  ansible.builtin.debug:
+    msg: "{{ _vllm_venv_about | dsdeploy.llm.python_engine_requirements }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The option O(dsdeploy.llm.preflight#module:require) of module M(dsdeploy.llm.preflight).
+  type: list
+  elements: dict
+"""
+
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import python_engines
+
+
+class FilterModule:
+    def filters(self):
+        return {"python_engine_requirements": python_engines.requirements}
