@@ -41,7 +41,7 @@ options:
   of_gang:
     description:
       - Whether the engine is served by several hosts together. Then nothing is done on any of them unless the first has
-        answered, as M(dsdeploy.llm.gang#module) says with O(dsdeploy.llm.gang#module:state=answered).
+        answered, as M(dsdeploy.llm.gang) says with O(dsdeploy.llm.gang#module:state=answered).
     type: bool
     default: false
 author:
