@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List
 
-from ansible.module_utils.compat.version import LooseVersion
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import version_key
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpus_hidden
 
 
@@ -49,7 +49,7 @@ def requirements(about: Dict[str, Any]) -> List[Dict[str, Any]]:
             "hint": "Make a lock for it and give it as %s_lock." % role,
         },
         {
-            "that": LooseVersion(version) >= LooseVersion(str(about["oldest"])) or about["allow_vulnerable"],
+            "that": version_key(version) >= version_key(about["oldest"]) or about["allow_vulnerable"],
             "msg": "%s %s has known holes (%s), closed in %s" % (name, version, about["holes"], about["oldest"]),
             "hint": "%s %s_allow_vulnerable says that you know." % (about["safe_hint"], role),
             "kind": "usage",
@@ -82,7 +82,7 @@ def warnings(about: Dict[str, Any]) -> List[str]:
     found = []
     if about["profile"] == "cpu" and about["nvidia_smi"].get("gpus"):
         found.append("this host has GPUs, but %s_profile is cpu; it is far slower" % about["role"])
-    if LooseVersion(str(about["version"])) < LooseVersion(str(about["oldest"])) and about["allow_vulnerable"]:
+    if version_key(about["version"]) < version_key(about["oldest"]) and about["allow_vulnerable"]:
         line = "%s %s has known holes (%s) and is allowed by %s_allow_vulnerable; keep it on loopback"
         found.append(line % (about["name"], about["version"], about["holes"], about["role"]))
     if int(about["hosts"]) > 1:

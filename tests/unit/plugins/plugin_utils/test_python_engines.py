@@ -129,6 +129,14 @@ def test_each_lock_pins_the_engine_at_the_version_of_its_name(path):
     assert python_engines.locked_version(path.read_text(), distribution) == version
 
 
+@pytest.mark.parametrize(
+    ("version", "old"), [("v0.32.0", False), ("0.32.0rc1", False), ("0.4.3.post2", True), ("1", False)]
+)
+def test_every_form_of_a_version_is_compared(version, old):
+    assert any("has known holes" in rule["msg"] for rule in broken(version=version)) is old
+    assert len(python_engines.warnings({**ABOUT, "version": version, "allow_vulnerable": True})) == old
+
+
 def test_warnings():
     assert python_engines.warnings(ABOUT) == []
     lines = python_engines.warnings(
