@@ -182,6 +182,7 @@ import shutil
 import signal
 import ssl
 import time
+from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 from urllib.parse import urlsplit
 
@@ -419,7 +420,7 @@ def main() -> None:
         stop = Stop()
         beside = own_tool(module, plan, key, stop)
         watcher = watch.Watch(nvidia_smi, None if here else reader_of(record, key, trust))
-        lock = params["lock"] or (os.path.expanduser("~/.dsdeploy-bench.lock") if here else places.BENCH_LOCK)
+        lock = params["lock"] or (str(Path.home() / ".dsdeploy-bench.lock") if here else places.BENCH_LOCK)
         with alone(lock), Progress("bench", unit="requests") as progress, watcher as watching:
             result = run.benchmark(target, plan, progress, watching, stop, beside=beside)
     except Failure as failure:

@@ -55,7 +55,7 @@ def requirements(about: Dict[str, Any]) -> List[Dict[str, Any]]:
             "kind": "usage",
         },
         {
-            "that": on_cpu or not driver_cuda or int(wheel_cuda.split(".")[0]) <= int(driver_cuda.split(".")[0]),
+            "that": on_cpu or not driver_cuda or version_key(wheel_cuda)[0] <= version_key(driver_cuda)[0],
             "msg": "%s %s is built for CUDA %s, the driver %s serves CUDA %s"
             % (name, version, wheel_cuda, smi.get("driver_version"), driver_cuda),
             "hint": about["cuda_hint"],

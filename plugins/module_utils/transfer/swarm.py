@@ -335,7 +335,8 @@ class Swarm:
         key, peer = choice[0], self.peers[choice[1]]
         here = False
         try:
-            here = all([self._bring_from(peer, key, remote) for remote in self._missing[key]])
+            brought = [self._bring_from(peer, key, remote) for remote in self._missing[key]]
+            here = all(brought)
         finally:
             self._give_back([key], here)
         return True

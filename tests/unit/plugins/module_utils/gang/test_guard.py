@@ -178,6 +178,17 @@ def test_a_host_that_falls_silent_counts_as_gone(gang):
     assert not lives(engine)
 
 
+def connected(port):
+    """A connection to a port of this machine, as soon as there is somebody."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 5)
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
 def test_who_does_not_know_the_key_is_no_rank(gang):
     gang.ranks[2].key = "another"
     for rank in gang.ranks:
@@ -185,7 +196,7 @@ def test_who_does_not_know_the_key_is_no_rank(gang):
     time.sleep(0.7)
     gang.keep()
     assert gang.count() == [0, 0, 0]
-    with socket.create_connection(("127.0.0.1", int(gang.ranks[0].command[11])), 5) as channel:
+    with connected(int(gang.ranks[0].command[11])) as channel:
         said = channel.recv(300)
         assert said.startswith(b"gang 3 ") and b"a-key" not in said
         channel.sendall(b"rank 2 " + b"0" * 64 + b" 1\n")

@@ -4,6 +4,7 @@
 
 """A copy over several hosts: real processes with servers of their own on loopback, and a stand-in hub."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -186,6 +187,17 @@ def serve(hosts, name, files, status=None):
     return server
 
 
+def until_it_gives(member):
+    """Wait for a member's server: who starts before it takes from the hub."""
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection((member["address"], member["port"]), 5).close()
+            return
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def hashes(content):
     return {name: hashlib.sha256((content / "o/m" / name).read_bytes()).hexdigest() for name in SIZES}
 
@@ -198,6 +210,7 @@ def test_who_has_the_model_gives_it_and_the_hub_is_not_asked_for_weights(fleet, 
     asked = bytes_from_hub(hub)
     hosts.members[0]["seed"] = True
     hosts.start("gpu1", give=True)
+    until_it_gives(hosts.members[0])
     hosts.start("gpu2")
     hosts.start("gpu3")
     for name in ("gpu1", "gpu2", "gpu3"):
