@@ -130,6 +130,8 @@ def test_every_task_of_the_collection_has_a_stage_or_goes_with_one() -> None:
     leading = {"main", "deploy"}  # only to others
     any_stage = {
         "begin",
+        "replicas",
+        "look",
         "unlock",
         "leave",
         "packages",

@@ -309,6 +309,7 @@ def test_a_host_that_is_killed_is_done_without_and_goes_on_later(fleet, hub, con
     hosts.members = [dict(item, seed=item["name"] != "gpu2") for item in hosts.members]
     for name in ("gpu1", "gpu3"):
         hosts.start(name, give=True)
+        until_it_gives(next(member for member in hosts.members if member["name"] == name))
     hosts.start("gpu2")
     for name in ("gpu1", "gpu3", "gpu2"):
         hosts.end(name)
