@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import ssl
 from typing import Any, Dict, NamedTuple, Optional
 from urllib.parse import urlsplit
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import certificates
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 
@@ -70,19 +70,18 @@ def context_of(way: Way) -> Optional[ssl.SSLContext]:
     if not way.fingerprint:
         return context
     host, port = parts.hostname or "", parts.port or 443
-    look = ssl.create_default_context()
-    look.check_hostname, look.verify_mode = False, ssl.CERT_NONE  # nothing is sent: its certificate is looked at
     try:
         with socket.create_connection((host, port), CONNECT_S) as plain:
-            with look.wrap_socket(plain, server_hostname=host) as channel:
+            with certificates.looking().wrap_socket(plain, server_hostname=host) as channel:
                 der = channel.getpeercert(True) or b""
+                known = certificates.is_of(channel, way.fingerprint)
     except OSError as error:
         raise Failure(
             "%s cannot be reached from here: %s" % (way.url, error.strerror or error),
             hint="Does a firewall stand between? Is this machine's address in gateway_networks?",
             error_kind="verify",
         ) from None
-    if hashlib.sha256(der).hexdigest().upper() != way.fingerprint.replace(":", "").upper():
+    if not known:
         raise Failure(
             "%s shows another certificate than the one that was deployed: the key is not sent" % way.url,
             hint="After a renewal run `dsdeploy up --tags configure`; else somebody else answers there.",

@@ -23,6 +23,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.summary import summarise
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import certificates
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole, one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import users
@@ -254,7 +255,7 @@ def _certificate(found: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         paths = [places.GATEWAY + "/certificate.pem"]
     for path in paths:
         try:
-            decoded = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
+            decoded = certificates.decode(path)
             return {"days": int((ssl.cert_time_to_seconds(decoded["notAfter"]) - time.time()) // 86400)}
         except (OSError, ValueError, KeyError, AttributeError, ssl.SSLError) as error:
             return {"problem": "%s: %s" % (path, one_line(error, 100))}

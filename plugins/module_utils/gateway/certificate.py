@@ -15,6 +15,7 @@ import tempfile
 import time
 from typing import Any, Dict, List, Sequence
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import certificates
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 
@@ -39,11 +40,10 @@ def fingerprint(pem: str) -> str:
 def decoded(path: str) -> Dict[str, Any]:
     """The first certificate of a PEM file, in the form of `SSLSocket.getpeercert`. Failure where there is none."""
     try:
-        found: Dict[str, Any] = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
+        return certificates.decode(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise Failure("the certificate cannot be read: %s" % reason, error_kind="usage") from None
-    return found
 
 
 def names_of(found: Dict[str, Any]) -> List[str]:

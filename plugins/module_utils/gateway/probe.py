@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import ssl
 import time
 from typing import Any, Dict, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import certificates
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 TIMEOUT = 10.0  # s; of one request
@@ -29,13 +28,10 @@ class Probe:
     def status(self, method: str, path: str, key: str = "") -> int:
         """HTTP status of one request. Failure where nobody answers, or somebody else: the key is not sent then."""
         # Its certificate is compared with the one that was written: no name has to be proven.
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        channel = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=context)
+        channel = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=certificates.looking())
         try:
             channel.connect()
-            der = channel.sock.getpeercert(True) or b""
-            if hashlib.sha256(der).hexdigest().upper() != self.fingerprint.replace(":", ""):
+            if not certificates.is_of(channel.sock, self.fingerprint):
                 raise Failure(
                     "port %d answers with another certificate than the gateway's" % self.port,
                     hint="Another program has the port, or an old gateway: end it, then run `dsdeploy up` again.",
