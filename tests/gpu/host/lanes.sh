@@ -19,7 +19,10 @@ until_there() {
     done
 }
 
-$plan models >$LAB/out/lane-models.log 2>&1 &
+# Whether all of a set of wheels is made.
+made() { [ "$(ls $LAB/in/$1/*.json 2>/dev/null | wc -l)" = "$(ls $LAB/in/$1/*.built 2>/dev/null | wc -l)" ] && ls $LAB/in/$1/*.built >/dev/null 2>&1; }
+
+($plan models; $plan fill) >$LAB/out/lane-models.log 2>&1 &
 # One deployment of the product at a time; what is by hand has the other GPUs.
 if ((count >= 4)); then
     (
@@ -32,8 +35,19 @@ if ((count >= 4)); then
     until_there 150 $LAB/out/seeded
     $plan vllm_again
     until_there 60 $LAB/out/beside.done
+    $plan whole sglang_up sglang_awq deep
 else
-    $plan command vllm_up hand compare said seed vllm_again
+    # On two, what is by hand has a share of the same GPUs, and SGLang's environment is made while it starts.
+    $plan hand >$LAB/out/lane-B.log 2>&1 &
+    $plan command vllm_up
+    for _ in $(seq 60); do made sglang && break; sleep 1; done
+    made sglang && $plan sglang_installed
+    $plan compare seed
+    if [ -e /opt/dsdeploy/sglang/current/bin/python ]; then SGLANG_SHARE=0.15 $plan sglang_awq >$LAB/out/lane-C.log 2>&1 & fi
+    $plan vllm_again
+    made sglang && until_there 60 $LAB/out/awqsgl.done
+    $plan whole
+    made sglang && $plan sglang_up
+    $plan deep
 fi
-$plan whole sglang_up sglang_awq deep
 touch $LAB/out/all.done

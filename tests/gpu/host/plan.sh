@@ -3,7 +3,8 @@
 # side by side as far as the GPUs allow.
 . "$(dirname "$0")/jobs.sh"
 COUNT=$(nvidia-smi -L | wc -l)
-A=${A:-0,1} B=2,3
+TP=$((COUNT >= 2 ? 2 : 1))
+A=${A:-$([ $TP = 2 ] && echo 0,1 || echo 0)} B=2,3
 ((COUNT >= 4)) || B=$A
 FP8_LAYERS=${FP8_LAYERS:-$((COUNT >= 4 ? 8 : 5))}
 # What two servers side by side on the same GPUs may take, each.
@@ -46,6 +47,14 @@ step_models() {
     say "models: $(grep -c GiB $LAB/out/models.log) made"
 }
 
+# What the engines read soon, in the page cache: a machine's memory may be slow when it is touched for the first time.
+step_fill() {
+    until [ -e $LAB/m/r1-awq/config.json ]; do sleep 0.5; done
+    printf '%s\0' $LAB/m/r1-fp8/*.safetensors $LAB/m/r1-w4afp8-3/*.safetensors $LAB/m/r1-awq/*.safetensors |
+        xargs -0 -n 1 -P ${FILLERS:-8} cat >/dev/null
+    say "page cache: $(awk '/^Cached/ {print int($2 / 1048576) " GiB"}' /proc/meminfo)"
+}
+
 # llama.cpp: every layer on the GPUs, then the share that the seed had there, 16 of 61.
 step_llama() {
     until [ -e $LAB/out/gguf.made ]; do sleep 0.5; done
@@ -84,21 +93,23 @@ EOF
     say "facts: $(python3 $here/facts_beside.py $LAB/out/facts.json $LAB/out/query.csv | head -1)"
 }
 
-# The product at TP 2, cold.
+# The product at TP 2, or on the one GPU there is, cold.
 step_vllm_up() {
     complete vllm032
-    inventory vllm vllm r1-fp8 FP8 8 $FP8_LAYERS 1 256 "vllm_venv_tensor_parallel_size: 2" "vllm_venv_max_model_len: 8192" \
+    inventory vllm vllm r1-fp8 FP8 8 $FP8_LAYERS 1 256 "vllm_venv_tensor_parallel_size: $TP" "vllm_venv_max_model_len: 8192" \
         "vllm_venv_gpu_memory_utilization: $SHARE"
     product up vllm
     question product 8000
 }
 
-# The same by hand with the best flags known: on GPUs of its own, or beside it once it answers. Each takes its share.
+# The same by hand with the best flags known: on GPUs of its own, or beside it once the product's engine has measured its
+# memory, where each takes its share.
 step_hand() {
-    until curl -sf -o /dev/null http://127.0.0.1:8000/health || { [ $B != $A ] && [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; }; do
+    until curl -sf -o /dev/null http://127.0.0.1:8000/health || { [ $B != $A ] && [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; } ||
+        grep -qs "GPU KV cache size" /var/log/dsdeploy/dsdeploy-vllm.log; do
         sleep 0.5
     done
-    vllm_hand $B hand 8100 r1-fp8 --tensor-parallel-size 2 "${SMALL[@]}"
+    vllm_hand $B hand 8100 r1-fp8 --tensor-parallel-size $TP "${SMALL[@]}"
 }
 
 step_compare() {
@@ -116,7 +127,7 @@ step_seed() {
         sleep 1
     done
     drop hand
-    vllm_hand $B seed 8100 r1-fp8 --tensor-parallel-size 2 --enforce-eager --dtype float16 --max-model-len 8192 \
+    vllm_hand $B seed 8100 r1-fp8 --tensor-parallel-size $TP --enforce-eager --dtype float16 --max-model-len 8192 \
         --gpu-memory-utilization $SHARE && {
         bench seed product=http://127.0.0.1:8000 seed=http://127.0.0.1:8100 --streams 1,32 --tokens 128 --rounds 2
         drop seed
@@ -138,11 +149,12 @@ step_vllm_again() {
 
 # What the product itself measures and says, while it serves.
 step_said() {
-    product status vllm --json
-    product doctor vllm --json
-    product plan vllm --explain
-    product bench vllm --profile quick --results $LAB/out/bench-product
-    product bench vllm --profile chat --budget ${CHAT_MINUTES:-0.7} --results $LAB/out/bench-product
+    local name=${1:-vllm}
+    product status $name --json
+    product doctor $name --json
+    product plan $name --explain
+    product bench $name --profile quick --results $LAB/out/bench-product
+    product bench $name --profile chat --budget ${CHAT_MINUTES:-0.7} --results $LAB/out/bench-product
 }
 
 # What takes minutes and loads the GPUs, on free ones.
@@ -178,15 +190,23 @@ step_whole() {
     product up whole
     question whole 8000
     bench whole whole=http://127.0.0.1:8000 --streams 1,32 --rounds 2
+    step_said whole
     kept whole dsdeploy-vllm
     product down whole
     free_gpus 0
 }
 
+# Only its environment, while something else serves.
+step_sglang_installed() {
+    complete sglang
+    inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192"
+    product up sglang1 --tags install
+}
+
 # SGLang through the product, W4AFP8, which is what inventories/ctyun serves; then FP8.
 step_sglang_up() {
     complete sglang
-    local words=("sglang_tensor_parallel_size: 2" "sglang_context_length: 8192")
+    local words=("sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192")
     inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "${words[@]}" "sglang_start_timeout: ${LIMIT:-240}"
     product up sglang1 || {
         kept sglang1-first dsdeploy-sglang
@@ -202,7 +222,7 @@ step_sglang_up() {
 }
 
 step_sglang_fp8() {
-    inventory sglang sglang r1-fp8 FP8 8 $FP8_LAYERS 1 256 "sglang_tensor_parallel_size: 2" "sglang_context_length: 8192" \
+    inventory sglang sglang r1-fp8 FP8 8 $FP8_LAYERS 1 256 "sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192" \
         "sglang_start_timeout: ${LIMIT:-240}"
     product up sglang
     question sglang 30000
@@ -214,14 +234,14 @@ step_sglang_fp8() {
 
 step_sglang_awq() {
     until [ -e /opt/dsdeploy/sglang/current/bin/python ]; do sleep 0.5; done
-    local small=(--context-length 8192 --cuda-graph-max-bs-decode 32)
-    free_gpus ${B#*,}
+    local small=(--context-length 8192 --cuda-graph-max-bs-decode 32 ${SGLANG_SHARE:+--mem-fraction-static $SGLANG_SHARE})
+    [ -n "${SGLANG_SHARE:-}" ] || free_gpus ${B#*,}
     sglang_hand ${B#*,} awqsgl 30200 r1-awq-3 "${small[@]}" && {
         question awqsgl 30200
         bench awqsgl a=http://127.0.0.1:30200 --streams 1,32 --rounds 2
         drop awqsgl
     }
-    free_gpus ${B#*,}
+    [ -n "${SGLANG_SHARE:-}" ] || free_gpus ${B#*,}
     sglang_hand ${B#*,} awqmoe 30200 r1-awq-3 "${small[@]}" --quantization moe_wna16 && { question awqmoe 30200; drop awqmoe; }
     touch $LAB/out/awqsgl.done
 }
@@ -238,7 +258,7 @@ step_vllm_0191() {
 
 # Two "hosts" of one GPU each.
 step_nnodes() {
-    local both=(--tensor-parallel-size 2 --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
+    local both=(--tensor-parallel-size $TP --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
     free_gpus $A
     CUDA_VISIBLE_DEVICES=1 VLLM_USE_DEEP_GEMM=0 PATH=$(dirname $VLLM):$PATH setsid $(dirname $VLLM)/vllm serve $LAB/m/r1-fp8 \
         --node-rank 1 --headless "${both[@]}" >$LAB/out/nnodes1.log 2>&1 </dev/null &
