@@ -10,7 +10,7 @@ from ansible.utils.display import Display
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang.options import OPTIONS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_private
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gangs
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gangs, other_hosts
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.run_lock import this_run
 
 # What each host has registered, by the names under which the tasks register it.
@@ -60,10 +60,11 @@ class ActionModule(ActionBase):
     def looked(self):
         play = self.vars["ansible_play_hosts_all"]
         inventory = self.vars["groups"]["all"]
-        names = {host: str(self.hostvars[host].get("dsdeploy_gang") or "") for host in inventory}
+        values = other_hosts.OtherHosts(self.hostvars)
+        names = {host: str(values[host].get("dsdeploy_gang") or "") for host in inventory}
         names[self.here] = self.args["name"]
         rank = self.args["role"] + "_node_rank"
-        ranks = {host: self.hostvars[host].get(rank) for host in play}
+        ranks = {host: values[host].get(rank) for host in play}
         ranks = {host: int(value) if value not in (None, "") else None for host, value in ranks.items()}
         limited = bool(self.vars.get("ansible_limit"))
         gang = gangs.gang_of(self.here, play, inventory, names, ranks, self.args["size"], limited)
@@ -74,7 +75,8 @@ class ActionModule(ActionBase):
                 hint="Set forks to %d or more (ansible.cfg, --forks)." % len(gang.hosts),
                 error_kind="usage",
             )
-        addresses = {host: self._address(host) for host in gang.hosts}
+        # One that is gone is told of when they are compared.
+        addresses = {host: self._address(host) for host in gang.hosts if host in self.active}
         before = time.time()
         found = self._execute_module(
             module_name="dsdeploy.llm.gang",
@@ -95,7 +97,7 @@ class ActionModule(ActionBase):
         return dict(found, gang=dict(about, size=len(gang.hosts), head=gang.head))
 
     def _address(self, host):
-        values = self.hostvars[host]
+        values = other_hosts.OtherHosts(self.hostvars)[host]
         own = self.args["address"] if host == self.here else values.get("dsdeploy_gang_address")
         return str(own or values.get("ansible_host") or host)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import replicas
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import other_hosts, replicas
 
 # What each host has registered, by the names under which the tasks register it.
 FOUND, COME, DONE = "_dsdeploy_replicas", "_dsdeploy_turn_come", "_dsdeploy_turn_done"
@@ -52,11 +52,12 @@ class ActionModule(ActionBase):
 
             lines = replicas.turn_problems(here, group, has(COME, "come"), has(DONE, "done"))
             if lines:
-                raise Failure(lines, hint="Mend it and run `dsdeploy up` again, or go on without it: --limit '!HOST'.")
+                raise Failure(lines, hint=replicas.WITHOUT)
             return {}
         inventory = task_vars["groups"]["all"]
-        every = replicas.group_of(args["name"], inventory, hostvars)
-        gateways = replicas.gateways_of(every, hostvars)
+        values = other_hosts.OtherHosts(hostvars)
+        every = replicas.group_of(args["name"], inventory, values)
+        gateways = replicas.gateways_of(every, values)
         replicas.require_gateways(every, gateways, args["has_key"])
         play = task_vars["ansible_play_hosts_all"]
         return {
@@ -65,6 +66,6 @@ class ActionModule(ActionBase):
             "gateways": [
                 {"host": gateway, "server": replicas.server_name(gateway, here, args["engine"])} for gateway in gateways
             ],
-            "behind": replicas.behind(here, every, hostvars, args["engine"], args["gateway_port"]),
+            "behind": replicas.behind(here, every, values, args["engine"], args["gateway_port"]),
             "engine": args["engine"],
         }

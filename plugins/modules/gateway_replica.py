@@ -13,6 +13,8 @@ version_added: 1.0.0
 description:
   - Asks the gateway that runs on the host. What is under way goes on. Nothing is written to disk.
   - A host without a gateway, and a gateway that does not know the replica, are left alone.
+  - A host that cannot be reached fails the task where it is one of this run, and is named in a warning where it is not,
+    as with C(--limit '!gpu3').
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
 attributes:
@@ -42,6 +44,10 @@ options:
     description: Seconds to wait for that at most.
     type: int
     default: 300
+  required:
+    description: Whether a host of this run that cannot be reached is a failure. Read on the controller.
+    type: bool
+    default: true
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -56,6 +62,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+reached:
+  description: Whether the gateway's host could be reached.
+  returned: success
+  type: bool
 there:
   description: Whether the gateway runs and knows the replica.
   returned: success
@@ -84,6 +94,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["drained", "ready"], "required": True},
             "timeout": {"type": "int", "default": 300},
+            "required": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -92,11 +103,12 @@ def main() -> None:
     replica = Replica(Runtime(str(record["state_dir"])), options["pool"], options["name"]) if record else None
     try:
         if replica is None or not replica.is_there():
-            module.exit_json(changed=False, there=False, streams=0)
+            module.exit_json(changed=False, reached=True, there=False, streams=0)
         if module.check_mode:
-            module.exit_json(changed=replica.is_drained() != (options["state"] == "drained"), there=True, streams=0)
+            changed = replica.is_drained() != (options["state"] == "drained")
+            module.exit_json(changed=changed, reached=True, there=True, streams=0)
         if options["state"] == "ready":
-            module.exit_json(changed=replica.take_back(options["timeout"]), there=True, streams=0)
+            module.exit_json(changed=replica.take_back(options["timeout"]), reached=True, there=True, streams=0)
         changed, left = replica.drain(options["timeout"])
     except Failure as failure:
         module.fail_json(**failure.fields())
@@ -105,7 +117,7 @@ def main() -> None:
             "%s: %d requests were still under way after %d s; they are cut"
             % (options["name"], left, options["timeout"])
         )
-    module.exit_json(changed=changed, there=True, streams=left)
+    module.exit_json(changed=changed, reached=True, there=True, streams=left)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,21 @@ from __future__ import annotations
 from typing import Any, Dict, List, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import trust
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
+WITHOUT = "Mend it and run the same command again, or go on without it: --limit '!HOST'."
 
-def group_of(name: str, hosts: Sequence[str], values: Dict[str, Dict[str, Any]]) -> List[str]:
+
+def group_of(name: str, hosts: Sequence[str], values: Any) -> List[str]:
     """The replicas of one name, in the order of `hosts`.
 
-    :param values: variables by host.
+    :param values: variables by host, each with `get` (`other_hosts.OtherHosts`, or dicts).
     """
     return [host for host in hosts if str(values[host].get("dsdeploy_replicas") or "") == name]
 
 
-def gateways_of(group: Sequence[str], values: Dict[str, Dict[str, Any]]) -> List[str]:
+def gateways_of(group: Sequence[str], values: Any) -> List[str]:
     """Those of the replicas that have a gateway which others reach."""
 
     def is_set(value: Any) -> bool:
@@ -31,9 +34,7 @@ def gateways_of(group: Sequence[str], values: Dict[str, Dict[str, Any]]) -> List
     return [host for host in group if is_set(values[host].get("dsdeploy_expose"))]
 
 
-def behind(
-    here: str, group: Sequence[str], values: Dict[str, Dict[str, Any]], engine: str, port: int
-) -> List[Dict[str, Any]]:
+def behind(here: str, group: Sequence[str], values: Any, engine: str, port: int) -> List[Dict[str, Any]]:
     """The other replicas, as variable `gateway_replicas` of the gateway on host `here` has them: each is reached
     through its own gateway, with TLS, and known by its certificate.
 
@@ -81,6 +82,17 @@ def turn_problems(here: str, group: Sequence[str], come: Sequence[str], done: Se
     if missing:
         return ["%s cannot be reached, or was refused before: nothing was changed on %s" % (", ".join(missing), here)]
     return []
+
+
+def unreached(gateway: str, name: str, state: str, why: str) -> str:
+    """What it means that the host of a gateway cannot be reached: it goes on as it did.
+
+    :param name: of the replica there. `state`: what the gateway was to be told of it, as of module `gateway_replica`.
+    """
+    goes_on = "goes on sending requests to" if state == "drained" else "may go on sending nothing to"
+    return "%s cannot be reached, and its gateway, if it runs, %s %s: %s" % (
+        gateway, goes_on, name, foreign.one_line(why, 200)
+    )  # fmt: skip
 
 
 def require_gateways(group: Sequence[str], gateways: Sequence[str], has_key: bool) -> None:

@@ -50,3 +50,50 @@ def test_the_first_has_its_turn_first_though_it_answers_last(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     said = re.findall(r"((?:begin|end) of \w+)", done.stdout)
     assert said == [f"{part} of {name}" for name in HOSTS for part in ("begin", "end")]
+
+
+# --- a gateway whose host is gone
+
+# Port 1 refuses at once what a dead host would refuse after a while.
+GONE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+GATEWAYS = {"gateways": [{"host": name, "server": "one"} for name in HOSTS]}
+
+
+def told(tmp_path, *arguments):
+    """What is said as the gateways of three hosts, of which the third is gone, are told something of the first."""
+    block = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/turn.yml").read_text()) if "block" in task)
+    tell = next(task for task in block["block"] if "dsdeploy.llm.gateway_replica" in task)
+    debug = {"ansible.builtin.debug": {"msg": "and {{ inventory_hostname }} goes on"}}
+    here = "inventory_hostname == 'one'"
+    tasks = [{"block": [tell], "rescue": [debug], "when": here, "tags": ["verify"]}, {**debug, "tags": ["verify"]}]
+    play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable,
+                 "_dsdeploy_replicas": GATEWAYS, "dsdeploy_engine_entry": {"name": "llama_cpp"}}  # fmt: skip
+    inventory = {"all": {"hosts": {"one": {}, "two": {}, "three": GONE}, "vars": variables}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    return subprocess.run(
+        [program, "-i", tmp_path / "hosts.json", tmp_path / "play.json", *arguments],
+        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_STDOUT_CALLBACK="default"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_dead_host_that_the_run_leaves_out_does_not_stop_it(tmp_path):
+    done = told(tmp_path, "--limit", "!three")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "three cannot be reached, and its gateway, if it runs, may go on sending nothing to one" in said
+    assert "unreachable=1" not in said
+
+
+def test_a_dead_host_of_the_run_fails_it_and_what_is_to_be_mended_is_mended(tmp_path):
+    done = told(tmp_path)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "three cannot be reached, and its gateway" in said
+    assert "and one goes on" in said
+    assert "one : ok=2 changed=0 unreachable=0 failed=0" in said

@@ -135,19 +135,27 @@ class Service:
                 return look["state"]
         self.desired.directory(places.CONFIG, 0o755)
         kept = previous.read(self.own_files(definition["environment_file"])) if options["keep_before"] else {}
-        account = self.ensure_user(definition)
-        self.ensure_directories(definition, account)
-        self.check_access(definition, account)
-        changed = self.write_files(definition, account)
+        answered = bool(kept) and look["state"]["active"] == "running"
+        try:
+            account = self.ensure_user(definition)
+            self.ensure_directories(definition, account)
+            self.check_access(definition, account)
+            changed = self.write_files(definition, account)
+            if changed and not self.check_mode:
+                self.manager.accept()
+        except Exception:
+            # What is to be gone back to is this, not what was kept by an earlier run.
+            if answered and not self.check_mode:
+                previous.keep_or_forget(self.desired, self.name, kept)
+            raise
         if changed and not self.check_mode:
-            self.manager.accept()
             self.remove_programs(self.programs_before - programs_of(self.manager.file))
         self.stop_others(stopped, record)
         look_reload = look["reload"] and not changed
         same = launcher.read_note(launcher.note_path(places.RUN, self.name, "revision")) == self.revision
         actions = plan("started", look["state"]["active"], same, look["enabled"], look_reload)
         # "Running" is said of one that has answered (systemd), or has stayed up (supervisor).
-        if kept and "restart" in actions and look["state"]["active"] == "running":
+        if answered and "restart" in actions:
             previous.keep(self.desired, self.name, kept)
         if record:
             # Once the manager has taken what is to be served, and before anything runs that nobody knows of.

@@ -44,6 +44,14 @@ def keep(desired: Desired, name: str, kept: Dict[str, Any]) -> None:
     desired.file(path_of(name), text, 0o600, secret=True, what="how %s is served now" % name)
 
 
+def keep_or_forget(desired: Desired, name: str, kept: Dict[str, Any]) -> None:
+    """Keep what was read; on a disk that takes nothing more, keep nothing rather than what an earlier run has kept."""
+    try:
+        keep(desired, name, kept)
+    except (Failure, OSError):
+        desired.absent(path_of(name))
+
+
 def put_back(desired: Desired, name: str, allowed: List[str]) -> bool:
     """Whether there was something to go back to. Only files that the service has are written.
 

@@ -551,6 +551,30 @@ def test_one_that_fails_is_served_again_as_it_was(host):
     assert not kept.exists()
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_change_that_fails_half_way_is_not_taken_back_further_than_it_came(host, monkeypatch, full):
+    host.run(environment={"A": "1"}, keep_before=True)
+    host.started_as_configured()
+    host.run(environment={"A": "2"}, keep_before=True)
+    host.started_as_configured()
+    files = {path: (host.root / path).read_bytes() for path in host.files()}
+
+    def fails(*_arguments):
+        raise Failure("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(managers.Systemd, "accept", fails)
+        if full:
+            patch.setattr(apply.previous, "keep", fails)
+        with pytest.raises(Failure, match="no space"):
+            host.run(environment={"A": "3"}, exec=["/bin/sleep", "61"], keep_before=True)
+    service = host.run("restored")
+    assert service.restored is not full
+    kept = {path for path in files if "before/" not in path}
+    if not full:
+        assert {path: (host.root / path).read_bytes() for path in kept} == {path: files[path] for path in kept}
+
+
 def test_without_a_state_before_nothing_is_done(host):
     host.run(keep_before=True)
     service = host.run("restored")
