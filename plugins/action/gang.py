@@ -15,7 +15,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.run_lock import this_
 
 # What each host has registered, by the names under which the tasks register it.
 LOOKED, COMPARED, MET = "_dsdeploy_gang_looked", "_dsdeploy_gang", "_dsdeploy_gang_met"
-HERE = "_dsdeploy_gang_here"
+READY, HERE = "_dsdeploy_gang_ready", "_dsdeploy_gang_here"
 WOULD, ASKED, FETCHED = "_dsdeploy_gang_would", "_python_engine_asked", "_model_fetched"
 HINT = "docs/several-hosts.md says what the hosts of a gang must have in common."
 
@@ -159,7 +159,8 @@ class ActionModule(ActionBase):
     def whole(self):
         gang = self.gang()
         # One that has failed, and has still to give its lock back, counts as active: it has not come here.
-        told = self.told(gang, HERE, "here") if self.args["started"] else self.told(gang, LOOKED, "look")
+        come = {"met": (LOOKED, "look"), "ready": (READY, "here"), "start": (HERE, "here")}[self.args["at"]]
+        told = self.told(gang, *come)
         self.require(gangs.missing(gang, told, self.active))
         met = self.told(gang, MET, "reached")
         if met:

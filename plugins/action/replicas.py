@@ -29,6 +29,7 @@ class ActionModule(ActionBase):
                 "engine": {"type": "str", "default": ""},
                 "has_key": {"type": "bool", "default": False},
                 "gateway_port": {"type": "int", "default": 8443},
+                "partly": {"type": "bool", "default": False},
             }
         )
         try:
@@ -58,11 +59,15 @@ class ActionModule(ActionBase):
         values = other_hosts.OtherHosts(hostvars)
         every = replicas.group_of(args["name"], inventory, values)
         gateways = replicas.gateways_of(every, values)
-        replicas.require_gateways(every, gateways, args["has_key"])
         play = task_vars["ansible_play_hosts_all"]
+        complete = all(host in play for host in every)
+        if not args["partly"]:
+            replicas.require_gateways(every, gateways, args["has_key"])
+        elif complete:
+            gateways = []
         return {
             "hosts": [host for host in play if host in every],
-            "complete": all(host in play for host in every),
+            "complete": complete,
             "gateways": [
                 {"host": gateway, "server": replicas.server_name(gateway, here, args["engine"])} for gateway in gateways
             ],

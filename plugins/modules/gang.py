@@ -102,10 +102,14 @@ options:
     description: Seconds that a start may take, which V(state=stopping) tells where answers end for so long.
     type: int
     default: 0
-  started:
-    description: Whether V(state=whole) is about hosts that have come as far as V(state=here).
-    type: bool
-    default: false
+  at:
+    description:
+      - How far all hosts must have come for V(state=whole) - they have met; each has a release to go back to
+        (V(state=here), registered as C(_dsdeploy_gang_ready)); they are about to start (the same, registered as
+        C(_dsdeploy_gang_here)).
+    type: str
+    choices: [met, ready, start]
+    default: met
   has_key:
     description: Whether the engine asks for an API key, by which the ranks know each other, for V(state=compared).
     type: bool

@@ -51,6 +51,12 @@ options:
     description: Port of a gateway, where C(gateway_port) of its host says nothing else.
     type: int
     default: 8443
+  partly:
+    description:
+      - Whether V(state=found) is for what leaves the others as they are, such as a stop. No gateways are then told of
+        where all replicas are in this run, and none are required.
+    type: bool
+    default: false
 author:
   - The dsdeploy developers (@dsdeploy)
 """

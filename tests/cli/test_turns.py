@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +27,13 @@ TURN = """
 """
 
 
-def test_the_first_has_its_turn_first_though_it_answers_last(tmp_path):
+@pytest.mark.parametrize(("roll", "turn"), [("roll.yml", "turn.yml"), ("rollback_roll.yml", "rollback_turn.yml")])
+def test_the_first_has_its_turn_first_though_it_answers_last(tmp_path, roll, turn):
     shutil.copy(ROOT / "playbooks/tasks/turn_of.yml", tmp_path)
-    turns = yaml.safe_load((ROOT / "playbooks/tasks/roll.yml").read_text())[-1]
+    turns = yaml.safe_load((ROOT / "playbooks/tasks" / roll).read_text())[-1]
     assert turns["name"] == "Turns"
     (tmp_path / "roll.yml").write_text(json.dumps([turns]))
-    (tmp_path / "turn.yml").write_text(TURN)
+    (tmp_path / turn).write_text(TURN)
     (tmp_path / "play.yml").write_text(
         "- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.include_tasks: {file: roll.yml}\n"
     )

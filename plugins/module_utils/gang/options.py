@@ -27,7 +27,7 @@ OPTIONS: Dict[str, Dict[str, Any]] = {
     "port": {"type": "int", "default": 0},
     "timeout": {"type": "int", "default": 20},
     "stop_timeout": {"type": "int", "default": 0},
-    "started": {"type": "bool", "default": False},
+    "at": {"type": "str", "choices": ["met", "ready", "start"], "default": "met"},
     "has_key": {"type": "bool", "default": False, "no_log": False},
     "guard_port": {"type": "int", "default": 29401},
 }

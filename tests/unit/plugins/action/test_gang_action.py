@@ -14,9 +14,7 @@ LOOKED = {"gang": {"name": "", "hosts": ["gpu1", "gpu2"]}, "look": {}}
 
 def step(state, gpu1=None, gpu2=None, here="gpu1", **args):
     """What host `here` makes of what both have registered, beside their looks."""
-    action = types.SimpleNamespace(
-        args={"started": False, "stop_timeout": 600, **args}, here=here, active=["gpu1", "gpu2"]
-    )
+    action = types.SimpleNamespace(args={"at": "met", "stop_timeout": 600, **args}, here=here, active=["gpu1", "gpu2"])
     action.hostvars = {
         "gpu1": dict({gang.LOOKED: LOOKED}, **(gpu1 or {})),
         "gpu2": dict({gang.LOOKED: LOOKED}, **(gpu2 or {})),
@@ -31,18 +29,26 @@ SAME = {gang.FETCHED: {"model_files": {"digest": "a" * 64}}}
 
 
 def test_a_whole_gang_is_started():
-    assert step("whole", {**HERE, **SAME}, {**HERE, **SAME}, started=True) == {}
+    assert step("whole", {**HERE, **SAME}, {**HERE, **SAME}, at="start") == {}
 
 
 def test_a_host_that_failed_on_the_way_keeps_the_others_from_starting():
     with pytest.raises(Failure) as caught:
-        step("whole", {**HERE, **SAME}, SAME, started=True)
+        step("whole", {**HERE, **SAME}, SAME, at="start")
     assert str(caught.value).startswith("gpu2 of the gang of gpu1, gpu2 cannot be reached, or was refused before")
+
+
+def test_a_host_without_a_release_to_go_back_to_keeps_the_others_from_going_back():
+    ready = {gang.READY: {"here": True}}
+    assert step("whole", ready, ready, at="ready") == {}
+    # That it came as far as a start in an earlier step is another matter.
+    with pytest.raises(Failure, match="^gpu2 of the gang of gpu1, gpu2 cannot be reached, or was refused before"):
+        step("whole", {**ready, **HERE}, HERE, at="ready")
 
 
 def test_other_files_of_the_model_keep_it_from_starting():
     with pytest.raises(Failure, match="have different files of the model .*gpu1 has aaaaaaaaaaaa, gpu2 has none"):
-        step("whole", {**HERE, **SAME}, {**HERE, gang.FETCHED: {"failed": True}}, started=True)
+        step("whole", {**HERE, **SAME}, {**HERE, gang.FETCHED: {"failed": True}}, at="start")
 
 
 def test_who_could_not_reach_whom_fails_on_both():
