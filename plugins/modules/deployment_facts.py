@@ -39,8 +39,8 @@ options:
     default: true
   live:
     description:
-      - Whether to look at the host, too, in a second and a half. How busy its GPUs and its engines are, and the last
-        error of each log.
+      - Whether to look at the host, too. How busy its GPUs and its engines are, and the last error of each log.
+      - Where an engine works on requests, it takes a second and a half to see how fast.
       - The API key of an engine whose metrics ask for it is sent to a server of the service's own user alone.
     type: bool
     default: false

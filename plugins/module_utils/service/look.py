@@ -218,12 +218,12 @@ class Looker:
             "load_1": round(os.getloadavg()[0], 2),
             "cpus": os.cpu_count(),
             "memory": _memory(),
-            "gpus": self._gpus_now(),
+            "gpus": self.gpus(),
             "deployments": looks,
             "problems": [one_line(str(problem), 200) for problem in problems],
         }
 
-    def _gpus_now(self) -> Optional[List[Dict[str, Any]]]:
+    def gpus(self) -> Optional[List[Dict[str, Any]]]:
         """What each GPU does; empty on a host without, None where nvidia-smi is there and says nothing."""
         if not self._sampler:
             return []
@@ -234,20 +234,26 @@ class Looker:
         return fresh or None
 
 
-ONCE_S = 1.5  # between the two readings that a rate needs
+ONCE_S = 1.5  # between the two readings that a rate needs: SGLang counts anew every 40 steps
 
 
 def look_once(engine: Optional[str] = None, path: str = "", supervisor_config: str = "") -> Dict[str, Any]:
-    """One look, with rates where an engine has metrics."""
+    """One look, with the rates of engines that work: one without a request is not waited for, it generates nothing."""
     looker = Looker(ONCE_S, engine, path, supervisor_config)
     try:
         look = looker.take()
-        looker.gpus_wait(ONCE_S)
-        if any(found["running"] is not None for found in look["deployments"]):
+        if any(found["running"] or found["waiting"] for found in look["deployments"]):
             time.sleep(ONCE_S)
-        return looker.take()
+            look = looker.take()
+        looker.gpus_wait(ONCE_S)
+        look["gpus"] = looker.gpus()
     finally:
         looker.close()
+    for found in look["deployments"]:
+        for rate in ("generated_s", "prompted_s"):
+            if found["running"] == 0 and found[rate] is None:
+                found[rate] = 0.0
+    return look
 
 
 def _memory() -> Dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsdeploy import module_cache
+from dsdeploy import cache, module_cache
 
 NAME = f"{module_cache.PREFIX}preflight-ZIP_DEFLATED-none"
 
@@ -93,6 +93,6 @@ def test_without_a_place_to_keep_them_it_runs_all_the_same(tree: Tree) -> None:
 
 
 def test_old_ones_go(tree: Tree) -> None:
-    for number in range(module_cache.KEPT + 2):
+    for number in range(cache.KEPT + 2):
         tree.run(version=str(number))
-    assert len(list(tree.kept.iterdir())) == module_cache.KEPT
+    assert len(list(tree.kept.iterdir())) == cache.KEPT

@@ -33,7 +33,7 @@ class Engine(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self):
-        self.tokens, self.asked = 100, []
+        self.tokens, self.asked, self.running = 100, [], 2
         engine = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,8 +41,10 @@ class Engine(ThreadingHTTPServer):
                 engine.asked.append((self.path, self.headers.get("Authorization")))
                 allowed = self.path == "/health" or self.headers.get("Authorization") == "Bearer secret"
                 engine.tokens += 10
-                body = b"vllm:num_requests_running 2\nvllm:num_requests_waiting 1\nvllm:kv_cache_usage_perc 0.5\n"
-                body += b"vllm:generation_tokens_total %d\n" % engine.tokens
+                body = b"vllm:num_requests_running %d\nvllm:num_requests_waiting %d\nvllm:kv_cache_usage_perc 0.5\n"
+                body = (
+                    body % (engine.running, engine.running // 2) + b"vllm:generation_tokens_total %d\n" % engine.tokens
+                )
                 self.send_response(200 if allowed else 401)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -132,6 +134,28 @@ def test_what_is_seen(host, tmp_path, looker, engine):
     assert [call[0] for call in host.calls].count("supervisor.getProcessInfo") <= 1
     assert {key for path, key in engine.asked if path == "/health"} == {None}
     assert "secret" not in json.dumps(second)
+
+
+def test_one_look_waits_for_rates_only_of_what_works(host, tmp_path, engine, monkeypatch):
+    slept = []
+    monkeypatch.setattr(look.time, "sleep", slept.append)
+
+    def once():
+        taken = valid(look.look_once(None, str(tmp_path / "records"), str(host.config)))["deployments"][0]
+        return taken["running"], taken["generated_s"], slept.count(look.ONCE_S)
+
+    engine.running = 0
+    assert once() == (0.0, 0.0, 0)
+    engine.running = 1
+    running, generated_s, waited = once()
+    assert running == 1.0 and generated_s > 0 and waited == 1
+
+
+def test_one_look_tells_the_gpus_too(host, tmp_path, engine):
+    gpus(tmp_path)
+    engine.running = 0
+    (gpu,) = valid(look.look_once(None, str(tmp_path / "records"), str(host.config)))["gpus"]
+    assert gpu["memory_total_mib"] == 81559.0
 
 
 def test_the_key_is_for_the_service_alone(host, looker, engine, monkeypatch):
