@@ -65,6 +65,18 @@ options:
   controller_time:
     description: The controller's time, in seconds since the epoch. The host's is not compared when it is missing.
     type: float
+  gang:
+    description:
+      - A step before the checks between hosts that serve one model together, for all hosts of a play at once
+        (strategy linear).
+      - V(look) tells what this host has in RV(gang_look). Register it as C(_doctor_looked).
+      - V(meet) lets each host of a gang listen and go to each of the others. Register it as C(_doctor_met).
+      - Without these steps the checks of the group C(gang) are unknown for a host that is in one.
+    type: str
+    choices: [look, meet]
+  others:
+    description: What the action plugin has brought together of the other hosts, or asks of this one.
+    type: dict
   paths:
     description: Directories on whose disks something is to be put, besides those of what is deployed.
     type: list
@@ -97,6 +109,16 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Ask the hosts that serve one model together
+  dsdeploy.llm.host_check:
+    gang: look
+  register: _doctor_looked
+
+- name: Let them meet
+  dsdeploy.llm.host_check:
+    gang: meet
+  register: _doctor_met
+
 - name: Is this host in order?
   dsdeploy.llm.host_check:
 
@@ -149,6 +171,15 @@ checks:
     source:
       description: Where the rule or the threshold is from.
       type: str
+gang_look:
+  description: What this host tells the others of its gang; empty where it is in none.
+  type: dict
+  returned: with O(gang=look)
+gang_met:
+  description:
+    - By host of the gang C(why), empty where it was reached, and C(wrong), what of it; or why they did not meet.
+  type: raw
+  returned: with O(gang=meet)
 deep:
   description: Whether the checks that take minutes were made.
   type: bool
@@ -169,7 +200,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, textfile
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, look_gang, textfile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -215,6 +246,14 @@ def write(module: AnsibleModule, found: dict[str, Any]) -> dict[str, Any]:
     return {"textfile": path, "changed": not same}
 
 
+def step(name: str, asked: dict[str, Any], place: Place) -> dict[str, Any]:
+    """A step before the checks between hosts."""
+    if name == "look":
+        names, here = asked.get("names") or {}, asked.get("here") or ""
+        return {"gang_look": look_gang.tell(place, names, here, asked.get("interface") or "")}
+    return {"gang_met": look_gang.meet_others(asked)}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -226,6 +265,8 @@ def main() -> None:
             "engine": {"type": "str", "default": ""},
             "expected_gpus": {"type": "int", "default": 0},
             "controller_time": {"type": "float"},
+            "gang": {"type": "str", "choices": ["look", "meet"]},
+            "others": {"type": "dict"},
             "paths": {"type": "list", "elements": "path", "default": []},
             "textfile": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
@@ -247,7 +288,10 @@ def main() -> None:
         records=p["records"],
         supervisor_config=p["supervisor_config"],
         engine=p["engine"],
+        others=p["others"] if not p["gang"] else None,
     )
+    if p["gang"]:
+        module.exit_json(changed=False, **step(p["gang"], p["others"] or {}, place))
     try:
         found = make(place, p["only"], p["moment"], p["deep"])
     except Failure as failure:

@@ -20,7 +20,9 @@ author:
   - The dsdeploy developers (@dsdeploy)
 attributes:
   check_mode:
-    description: Says what would be fetched, and the disks that it needs, and changes nothing.
+    description:
+      - Says what would be fetched, and the disks that it needs, and changes nothing.
+      - The sources are asked. Where none can be used, or the disk is too small, it fails as without check mode.
     support: full
   diff_mode:
     description: Shows the files of the store before and after, with bytes and sha256.
@@ -249,7 +251,6 @@ error_kind:
   type: str
 """
 
-import hashlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -332,8 +333,8 @@ def run(module, progress):
         module.warn("%s; what is wrong or missing is fetched again" % problem)
     before = listing(fetch.directory, manifest) if manifest else ""
     if module.check_mode:
-        files, source, unknown = fetch.preview()
-        for line in unknown:
+        files, source, survived = fetch.preview()
+        for line in survived:
             module.warn("model %s, source %s" % (entry["name"], line))
         disks = fetch.disks(files or None, source)
         too_small = disk_problems(disks)
@@ -374,11 +375,11 @@ def fleet_plan(fleet):
 def digest(directory, manifest):
     """What tells whether two hosts have the same files: of the manifest, paths and hashes; of a model of the user's
     own, which has none, paths and sizes."""
-    lines = ["%s %s" % (item["path"], item["sha256"]) for item in (manifest or {}).get("files", [])]
+    lines = model_store.lines_of(manifest or {})
     if not lines:
         base, paths = files_of(directory)
         lines = ["%s %d" % (path, os.path.getsize(os.path.join(base, path))) for path in paths]
-    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+    return model_store.digest(lines)
 
 
 def identity(model_files):

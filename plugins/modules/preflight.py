@@ -115,6 +115,12 @@ options:
     type: list
     elements: str
     default: []
+  ask_index:
+    description:
+      - In check mode, where one of O(packages) is missing, whether to ask the package sources of apt for their indexes.
+        One that cannot be reached fails, as it would fail the installation.
+    type: bool
+    default: false
   ask:
     description:
       - Command of a program that may be installed already, such as for its version.
@@ -297,12 +303,14 @@ error_kind:
 
 import os
 import pwd
+import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     begun,
     owned,
+    packages,
     preflight,
     sockets,
     supervisor_place,
@@ -312,6 +320,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import ba
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
+INDEX_HINT = (
+    "Are the package sources of this host (/etc/apt/sources.list.d) reachable from it? A proxy goes into "
+    "dsdeploy_mirrors.http_proxy."
+)
 
 
 def read(path: str) -> bytes:
@@ -411,6 +423,22 @@ def installed(module: AnsibleModule, names: list) -> dict:
     return {}
 
 
+def unreachable_index(module: AnsibleModule) -> list:
+    """Package sources of apt that do not answer. Nothing but a temporary file is written."""
+    helper = "/usr/lib/apt/apt-helper"
+    if not module.get_bin_path("apt-get") or not os.path.exists(helper):
+        return []
+    listed = module.run_command(["apt-get", "update", "--print-uris"], environ_update={"LC_ALL": "C"})[1]
+    for uri in packages.parse_apt_uris(listed):
+        with tempfile.TemporaryDirectory(prefix="dsdeploy-") as directory:
+            target = os.path.join(directory, "InRelease")
+            rc, out, err = module.run_command([helper, "download-file", uri, target], environ_update={"LC_ALL": "C"})
+        reason = packages.apt_unreachable(out + err) if rc else ""
+        if reason:
+            return [preflight.Problem("packages could not be installed: %s" % reason, INDEX_HINT)]
+    return []
+
+
 def ask(module: AnsibleModule, argv: list, environment: dict) -> str:
     """What a program says, that may not be there."""
     if not argv or not is_there(argv[0], executable=True):
@@ -483,6 +511,7 @@ def main() -> None:
                 },
             },
             "packages": {"type": "list", "elements": "str", "default": []},
+            "ask_index": {"type": "bool", "default": False},
             "ask": {"type": "list", "elements": "str", "default": []},
             "ask_environment": {"type": "dict", "default": {}},
             "install_dir": {"type": "str", "default": ""},
@@ -535,7 +564,10 @@ def main() -> None:
         problems += preflight.install_dir_problems(p["install_dir"])
     if p["user"]:
         problems += user_problems(p["user"], p["prefix"], p["reach"])
-    packages = installed(module, p["packages"])
+    there = installed(module, p["packages"])
+    missing = [name for name in p["packages"] if name not in there]
+    if p["ask_index"] and module.check_mode and missing:
+        problems += unreachable_index(module)
     if p["glibc"]:
         problems += preflight.glibc_problems(libc(), p["glibc"])
     problems += [
@@ -556,8 +588,8 @@ def main() -> None:
         "begun": note,
         "commands": commands,
         "disk": disk,
-        "packages": packages,
-        "missing_packages": [name for name in p["packages"] if name not in packages],
+        "packages": there,
+        "missing_packages": missing,
         "said": ask(module, p["ask"], p["ask_environment"]),
         "port_owner": owner,
         "missing_directories": made,

@@ -119,14 +119,20 @@ def size_of(client: Client, url: str, headers: dict[str, str]) -> int:
     return int(size)
 
 
-def fetch(params: dict[str, Any]) -> dict[str, Any]:
-    """Fetch the file; returns what the module returns."""
+def find(params: dict[str, Any]) -> tuple[Client, str, dict[str, str]]:
+    """The client, and where it finds the file: its URL and the headers for it."""
     config = pypi.pip_config(os.environ)
     client = Client(params["timeout"], params["retries"], ca_file=config.get("cert"), proxy=config.get("proxy") or None)
     indexes = pypi.index_urls(params["index_url"], config, params["index_url_default"])
+    url, headers = pypi.find_file(client, indexes, params["project"], params["filename"])
+    return client, url, headers
+
+
+def fetch(params: dict[str, Any]) -> dict[str, Any]:
+    """Fetch the file; returns what the module returns."""
+    client, url, headers = find(params)
     parts = params["dest"] + ".part"
     make_directory(parts)
-    url, headers = pypi.find_file(client, indexes, params["project"], params["filename"])
     size = params["size"] or client.retrying(lambda: size_of(client, url, headers))
 
     def accept(remote: Remote, part: str, found: str) -> None:
@@ -171,14 +177,14 @@ def main() -> None:
         if os.path.isfile(dest) and sha256_of(dest) == checksum.lower():
             result = {"changed": False, "dest": dest, "fetched_bytes": 0}
         elif module.check_mode:
+            find(module.params)
             result = {"changed": True, "dest": dest, "fetched_bytes": 0}
         else:
             result = fetch(module.params)
     except HttpError as error:
         module.fail_json(
             msg=str(error),
-            hint=error.hint
-            or "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index.",
+            hint=error.hint or pypi.INDEX_HINT,
         )
     except Failure as error:
         module.fail_json(msg=str(error), hint=error.hint)

@@ -18,6 +18,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details:
+      - Where something is to be installed, the package index is asked. One that does not answer fails, as it would fail
+        without check mode. Nothing is asked where packages are taken from elsewhere, too (find-links).
   diff_mode:
     support: full
   idempotent:
@@ -49,6 +52,10 @@ options:
     description: Package index. When empty, C(pip)'s own configuration on the target decides.
     type: str
     default: ""
+  index_url_default:
+    description: The index that C(pip) asks where neither names one, for the question of check mode.
+    type: str
+    default: ""
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -78,6 +85,7 @@ said:
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 
@@ -92,6 +100,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import m
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError
 
 
 def wanted_stamp(requirements: list[str], version: str) -> dict:
@@ -151,13 +160,23 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
         reason = next((line for line in said if line.startswith("ERROR:")), said[-1] if said else "no output")
         module.fail_json(
             msg="pip could not install %s: %s" % (", ".join(r.split(" ")[0] for r in requirements), reason),
-            hint=hint_for(
-                said, "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
-            ),
+            hint=hint_for(said, pypi.INDEX_HINT),
             log_tail=said[-15:],
             rc=rc,
         )
     write_stamp(path, stamp)
+
+
+def look_ahead(module: AnsibleModule, requirements: list[str]) -> None:
+    """Fail where pip could not install them, as far as it shows before: no index answers."""
+    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requirements]
+    for name in list(filter(None, names))[:1]:
+        try:
+            pypi.require_answer(
+                pypi.pip_config(os.environ), name, module.params["index_url"], module.params["index_url_default"]
+            )
+        except HttpError as error:
+            module.fail_json(msg=str(error), hint=error.hint)
 
 
 def check_it(module: AnsibleModule, path: str, command: list[str]) -> str:
@@ -183,6 +202,7 @@ def main() -> None:
             "check": {"type": "list", "elements": "str", "default": []},
             "check_environment": {"type": "dict", "default": {}},
             "index_url": {"type": "str", "default": ""},
+            "index_url_default": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -195,7 +215,9 @@ def main() -> None:
     before = read_stamp(path)
     made_anew = before != stamp
     closed = not made_anew and closed_to_others(path)
-    if not module.check_mode:
+    if module.check_mode and made_anew:
+        look_ahead(module, requirements)
+    elif not module.check_mode:
         if made_anew:
             make(module, path, python, requirements, stamp)
         elif closed:

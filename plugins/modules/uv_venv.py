@@ -24,6 +24,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details:
+      - Where something is to be installed, the package index is asked. One that does not answer fails, as it would fail
+        without check mode. Nothing is asked where packages are taken from elsewhere, too (find-links).
   diff_mode:
     support: full
   idempotent:
@@ -183,6 +186,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo, secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError
 
 HELP = ".dsdeploy-help.txt"
 HELP_TIMEOUT = 600  # s
@@ -191,7 +195,6 @@ WRONG_FILE_HINT = (
     "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original, or leave out the find_links that the file "
     "is from. If the lock is your own, make it again from the index that is used."
 )
-INDEX_HINT = "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
 
 
 class Environment:
@@ -240,6 +243,21 @@ class Environment:
 
     def fail(self, msg: str, hint: str, output: uv.Output | None = None) -> None:
         self.module.fail_json(msg=msg, hint=hint, log_tail=output.tail() if output else [])
+
+    def look_ahead(self) -> None:
+        """Fail where uv could not install it, as far as it shows before: no index answers."""
+        if self.params["find_links"]:
+            return  # what lies there may be enough
+        try:
+            pypi.require_answer(
+                self.pip,
+                self.params["distribution"],
+                self.params["index_url"],
+                self.params["index_url_default"],
+                self.params["fallback_index_urls"],
+            )
+        except HttpError as error:
+            self.fail(str(error), error.hint)
 
     # --- making ---
 
@@ -330,7 +348,7 @@ class Environment:
                 break
         self.fail(
             "uv could not install %s: %s" % (self.params["distribution"], "; then: ".join(dict.fromkeys(reasons))),
-            WRONG_FILE_HINT if wrong else hint_for(output.tail(), INDEX_HINT),
+            WRONG_FILE_HINT if wrong else hint_for(output.tail(), pypi.INDEX_HINT),
             output,
         )
 
@@ -417,6 +435,8 @@ def main() -> None:
     closed = not changed and closed_to_others(environment.path)
     result = {}
     old = environment.installed() if before else {}
+    if changed and module.check_mode and not module.params["probe"]:
+        environment.look_ahead()
     if changed and not (module.check_mode or module.params["probe"]):
         with Progress("install %s" % module.params["distribution"]) as progress:
             try:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import compare
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import host_port
 
-CLOCK_SKEW = 30.0  # s that the clocks of two hosts of a gang may differ
 NOTHING = "nothing was started"
 
 
@@ -129,52 +129,12 @@ def common_problems(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
     :param looks: by host ``{common: {what: value}, clock: {offset, error}, address, interface, mtu, problem,
         resolved: {host: [address]}}``. `common` is compared as it is; `clock` in seconds against the controller's.
     """
-    lines = []
-    head = looks[gang.head]
-    for host in gang.hosts:
-        if looks[host].get("problem"):
-            lines.append("%s: %s" % (host, looks[host]["problem"]))
-    for what in head["common"]:
-        for host in gang.hosts[1:]:
-            mine, theirs = looks[host]["common"].get(what), head["common"][what]
-            if mine != theirs:
-                lines.append("%s: %s has %s, %s has %s" % (what, gang.head, theirs or "none", host, mine or "none"))
-    lines += _clocks(gang, looks)
-    lines += _names(gang, looks)
-    mtus = {host: looks[host].get("mtu") for host in gang.hosts}
-    if len({mtu for mtu in mtus.values() if mtu}) > 1:
-        lines.append("the MTU of their links differs: %s" % ", ".join("%s %s" % pair for pair in mtus.items()))
-    return lines
-
-
-def _clocks(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
-    lines = []
-    head = looks[gang.head]["clock"]
-    for host in gang.hosts[1:]:
-        clock = looks[host]["clock"]
-        apart = abs(clock["offset"] - head["offset"])
-        # What the way of the question may have taken is no difference.
-        if apart - clock["error"] - head["error"] > CLOCK_SKEW:
-            lines.append(
-                "the clocks of %s and %s are %.0f s apart (%.0f s are allowed): synchronise them (chrony)"
-                % (gang.head, host, apart, CLOCK_SKEW)
-            )
-    return lines
-
-
-def _names(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
-    """An address that is a name must mean the same host to all of them."""
-    lines = []
-    for host in gang.hosts:
-        own = looks[host].get("address")
-        for other in gang.hosts:
-            found = looks[other].get("resolved", {}).get(host, [])
-            if own and own not in found:
-                lines.append(
-                    "%s takes the address of %s for %s, its own is %s: set dsdeploy_gang_address to an address"
-                    % (other, host, ", ".join(found) or "unknown", own)
-                )
-    return lines
+    lines = ["%s: %s" % (host, looks[host]["problem"]) for host in gang.hosts if looks[host].get("problem")]
+    for what in looks[gang.head]["common"]:
+        lines += compare.different(what, gang.hosts, {host: looks[host]["common"].get(what) for host in gang.hosts})
+    lines += compare.clocks(gang.hosts, looks)
+    lines += compare.names(gang.hosts, looks)
+    return lines + compare.mtus(gang.hosts, looks)
 
 
 def broken_up(gang: Gang, engine: str, records: Dict[str, Sequence[Dict[str, Any]]]) -> List[str]:

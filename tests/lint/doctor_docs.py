@@ -23,6 +23,7 @@ GROUPS = {
     "disk": "Disks and models",
     "network": "Network",
     "engine": "What is deployed",
+    "gang": "Between the hosts of one model",
     "deep": "Measured with `--deep`",
 }
 

@@ -1,5 +1,6 @@
 """What `--check` says of inventories/ctyun, on a host that looks like its server."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -20,7 +21,7 @@ SEED = [
 ]
 
 
-def check(*variables, playbook="deepseek_r1"):
+def check(*variables, playbook="deepseek_r1", hub="http://127.0.0.1:8123"):
     """The output of check mode on one line, and whether it succeeded."""
     run = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
     command = ["ansible-playbook", "-i", "inventories/ctyun", f"playbooks/{playbook}.yml", "--check"]
@@ -33,6 +34,7 @@ def check(*variables, playbook="deepseek_r1"):
         "model_retries": 0,
     }
     command += [word for name, value in host.items() for word in ("-e", f"{name}='{value}'")]
+    command += ["-e", json.dumps({"dsdeploy_mirrors": {"modelscope": [hub], "huggingface": [hub]}})]
     environment = dict(os.environ, ANSIBLE_CONFIG=f"{run}/ansible.cfg", ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
     done = subprocess.run([*command, *variables], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
     # Results are printed as YAML, which doubles an apostrophe.
@@ -40,6 +42,8 @@ def check(*variables, playbook="deepseek_r1"):
 
 
 LLAMA = ("-e", "dsdeploy_engine=llama_cpp")
+OLLAMA = ("-e", "dsdeploy_engine=ollama", "-e")
+ARCHIVE = "ollama_archive=http://127.0.0.1:8123/raw/unsloth/archives/ollama.tar.zst"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,15 @@ def test_the_plan_is_whole(host, plan):
     assert "disk /data: 376.7 GiB needed for model deepseek-r1-q4_k_m, 3200.0 GiB free" in said
 
 
+def test_without_a_hub_it_fails_as_a_run_would(host):
+    said, code = check(*LLAMA, hub="http://127.0.0.1:9")
+    assert code == 2
+    assert "model deepseek-r1-q4_k_m could not be fetched; modelscope (127.0.0.1): " in said
+    assert "fetch 9 files" not in said
+    said, code = check(*OLLAMA, ARCHIVE.replace("8123", "9"))
+    assert code == 2 and "Connection refused" in said
+
+
 def test_nothing_was_written(host, plan):
     with host.sudo():
         assert host.check_output("find /data -mindepth 1") == ""
@@ -76,7 +89,7 @@ def test_nothing_was_written(host, plan):
 
 
 def test_ollama_needs_three_copies(host):
-    said, code = check("-e", "dsdeploy_engine=ollama")
+    said, code = check(*OLLAMA, ARCHIVE)
     assert code == 0, said
     assert "merge its 9 shards into one file of 404430187616 bytes" in said
     purposes = "model deepseek-r1-q4_k_m, merge of its 9 shards, Ollama's own store"
@@ -84,7 +97,7 @@ def test_ollama_needs_three_copies(host):
 
 
 def test_the_seeds_mistakes_are_named(host):
-    said, code = check("-e", "dsdeploy_engine=ollama", "-e", "ollama_gpu_layers=16", "-e", "ollama_keep_alive=10m")
+    said, code = check(*OLLAMA, ARCHIVE, "-e", "ollama_gpu_layers=16", "-e", "ollama_keep_alive=10m")
     # The other 46 layers need 310 GiB of host memory, which the machine that plays this host may not have.
     assert (code == 0) != ("needs 310.3 GiB of host memory" in said), said
     assert "16 layers on the GPUs where 62 fit" in said

@@ -39,20 +39,27 @@ WantedBy=multi-user.target
 DEAD_UNIT = "[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n"
 
 
-def doctor(name, *arguments, rc=0, **options):
-    """The checks by id, and the summary, of `dsdeploy doctor --json` over one host."""
+def ask(names, *arguments, rc=0, **options):
+    """The checks by id, by host, and the summary, of `dsdeploy doctor --json` over hosts."""
     environment = dict(os.environ, ANSIBLE_CONFIG=f"{os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/ansible.cfg")
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(CHECKOUT / ".collections")
-    command = [Path(sys.executable).with_name("dsdeploy"), "doctor", "--json", "-l", name, *arguments]
+    command = [Path(sys.executable).with_name("dsdeploy"), "doctor", "--json", "-l", names, *arguments]
     command += ["-i", os.environ["MOLECULE_INVENTORY_FILE"]]
     command += ["-e", json.dumps({"dsdeploy_doctor": options})] if options else []
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=180)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == events[-1]["exit_code"] == rc, done.stdout + done.stderr
-    told = [event for event in events if event["event"] == "checks"]
-    assert len(told) == 1, events
-    jsonschema.Draft202012Validator(SCHEMA).validate(told[0])
-    return {one["id"]: one for one in told[0]["checks"]}, events[-1]
+    told = {event["host"]: event for event in events if event["event"] == "checks"}
+    for event in told.values():
+        jsonschema.Draft202012Validator(SCHEMA).validate(event)
+    return {host: {one["id"]: one for one in event["checks"]} for host, event in told.items()}, events[-1]
+
+
+def doctor(name, *arguments, rc=0, **options):
+    """The checks by id, and the summary, of one host."""
+    told, summary = ask(name, *arguments, rc=rc, **options)
+    assert set(told) == {name}, told
+    return told[name], summary
 
 
 def play(host, *faults):

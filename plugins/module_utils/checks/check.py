@@ -71,7 +71,7 @@ class Check(NamedTuple):
     rule: Callable[[Dict[str, Any]], Verdict]
 
 
-GROUPS = ("gpu", "driver", "system", "disk", "network", "engine", "deep")
+GROUPS = ("gpu", "driver", "system", "disk", "network", "engine", "gang", "deep")
 _REGISTRY: Dict[str, Check] = {}
 
 

@@ -13,6 +13,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import (
     disk,
     driver,
     engine,
+    gang,
     gpu,
     network,
     system,
@@ -21,7 +22,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look import lo
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 
 # Every file that registers checks.
-FILES = (gpu, driver, system, disk, network, engine, deep)
+FILES = (gpu, driver, system, disk, network, engine, gang, deep)
 
 
 def listing(only: Iterable[str] = ()) -> List[Dict[str, Any]]:

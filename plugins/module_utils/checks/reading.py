@@ -34,6 +34,7 @@ class Place(NamedTuple):
     health: bool = True
     engine: str = ""
     known: Tuple[Dict[str, Any], ...] = ()  # deployments that were looked at already, as `readiness.look` does
+    others: Optional[Dict[str, Any]] = None  # what the hosts of its gang told, as checks/gang.py has it
 
     def at(self, path: str) -> str:
         """Where a path below /sys or /proc is."""

@@ -124,6 +124,18 @@ def apt_reason(said: str) -> str:
     return "; ".join(errors) or " ".join(said.split())[-300:]
 
 
+def parse_apt_uris(text: str) -> List[str]:
+    """The indexes that `apt-get update --print-uris` would fetch first: one a package source."""
+    return re.findall(r"^'([^']*/InRelease)' ", text, re.M)
+
+
+def apt_unreachable(said: str) -> str:
+    """Why `apt-helper download-file` could not fetch an index, in one line; empty where a server answered: a source
+    without InRelease has a Release instead."""
+    reason = apt_reason(said)
+    return "" if re.search(r"\b404\b|File not found", reason) else re.sub(r"; Download Failed$", "", reason)
+
+
 def parse_apt_holds(text: str) -> List[str]:
     """From `apt-mark showhold`: a name a line, with ":arch" where the architecture is a foreign one."""
     return text.split()

@@ -369,26 +369,25 @@ class Fetch:
     # --- fetch ---
 
     def preview(self):
-        """What a run would fetch, as ``(files, source, lines that say what is not known)``; only reads.
+        """What a run would fetch, as ``(files, source, lines that say what was survived)``; only reads.
 
-        ``files`` is a list of ``{path, bytes, sha256}``; a hub is asked only for what the catalog does not know.
+        ``files`` is a list of ``{path, bytes, sha256}``, empty where only the fetch itself can tell. Each place is
+        asked as a run would ask it.
+
+        :raises Failure: where a run would fail: the disk, or no place that answers.
         """
-        known = self.entry.get("files") or []
-        if known and all(item.get("bytes") for item in known):
-            return known, self.sources()[0], []
-        failures = []
+        self.require_disk(None, self.sources()[0])
+        failures, hints = [], []
         for place in self.places():
-            if place.unlisted:
-                failures.append("%s: %s" % (place.label, place.unlisted))
-                continue
             try:
-                files = self.choose(place.offer(), place.host)
+                return place.preview(), place.about, failures
             except Failure as error:
-                failures.append("%s: %s" % (place.label, error))
-                continue
-            listed = [{"path": item.path, "bytes": item.size, "sha256": item.sha256} for item in files]
-            return listed, place.about, failures
-        return known, self.sources()[0], failures
+                self._note_failure(place, error, failures, hints)
+        others = [one["name"] for one in (self.options.get("fleet") or {}).get("members", []) if one["seed"]]
+        if others and self._given_by_others() is not None:
+            failures.append("no source can be used here; %s would give it" % ", ".join(others))
+            return self.entry["files"], self.sources()[0], failures
+        raise self._not_fetched(failures, hints)
 
     def run(self):
         """Fetch what is missing, verify it, write the manifest; returns the manifest."""
@@ -429,20 +428,21 @@ class Fetch:
         yield from self.places()
         yield from self._last_resort()
 
-    def _last_resort(self):
-        """The other hosts, where no source could be used here, and what they have can be proven."""
+    def _given_by_others(self):
+        """Files that other hosts may give, since what they have can be proven; or None."""
         files = self._listed
         if files is None and self.entry.get("files"):
             files = [
                 Remote(item["path"], item.get("bytes"), "", {}, item.get("sha256")) for item in self.entry["files"]
             ]
-        if (
-            not self.swarm
-            or not files
-            or not all(item.size is not None and (item.sha256 or item.git_sha1) for item in files)
-        ):
-            return []
-        return [sources.Peers(self, self.sources()[0], files)]
+        if not files or not all(item.size is not None and (item.sha256 or item.git_sha1) for item in files):
+            return None
+        return files
+
+    def _last_resort(self):
+        """The other hosts, where no source could be used here."""
+        files = self._given_by_others() if self.swarm else None
+        return [sources.Peers(self, self.sources()[0], files)] if files else []
 
     def _bring(self):
         failures, hints = [], []
@@ -452,14 +452,21 @@ class Fetch:
             except DiskFull:
                 raise
             except Failure as error:
-                failures.append("%s: %s" % (place.label, error))
-                if getattr(error, "status", None) in (401, 403) and not error.code:
-                    hints.append(hubs.LICENCE_HINT)
-                hints.append(error.hint)
+                self._note_failure(place, error, failures, hints)
                 self.warn("model %s, source %s" % (self.entry["name"], failures[-1]))
                 continue
             return self._finish(files, place.about, commit)
-        raise Failure(
+        raise self._not_fetched(failures, hints)
+
+    @staticmethod
+    def _note_failure(place, error, failures, hints):
+        failures.append("%s: %s" % (place.label, error))
+        if getattr(error, "status", None) in (401, 403) and not error.code:
+            hints.append(hubs.LICENCE_HINT)
+        hints.append(error.hint)
+
+    def _not_fetched(self, failures, hints):
+        return Failure(
             ["model %s could not be fetched; %s" % (self.entry["name"], "; ".join(failures) or "no source is set")],
             next(filter(None, hints), "check the network and dsdeploy_mirrors")
             + "; what was fetched so far is kept for the next run",

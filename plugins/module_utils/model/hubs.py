@@ -275,17 +275,7 @@ def git_lfs(client, source, include, exclude, scratch, token=None, run=subproces
 def _clone(source, clone, token, run):
     # Anew each time: git, when it is killed, leaves what looks like a repository, and it is small without its weights.
     shutil.rmtree(clone, ignore_errors=True)
-    environment = dict(os.environ, GIT_LFS_SKIP_SMUDGE="1", GIT_TERMINAL_PROMPT="0")
-    if token:
-        # In the environment, not in argv; git sends it to this URL only.
-        environment.update(
-            GIT_CONFIG_COUNT="1",
-            GIT_CONFIG_KEY_0="http.%s.extraHeader" % source["url"],
-            GIT_CONFIG_VALUE_0="Authorization: Bearer %s" % token,
-        )
-    git = ["git", "-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false"]
-    # A server that stops sending, or nearly, does not hold the run.
-    git += ["-c", "http.lowSpeedLimit=256", "-c", "http.lowSpeedTime=60"]
+    git = _git()
     revision = source.get("revision")
     if is_commit(revision):
         # A commit is no branch: git verifies that what it gets is the commit, with all its files.
@@ -299,14 +289,42 @@ def _clone(source, clone, token, run):
         branch = ["--branch", revision] if revision else []
         commands = [git + ["clone", "--quiet", "--depth", "1"] + branch + ["--", source["url"], clone]]
     for command in commands:
-        try:
-            done = run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        except FileNotFoundError:
-            raise Failure("git is not installed on this host", "install git, or use another source") from None
-        if done.returncode:
-            lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-            said = foreign.one_line(lines[-1] if lines else "no message")
-            raise HttpError("%s: git failed: %s" % (shown(source["url"]), said), 0, hint_for(lines))
+        _run_git(command, source, token, run)
+
+
+def git_answers(source, token=None, run=subprocess.run):
+    """Ask a git repository for its branches, and for the one that is wanted. Failure where a clone would fail."""
+    revision = source.get("revision")
+    branch = [] if is_commit(revision) or not revision else [revision]
+    done = _run_git(_git() + ["ls-remote", "--", source["url"]] + branch, source, token, run)
+    if branch and not done.stdout.strip():
+        raise HttpError("%s has no branch or tag %s" % (shown(source["url"]), revision), 0)
+
+
+def _git():
+    git = ["git", "-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false"]
+    # A server that stops sending, or nearly, does not hold the run.
+    return git + ["-c", "http.lowSpeedLimit=256", "-c", "http.lowSpeedTime=60"]
+
+
+def _run_git(command, source, token, run):
+    environment = dict(os.environ, GIT_LFS_SKIP_SMUDGE="1", GIT_TERMINAL_PROMPT="0")
+    if token:
+        # In the environment, not in argv; git sends it to this URL only.
+        environment.update(
+            GIT_CONFIG_COUNT="1",
+            GIT_CONFIG_KEY_0="http.%s.extraHeader" % source["url"],
+            GIT_CONFIG_VALUE_0="Authorization: Bearer %s" % token,
+        )
+    try:
+        done = run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        raise Failure("git is not installed on this host", "install git, or use another source") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        said = foreign.one_line(lines[-1] if lines else "no message")
+        raise HttpError("%s: git failed: %s" % (shown(source["url"]), said), 0, hint_for(lines))
+    return done
 
 
 def _batch(client, url, pointers, token):

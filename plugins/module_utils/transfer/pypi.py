@@ -18,6 +18,7 @@ import urllib.parse
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import (
     HttpError,
     origin,
@@ -27,6 +28,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client 
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
+INDEX_HINT = "Is the package index reachable from this host? A mirror goes into dsdeploy_mirrors.pypi_index."
 
 PIP_KEYS = ("index-url", "extra-index-url", "find-links", "cert", "proxy")
 
@@ -126,6 +128,49 @@ def file_url(page, content_type, base, name):
     return None
 
 
+def _asked(index, project):
+    """``(URL of a project's page, headers, headers with the secret of the index)``."""
+    parts = urllib.parse.urlsplit(index)
+    secret = {}
+    if parts.username is not None:
+        userinfo = "%s:%s" % (parts.username, parts.password or "")
+        token = base64.b64encode(urllib.parse.unquote(userinfo).encode()).decode()
+        secret = {"Authorization": "Basic %s" % token}
+    normalized = re.sub(r"[-_.]+", "-", project).lower()
+    return "%s/%s/" % (without_userinfo(index).rstrip("/"), normalized), {"Accept": ACCEPT}, secret
+
+
+def require_answer(config, project, index="", default="", more=(), timeout=20, retries=1):
+    """Ask the indexes that pip or uv would ask for a project's page: what cannot be reached will install nothing.
+
+    An index that answers and has no such page is reached. Where packages are also taken from elsewhere
+    (``find-links``), or no index is named at all, nobody can tell before: None is asked.
+
+    :param config: of `pip_config`. ``more``: further indexes that would be asked.
+    :raises HttpError: no index answers; the message names each and why.
+    """
+    reasons, hints = [], []
+    indexes = index_urls(index, config, default) + list(more)
+    if config.get("find-links"):
+        return
+    client = http_client.Client(timeout, retries, ca_file=config.get("cert"), proxy=config.get("proxy") or None)
+    for one in indexes:
+        url, headers, secret = _asked(one, project)
+        try:
+            client.read(url, dict(headers, **secret))
+            return
+        except HttpError as error:
+            if error.status == 404:
+                return
+            reasons.append("%s" % error)
+            hints.append(error.hint)
+    if reasons:
+        raise HttpError(
+            "no package index answers for %s: %s" % (project, "; ".join(reasons)),
+            hint=next(filter(None, hints), "") or INDEX_HINT,
+        )
+
+
 def find_file(client, indexes, project, name):
     """Ask the indexes in order; returns ``(url, headers for it)``.
 
@@ -133,15 +178,7 @@ def find_file(client, indexes, project, name):
     """
     reasons, hints = [], []
     for index in indexes:
-        parts = urllib.parse.urlsplit(index)
-        headers = {"Accept": ACCEPT}
-        secret = {}
-        if parts.username is not None:
-            userinfo = "%s:%s" % (parts.username, parts.password or "")
-            token = base64.b64encode(urllib.parse.unquote(userinfo).encode()).decode()
-            secret = {"Authorization": "Basic %s" % token}
-        normalized = re.sub(r"[-_.]+", "-", project).lower()
-        url = "%s/%s/" % (without_userinfo(index).rstrip("/"), normalized)
+        url, headers, secret = _asked(index, project)
         try:
             body, answered, page = client.read(url, dict(headers, **secret))
             found = file_url(body, answered.get("Content-Type", ""), page, name)

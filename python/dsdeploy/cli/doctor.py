@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--only",
     multiple=True,
     metavar="NAME[,NAME]...",
-    help="Only these checks, groups (gpu, driver, system, disk, network, engine) or beginnings such as 'gpu_pcie*'.",
+    help="Only these checks, groups (gpu, driver, system, disk, network, engine, gang) or beginnings: 'gpu_pcie*'.",
 )
 @click.option("--deep", is_flag=True, help="Also measure bandwidths, for minutes and with all GPUs; nothing may serve.")
 @click.option("--strict", is_flag=True, help="Exit with 1 where a check warns, too.")

@@ -103,7 +103,12 @@ def test_fetched_once(index, dest, size):
 
 def test_check_mode(index, dest):
     assert fetch(index, dest, check_mode=True)["changed"] is True
-    assert not dest.parent.exists() and not index.requests
+    assert not dest.parent.exists()
+    assert index.requests == [("/simple/a-b/", None)]  # the page alone
+    gone = fetch(index, dest, check_mode=True, filename="a_b-2.0.tar.gz")
+    assert gone["failed"] and "has no a_b-2.0.tar.gz" in gone["msg"]
+    away = fetch(index, dest, check_mode=True, index_url="http://127.0.0.1:9/simple")
+    assert away["failed"] and "127.0.0.1:9" in away["msg"] and "dsdeploy_mirrors" in away["hint"]
 
 
 def test_continued_by_the_next_run(index, dest):

@@ -55,3 +55,15 @@ def test_it_is_asked_whether_it_runs(made):
     assert broken["failed"] and "not_there" in broken["msg"] and "made anew" in broken["hint"]
     bare = run("python_venv", dict(made, path=made["path"] + "-other", check=["python", "--version"]), check=True)
     assert bare["changed"] and bare["said"] == ""
+
+
+def test_check_mode_fails_where_the_index_does_not_answer(made):
+    away = dict(made, index_url="http://127.0.0.1:9/simple")
+    named = dict(away, path=made["path"] + "-other", requirements=["uv[x]==1 --hash=sha256:0"])
+    quiet = {"PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""}
+    done = run("python_venv", named, check=True, environment=quiet)
+    assert done["failed"] and "no package index answers for uv: " in done["msg"]
+    assert "dsdeploy_mirrors" in done["hint"]
+    assert not os.path.exists(named["path"])
+    # What is there needs no index.
+    assert not run("python_venv", away, check=True, environment=quiet)["changed"]

@@ -105,6 +105,17 @@ def test_check_mode_says_that_it_would_be_made(arguments, tmp_path):
     assert not (tmp_path / "releases").exists()
 
 
+def test_check_mode_fails_where_the_index_does_not_answer(arguments):
+    away = dict(arguments, find_links=[], index_url="http://127.0.0.1:9/simple")
+    done = run("uv_venv", away, check=True, environment=OFFLINE)
+    assert done["failed"] and "no package index answers for tiny_engine" in done["msg"]
+    assert "127.0.0.1:9" in done["msg"] and "dsdeploy_mirrors" in done["hint"]
+    assert not run("uv_venv", dict(away, probe=True), check=True, environment=OFFLINE).get("failed")
+    made(arguments)
+    # What is there needs no index.
+    assert not run("uv_venv", away, check=True, environment=OFFLINE).get("failed")
+
+
 def test_one_that_was_interrupted_is_made_anew(arguments):
     made(arguments)
     stray = Path(arguments["path"]) / "half-done"

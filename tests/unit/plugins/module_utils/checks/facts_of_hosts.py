@@ -136,6 +136,41 @@ def device(kind, **more):
     return dict({"address": "0000:18:00.0", "kind": kind, "numa_node": 0, "errors": 0, "acs": None}, **more)
 
 
+GANG = {"gpu1": "10.0.0.1", "gpu2": "10.0.0.2"}
+
+
+def gang_look_of(host):
+    """What a host of a gang of two tells."""
+    return {
+        "hosts": ["gpu1", "gpu2"],
+        "here": host,
+        "address": GANG[host],
+        "interface": "eth0",
+        "mtu": 9000,
+        "hcas": ["mlx5_0"],
+        "gid_index": 3,
+        "resolved": {name: [address] for name, address in GANG.items()},
+        "clock": {"offset": 0.1, "error": 0.2},
+        "problem": "",
+        "driver": "580.159.04",
+        "gpus": "8 × NVIDIA H200",
+        "release": "vllm 0.32.0-cuda-1c0ffee5",
+        "model": "deepseek-r1-awq, sha256 0123456789ab",
+        "active": "running",
+    }
+
+
+def reached(why="", wrong=""):
+    return {"why": why, "wrong": wrong}
+
+
+def gang():
+    """Two hosts that serve one model together."""
+    met = {"gpu1": {"gpu2": reached()}, "gpu2": {"gpu1": reached()}}
+    looks = {host: gang_look_of(host) for host in GANG}
+    return {"here": "gpu1", "hosts": ["gpu1", "gpu2"], "looks": looks, "met": met, "away": {}, "problem": ""}
+
+
 def healthy(distribution="ubuntu"):
     """A machine with two H200 that serves with vLLM: nothing to say about it."""
     kernel = KERNELS[distribution]
@@ -152,6 +187,7 @@ def healthy(distribution="ubuntu"):
             "distribution": {"ubuntu": "ubuntu 24.04", "debian": "debian 12", "rhel": "rocky 9.5"}[distribution],
         },  # fmt: skip
         "files": files(),
+        "gang": gang(),
         "gpus": smi(),
         "pci": {
             "devices": [device("gpu"), device("gpu"), device("bridge", acs=0)],

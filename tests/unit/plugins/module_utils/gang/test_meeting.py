@@ -56,6 +56,51 @@ def test_what_another_run_has_left_does_not_count():
     assert "another program" in found["gpu2"]["gpu1"]
 
 
+def test_a_firewall_that_opens_one_port_alone_is_seen(monkeypatch):
+    """The port that the system chose, as it chooses NCCL's, is not served by the second host."""
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
+    first, second = (meet.Meeting(host, addresses, port, "7") for host in addresses)
+    monkeypatch.setattr(second, "_exchange", lambda channel, peer, port: None)
+    found = hold([first, second], timeout=0.5)
+    assert "one of those that NCCL chooses by itself, is not" in found["gpu1"]["gpu2"]
+    assert (first.wrong["gpu2"], second.wrong["gpu1"], found["gpu2"]["gpu1"]) == (meet.ANY_PORT, "", "")
+
+
+def test_a_way_that_drops_packets_of_full_size_is_seen(monkeypatch):
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
+    monkeypatch.setattr(meet, "BULK_TIME", 0.1)
+    first, second = (meet.Meeting(host, addresses, port, "7") for host in addresses)
+
+    def small_alone(channel, peer, port):
+        channel.sendall(b"\n")
+        time.sleep(0.3)
+
+    monkeypatch.setattr(second, "_exchange", small_alone)
+    found = hold([first, second], timeout=0.5)
+    assert found["gpu1"]["gpu2"].startswith("127.0.0.2: small packets arrive, those of full size do not")
+    assert (first.wrong["gpu2"], found["gpu2"]["gpu1"]) == (meet.LARGE, "")
+
+
+def test_who_connects_and_says_nothing_holds_up_nobody():
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
+    parts = [meet.Meeting(host, addresses, port, "7") for host in addresses]
+    silent = []
+
+    def connect():
+        while not silent:
+            try:
+                silent.append(socket.create_connection(("127.0.0.1", port)))
+            except OSError:
+                time.sleep(0.01)
+
+    threading.Thread(target=connect, daemon=True).start()
+    began = time.monotonic()
+    assert hold(parts)["gpu2"] == {"gpu1": ""}
+    assert time.monotonic() - began < meet.CONNECT
+    for one in silent:
+        one.close()
+
+
 def test_a_port_that_is_taken_is_an_error():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

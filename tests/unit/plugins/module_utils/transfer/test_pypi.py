@@ -65,3 +65,34 @@ def test_no_index_has_it_names_each_and_no_secret():
         pypi.find_file(Client({}), ["https://u:p@a/simple"], "A_B", "a_b-1.0.whl")
     assert "https://a/simple/a-b/ answered 404" in str(error.value)
     assert "u:p" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "config", "problem"),
+    [
+        ({"https://a/simple/a-b/": 200}, {}, None),
+        ({"https://a/simple/a-b/": 404}, {}, None),  # it answers; the package may be in another one
+        ({"https://b/simple/a-b/": 200}, {"extra-index-url": "https://b/simple"}, None),
+        ({"https://more/simple/a-b/": 200}, {}, None),
+        ({}, {"find-links": "/wheels"}, None),
+        ({}, {}, "https://a/simple/a-b/ broke; https://more/simple/a-b/ broke"),
+        ({"https://a/simple/a-b/": 403, "https://more/simple/a-b/": 503}, {}, "403; https://more/simple/a-b/ 503"),
+    ],
+)
+def test_an_index_that_answers_is_found_before_anything_is_installed(answers, config, problem, monkeypatch):
+    class Client:
+        def __init__(self, *_arguments, **_more):
+            pass
+
+        def read(self, url, _headers):
+            status = answers.get(url)
+            if status != 200:
+                raise HttpError(f"{url} {status or 'broke'}", status)
+
+    monkeypatch.setattr(pypi.http_client, "Client", Client)
+    ask = lambda: pypi.require_answer(config, "A_b", "", "https://a/simple", ["https://more/simple"])  # noqa: E731
+    if problem is None:
+        return ask()
+    with pytest.raises(HttpError, match="no package index answers for A_b") as found:
+        ask()
+    assert problem in str(found.value) and found.value.hint
