@@ -94,7 +94,7 @@ def use(templates: Templates, root: Path) -> None:
 
     def key(env: Any, kind: str, source: str) -> str | None:
         origin = Origin.get_tag(source)
-        if origin is None or not ours.match(origin.path or "") or env._debuggable_template_source:
+        if origin is None or not ours.match(origin.path or "") or getattr(env, "_debuggable_template_source", False):
             return None
         compiling = context.current(optional=True)
         settings = [getattr(env, name) for name in _SETTINGS]
