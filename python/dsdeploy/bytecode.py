@@ -36,17 +36,14 @@ class Compiler:
             return kept
 
     def _archive(self, encoded: bytes) -> bytes:
-        out = io.BytesIO()
-        with (
-            zipfile.ZipFile(io.BytesIO(base64.b64decode(encoded))) as packed,
-            zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as both,
-        ):
-            for entry in packed.infolist():
-                source = packed.read(entry)
-                both.writestr(entry, source)
-                if entry.filename.endswith(".py"):
-                    both.writestr(f"{entry.filename}c", self._pyc(entry.filename, source))
-        return base64.b64encode(out.getvalue())
+        both = io.BytesIO(base64.b64decode(encoded))
+        if not zipfile.is_zipfile(both):
+            raise zipfile.BadZipFile  # it would be made one
+        with zipfile.ZipFile(both, "a", zipfile.ZIP_DEFLATED) as archive:
+            for name in archive.namelist():
+                if name.endswith(".py"):
+                    archive.writestr(f"{name}c", self._pyc(name, archive.read(name)))
+        return base64.b64encode(both.getvalue())
 
     def _pyc(self, name: str, source: bytes) -> bytes:
         if (name, source) not in self._made:

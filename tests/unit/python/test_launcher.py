@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
 
 # Stand-in: answers `-c` and a script on stdin with the real one; `-m venv DIR` makes a DIR whose Python is this script
-# again, `-m pip install` there waits as long as $PIP_SECONDS says, and bin/dsdeploy there prints its arguments.
-PYTHON = """#!/bin/bash
+# again, a pip there waits as long as $PIP_SECONDS says, and bin/dsdeploy there prints its arguments.
+PYTHON = r"""#!/bin/bash
 real={real}
 case "$1 $2" in
     "-m venv")
@@ -28,10 +28,10 @@ case "$1 $2" in
         mkdir -p "$made/bin" "$made/lib/python3.99/site-packages"
         ln -s "$(type -p "$0")" "$made/bin/python"
         echo venv >>"$LAUNCHER_LOG";;
-    "-m pip")
+    */__pip-runner__.py\ install | *.whl/pip\ install)
         echo pip >>"$LAUNCHER_LOG"
         sleep "${{PIP_SECONDS:-0}}"
-        echo "$PYTHONPATH $*" >>"$LAUNCHER_LOG.pip"
+        {{ echo "$*"; cat "${{@: -1}}"; }} >>"$LAUNCHER_LOG.pip-$$"
         [ -z "$PIP_FAILS" ] || {{ echo "pip: no index" >&2; exit 1; }};;
     */bin/dsdeploy*)
         shift
@@ -39,6 +39,19 @@ case "$1 $2" in
         echo dsdeploy "$@";;
     *) exec "$real" "$@";;
 esac
+"""
+
+LOCK = """# a comment
+ansible-core==2.17.14 ; python_full_version < '3.11' \\
+    --hash=sha256:0
+ansible-core==2.19.14 ; python_full_version >= '3.11' \\
+    --hash=sha256:1
+    # via ansible-runner
+ansible-runner==2.4.3 \\
+    --hash=sha256:2 \\
+    --hash=sha256:3
+click==8.1 \\
+    --hash=sha256:4
 """
 
 
@@ -49,7 +62,7 @@ class Checkout:
         shutil.copy2(LAUNCHER, self.root)
         self.lock = self.root / "python" / "requirements.lock"
         self.lock.parent.mkdir()
-        self.lock.write_text("click==8.1 --hash=sha256:0\n")
+        self.lock.write_text(LOCK)
         self.python = tmp_path / "python3"
         self.python.symlink_to("python3.98")
         self.python.write_text(PYTHON.format(real=sys.executable))
@@ -81,7 +94,7 @@ class Checkout:
 
     def wait_for_pip(self) -> None:
         deadline = time.monotonic() + 20
-        while "pip" not in self.steps():
+        while self.steps().count("pip") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -95,18 +108,44 @@ def test_first_run_sets_up_and_says_so_on_stderr(clone: Checkout) -> None:
     code, out, err = clone.run("up", "a b", "--json")
     assert (code, out) == (0, "dsdeploy up a b --json\n")
     assert "setting up" in err
-    assert clone.steps() == ["venv", "pip"]
+    assert clone.steps() == ["venv", "pip", "pip"]
 
 
-def test_pip_installs_the_lock_and_nothing_else(clone: Checkout) -> None:
+def test_two_pips_install_the_lock_and_nothing_else(clone: Checkout) -> None:
     clone.run()
-    pip = Path(f"{clone.log}.pip").read_text()
-    # Python's own pip, from its wheel: none is installed first.
-    assert pip.split()[0].endswith(".whl")
-    for option in ("--require-hashes", "--only-binary :all:", "--no-deps", f"--requirement {clone.lock}"):
-        assert option in pip
+    pips = [path.read_text().partition("\n") for path in clone.log.parent.glob("log.pip-*")]
+    assert len(pips) == 2
+    for command, _end, _part in pips:
+        # Python's own pip, or that which comes with it: none is installed first.
+        assert command.split()[0].endswith(("/pip/__pip-runner__.py", ".whl/pip"))
+        for option in ("--require-hashes", "--only-binary :all:", "--no-deps", "--requirement /dev/fd/"):
+            assert option in command
+    largest, others = LOCK.partition("\n")[2].split("ansible-runner==")
+    assert sorted(part for _command, _end, part in pips) == [largest, f"ansible-runner=={others}"]
     site = clone.root / ".venv" / "lib" / "python3.99" / "site-packages"
     assert (site / "dsdeploy.pth").read_text() == f"{clone.root}/python\n"
+
+
+@pytest.mark.parametrize("which", ["own", "bundled"])
+def test_the_pip_that_is_taken_installs_into_an_environment_without_one(tmp_path: Path, which: str) -> None:
+    """The real one. A distribution's that is without the packages it needs is not taken."""
+    text = LAUNCHER.read_text()
+    script = re.search(r"find_pip\(\) \{\n.*?<<'PY'\n(.*?)^PY$", text, re.M | re.S)[1]
+    beside = tmp_path / "site"
+    (beside / "pip/_vendor").mkdir(parents=True)
+    (beside / "pip/__init__.py").touch()
+    (beside / "pip/__pip-runner__.py").touch()
+    (beside / "pip/_vendor/__init__.py").write_text("DEBUNDLED = True\n")
+    environment = {**os.environ, "PYTHONPATH": "" if which == "own" else str(beside)}
+    found = subprocess.run(
+        [sys.executable, "-"], input=script, env=environment, check=True, capture_output=True, text=True
+    )
+    pip = found.stdout.strip()
+    assert pip.endswith("/pip/__pip-runner__.py" if which == "own" else ".whl/pip")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    said = subprocess.run([python, pip, "list", "--format=json"], check=True, capture_output=True, text=True).stdout
+    assert said.strip() == "[]"
 
 
 def test_the_lock_is_of_what_the_package_requires() -> None:
@@ -154,7 +193,7 @@ def test_checkout_of_root_used_by_another_user_is_one_line(public: Path, venv: i
 def test_later_runs_only_start_the_command(clone: Checkout) -> None:
     clone.run()
     assert clone.run("status") == (0, "dsdeploy status\n", "")
-    assert clone.steps() == ["venv", "pip"]
+    assert clone.steps() == ["venv", "pip", "pip"]
 
 
 def test_what_was_compiled_once_is_kept_where_python_is_told_not_to(clone: Checkout) -> None:
@@ -181,7 +220,7 @@ def test_what_the_installation_depends_on_sets_up_anew(clone: Checkout, change: 
     else:
         clone.root = clone.root.rename(clone.root.with_name("moved"))
     assert clone.run()[0] == 0
-    assert clone.steps() == ["venv", "pip"] * 2
+    assert clone.steps() == ["venv", "pip", "pip"] * 2
     assert clone.run()[2] == ""
 
 
@@ -192,7 +231,7 @@ def test_set_up_that_was_killed_is_done_again(clone: Checkout) -> None:
     process.wait()
     (clone.root / ".venv" / "half").touch()
     assert clone.run("up")[:2] == (0, "dsdeploy up\n")
-    assert clone.steps() == ["venv", "pip"] * 2
+    assert clone.steps() == ["venv", "pip", "pip"] * 2
     assert not (clone.root / ".venv" / "half").exists()
 
 
@@ -203,7 +242,7 @@ def test_second_one_waits_for_the_first(clone: Checkout) -> None:
     assert (code, out) == (0, "dsdeploy two\n")
     assert "waiting" in err
     assert first.communicate(timeout=20)[0] == "dsdeploy one\n"
-    assert clone.steps() == ["venv", "pip"]
+    assert clone.steps() == ["venv", "pip", "pip"]
 
 
 def test_failed_installation_is_no_installation(clone: Checkout) -> None:

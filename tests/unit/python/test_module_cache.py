@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsdeploy import cache, module_cache
+from dsdeploy import bytecode, cache, module_cache
 
 NAME = f"{module_cache.PREFIX}preflight-ZIP_DEFLATED-none"
 
@@ -45,9 +45,21 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
 def test_ours_are_kept_for_the_next_run_and_nobody_else_can_write_there(tree: Tree) -> None:
     assert [tree.run(), tree.run()] == [set(), {NAME}]
     (directory,) = tree.kept.iterdir()
-    assert [path.name for path in directory.iterdir()] == [NAME]
+    assert {path.name for path in directory.iterdir()} == {NAME, f"{module_cache.COMPILED}{NAME}"}
     assert (directory / NAME).read_text() == "packed by run 1"
     assert [path.stat().st_mode & 0o777 for path in (tree.kept, directory, directory / NAME)] == [0o700, 0o700, 0o600]
+
+
+def test_what_is_used_again_gets_its_bytecode_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(bytecode.Compiler, "packed", lambda self, kept: made.append(kept) or kept + b", compiled")
+    said = []
+    for _run in range(4):
+        tree.run()
+        (directory,) = tree.kept.iterdir()
+        said.append((directory / NAME).read_text())
+    assert said == ["packed by run 1", *["packed by run 1, compiled"] * 3] and made == [b"packed by run 1"]
+    assert (tree.place / "used-3" / NAME).read_text() == "packed by run 1, compiled"
 
 
 @pytest.mark.parametrize(
