@@ -63,7 +63,7 @@ def test_plan_status_and_logs_know_it():
     said = command("status")
     assert "rank 1 of gang-1" in said
     assert "vllm is one deployment on gang-1, gang-2" in said
-    said = command("logs")
+    said = command("logs", "-n", "5000")
     assert "dsdeploy-gang: rank 1 is there" in said
     assert "dsdeploy-gang: the first rank is there" in said
 

@@ -35,7 +35,8 @@ def gang():
         host.check_output("sudo sh -c %s", f"cat >{STANDIN} <<'END'\n{text}END")
         with host.sudo():
             unit = host.check_output("cat /etc/systemd/system/%s.service", SERVICE)
-            guard = next(line for line in unit.splitlines() if line.startswith("ExecStart=")).split(" -- ")[0]
+            start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+            guard, _engine = start.split(' "--" ')
             assert "gang-guard.py" in guard
             drop = f"[Service]\nExecStart=\n{guard} -- /usr/bin/python3 {STANDIN} {rank} {head} 29599 8000\n"
             host.check_output("mkdir -p %s", DROP)
