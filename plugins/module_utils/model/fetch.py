@@ -518,10 +518,11 @@ class Fetch:
             client or self.client(),
             self.partial,
             done or self.publish,
-            connections=self.options.get("connections", 16),
+            connections=max(2, self.options.get("connections", 16) // (self.swarm.sharers if self.swarm else 1)),
             files_at_once=self.options.get("files_at_once", 4),
             limit=self._limit,
             report=report,
+            opened=self.swarm.growing if self.swarm else None,
         )
         try:
             downloader.run(missing)

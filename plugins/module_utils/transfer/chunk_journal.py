@@ -21,6 +21,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 CHUNK = 1024 * 1024
 HEADER = 4096
 MISSING, WRITTEN, DURABLE = 0, 1, 2
+_FLAGS = bytes([ord("0")] + [ord("1")] * 255)
 
 
 def boot_id():
@@ -86,6 +87,19 @@ class PartFile:
     def done_bytes(self):
         """Bytes that are there."""
         return self.size - sum(end - start for start, end in self.missing())
+
+    def there(self, unit):
+        """The runs of ``unit`` chunks that are there whole, as bits, the first one lowest."""
+        flags = bytes(self._states).translate(_FLAGS)
+        flags += b"1" * (-len(flags) % unit)
+        bits = -1
+        for offset in range(unit):
+            bits &= int(flags[offset::unit][::-1] or b"0", 2)
+        return bits
+
+    def has(self, start, end):
+        """Whether all bytes of ``start..end`` are there."""
+        return MISSING not in self._states[start // CHUNK : -(-end // CHUNK)]
 
     def frontier(self, start):
         """End of the bytes that are there without a gap from ``start``."""

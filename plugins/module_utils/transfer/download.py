@@ -72,7 +72,7 @@ class RateLimit:
             self._sleep(wait)
 
 
-class _Open:
+class OpenFile:
     """A file that is open for download."""
 
     def __init__(self, remote, part):
@@ -110,16 +110,17 @@ class Downloader:
     :param limit: bytes per second over all connections, 0 for none; or a `RateLimit` that others have part in.
     :param done: called (from a thread) with ``(remote, part path, sha256)`` for each verified file; moves it away.
     :param report: called about twice a second with ``(bytes there, bytes in all, [paths open])``.
+    :param opened: called with ``(remote, PartFile)`` for each file whose download begins.
     """
 
-    def __init__(self, client, directory, done, connections=16, files_at_once=4, limit=0, report=None):
+    def __init__(self, client, directory, done, connections=16, files_at_once=4, limit=0, report=None, opened=None):
         self.client = client
         self.directory = directory
         self.done = done
         self.connections = max(1, min(connections, MOST_CONNECTIONS))
         self.files_at_once = files_at_once
         self.limit = limit if isinstance(limit, RateLimit) else RateLimit(limit)
-        self.report = report
+        self.report, self.opened = report, opened
         self.transferred = 0
         self._lock = threading.Condition()
         self._waiting = []
@@ -235,8 +236,10 @@ class Downloader:
         path = os.path.join(self.directory, remote.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         part = PartFile(path, remote.size, remote.sha256 or remote.git_sha1 or remote.url)
-        item = _Open(remote, part)
+        item = OpenFile(remote, part)
         self._open.append(item)
+        if self.opened:
+            self.opened(remote, part)
         if not item.pending:
             # All there already (or an empty file): an empty range leads it to its end.
             item.pending = [(remote.size, remote.size)]
@@ -338,32 +341,36 @@ class Downloader:
             count -= step
 
     def _complete(self, item):
-        """Verify a file whose last byte came, and hand it over."""
-        remote, part = item.remote, item.part
-        item.hash_on()
-        found = item.hash.hexdigest()
-        wrong = None
-        if item.hashed != remote.size:
-            wrong = "%d of %d bytes" % (item.hashed, remote.size)
-        elif remote.sha256 and found != remote.sha256:
-            wrong = "sha256 %s, expected %s" % (found, remote.sha256)
-        elif remote.git_sha1 and git_blob_sha1(part.path, remote.size) != remote.git_sha1:
-            wrong = "another git object id than the hub names"
-        if wrong is None:
-            part.sync()
-            os.fsync(part.fd)
-        part.close()
-        if wrong:
-            part.discard()
-            raise WrongFile(
-                ["%s from %s has %s" % (remote.path, shown(item.url), wrong)],
-                "the mirror serves another file; use another mirror, or correct the sha256 if the file was replaced",
-            )
-        self.done(remote, part.path, found)
-        os.unlink(part.path + ".journal")
+        finish(item, self.done)
         with self._lock:
-            self._finished += remote.size
+            self._finished += item.remote.size
             self._lock.notify_all()
+
+
+def finish(item, done):
+    """Verify an `OpenFile` whose last byte came, and hand it over; a `WrongFile` is thrown away."""
+    remote, part = item.remote, item.part
+    item.hash_on()
+    found = item.hash.hexdigest()
+    wrong = None
+    if item.hashed != remote.size:
+        wrong = "%d of %d bytes" % (item.hashed, remote.size)
+    elif remote.sha256 and found != remote.sha256:
+        wrong = "sha256 %s, expected %s" % (found, remote.sha256)
+    elif remote.git_sha1 and git_blob_sha1(part.path, remote.size) != remote.git_sha1:
+        wrong = "another git object id than the hub names"
+    if wrong is None:
+        part.sync()
+        os.fsync(part.fd)
+    part.close()
+    if wrong:
+        part.discard()
+        raise WrongFile(
+            ["%s from %s has %s" % (remote.path, shown(item.url), wrong)],
+            "the mirror serves another file; use another mirror, or correct the sha256 if the file was replaced",
+        )
+    done(remote, part.path, found)
+    os.unlink(part.path + ".journal")
 
 
 def git_blob_sha1(path, size):

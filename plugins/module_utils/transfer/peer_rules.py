@@ -109,6 +109,46 @@ def from_peer(
     return best and (best[1], best[2])
 
 
+class Gives(NamedTuple):
+    """What a host gives of one file: `pieces` as bits; `load`: answers that it sends now."""
+
+    name: str
+    pieces: int
+    load: int
+
+
+IDLE = 2  # answers; a host that sends fewer has room
+
+
+def piece(wanted: int, own: int, gives: Sequence[Gives], chance: int) -> Optional[Tuple[int, int, str]]:
+    """``(rank, piece, host)`` to take next of one file, or None; of several files, that with the least rank.
+
+    A piece that one host alone has goes to each of the others from another one: so that host sends each about once,
+    and the rest comes from those who have it from there.
+
+    :param wanted: pieces that are missing and not under way, as bits. `own`: those that this host is to pass on first.
+    :param chance: any number; hosts with different ones begin at different pieces.
+    """
+    once = several = 0
+    for one in gives:
+        several |= once & one.pieces
+        once |= one.pieces
+    rare = once & ~several
+    for rank, pieces in enumerate((rare & own, several, rare)):
+        for one in sorted(gives, key=lambda one: one.load):
+            found = wanted & pieces & one.pieces
+            if found and (rank < 2 or one.load < IDLE):
+                return rank, _some_bit(found, chance), one.name
+    return None
+
+
+def _some_bit(bits: int, chance: int) -> int:
+    """The number of a bit that is set."""
+    start = chance % bits.bit_length()
+    later = bits >> start
+    return start + (later & -later).bit_length() - 1
+
+
 def is_hopeless(missing: Sequence[str], looks: Sequence[Look], not_from: NotFrom) -> bool:
     """Whether no host has, or will fetch, what this one misses and cannot fetch itself."""
     for look in looks:

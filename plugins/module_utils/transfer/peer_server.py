@@ -9,6 +9,7 @@ not know the run's token is told nothing.
 
     GET /status?state=S     what this host has; S is what the one who asks is: busy, done, over
     GET /file/<hash>        the file, or a Range of it; 503 when enough others are being served
+    GET /piece/<hash>       a Range of it, also while the file is still growing here: what of it is there, unverified
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SLOTS = 2  # files that are sent at the same time: whole files early are worth more than many halves
+PIECES = 8  # pieces that are sent at the same time
 KEPT = 0.3  # s that a slot is kept for the next range of the same file
 SILENT = 30.0  # s that a connection may say nothing
-MOST_CONNECTIONS = 256
+MOST_CONNECTIONS = 512
 BLOCK = 1024 * 1024
 NAME = "X-Dsdeploy-Peer"
 STATES = ("busy", "done", "over")
@@ -36,10 +38,12 @@ class Offered:
     """The files that are offered, and the slots.
 
     :ivar files: hash to ``(path, size)``.
+    :ivar parts: hash to ``(descriptor, PartFile)`` of files that grow.
     """
 
     def __init__(self, slots=SLOTS, clock=time.monotonic):
-        self.files = {}
+        self.files, self.parts = {}, {}
+        self._pieces = 0
         self._slots, self._clock = slots, clock
         self._lock = threading.Lock()
         self._sent = {}  # (peer, hash) to [answers under way, time of the last end]
@@ -48,6 +52,63 @@ class Offered:
     def offer(self, key, path, size):
         with self._lock:
             self.files = dict(self.files, **{key: (path, size)})
+        self.withdraw(key)
+
+    def grow(self, key, part):
+        """Give what is there of a file that is being made, until it is offered or withdrawn."""
+        self.withdraw(key)
+        with self._lock:
+            # A descriptor of its own: the file's is closed, and its number taken by another, without a word to here.
+            self.parts[key] = (os.dup(part.fd), part)
+
+    def withdraw(self, key):
+        with self._lock:
+            found = self.parts.pop(key, None)
+            if found:
+                os.close(found[0])
+
+    def growing(self, unit_of):
+        """Hash to the pieces that are there, as bits.
+
+        :param unit_of: gives the chunks of a piece for the bytes of a file.
+        """
+        with self._lock:
+            parts = list(self.parts.items())
+        return {key: part.there(unit_of(part.size)) for key, (_descriptor, part) in parts}
+
+    def open_piece(self, key, start, end):
+        """An open file that has these bytes, verified or not; None where there is none."""
+        with self._lock:
+            if key in self.files:
+                path, size = self.files[key]
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            elif key in self.parts and self.parts[key][1].has(start, end):
+                descriptor, size = os.dup(self.parts[key][0]), self.parts[key][1].size
+            else:
+                return None
+        handle = os.fdopen(descriptor, "rb")
+        if os.fstat(descriptor).st_size != size:
+            handle.close()
+            return None
+        return handle
+
+    def size(self, key):
+        with self._lock:
+            if key in self.files:
+                return self.files[key][1]
+            return self.parts[key][1].size if key in self.parts else None
+
+    def begin_piece(self):
+        with self._lock:
+            if self._pieces >= PIECES:
+                return False
+            self._pieces += 1
+            return True
+
+    def end_piece(self, count):
+        with self._lock:
+            self._pieces -= 1
+            self.bytes += count
 
     def begin(self, peer, key):
         """Whether a peer may have (a range of) a file now; `end` has to follow."""
@@ -68,7 +129,7 @@ class Offered:
 
     def load(self):
         with self._lock:
-            return sum(1 for state in self._sent.values() if state[0])
+            return self._pieces + sum(1 for state in self._sent.values() if state[0])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -94,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         elif parts.path.startswith("/file/"):
             self._file(peer, parts.path[len("/file/") :])
+        elif parts.path.startswith("/piece/"):
+            self._piece(parts.path[len("/piece/") :])
         else:
             self._refuse(404)
 
@@ -105,9 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _refuse(self, status):
-        self.close_connection = True
-        self._head(status, "text/plain", 0, [("Connection", "close")])
+    def _refuse(self, status, more=(("Connection", "close"),)):
+        self.close_connection = self.close_connection or bool(more)
+        self._head(status, "text/plain", 0, more)
 
     def _file(self, peer, key):
         offered = self.server.offered
@@ -131,16 +194,47 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 more = [("Content-Range", "bytes %d-%d/%d" % (start, end - 1, size))] if self.headers["Range"] else []
                 self._head(206 if more else 200, "application/octet-stream", end - start, more)
-                while start < end and not self.server.closing:
-                    count = self.connection.sendfile(handle, start, min(BLOCK, end - start))
-                    if not count:
-                        break
-                    start, sent = start + count, sent + count
-                self.close_connection = self.close_connection or start < end
+                sent = self._send(handle, start, end)
         except OSError:
             self.close_connection = True  # whoever asked is gone, or the file is
         finally:
             offered.end(peer, key, sent)
+
+    def _send(self, handle, start, end):
+        """Bytes that were sent; the connection is closed where those are not all."""
+        position = start
+        while position < end and not self.server.closing:
+            count = self.connection.sendfile(handle, position, min(BLOCK, end - position))
+            if not count:
+                break
+            position += count
+        self.close_connection = self.close_connection or position < end
+        return position - start
+
+    def _piece(self, key):
+        offered = self.server.offered
+        size = offered.size(key)
+        start, end = self._range(size) if size else (None, None)
+        if start is None or not self.headers["Range"]:
+            self._refuse(416 if size else 404, ())
+            return
+        if not offered.begin_piece():
+            self._refuse(503, ())
+            return
+        sent = 0
+        try:
+            handle = offered.open_piece(key, start, end)
+            if handle is None:
+                self._refuse(404, ())
+                return
+            with handle:
+                more = [("Content-Range", "bytes %d-%d/%d" % (start, end - 1, size))]
+                self._head(206, "application/octet-stream", end - start, more)
+                sent = self._send(handle, start, end)
+        except OSError:
+            self.close_connection = True
+        finally:
+            offered.end_piece(sent)
 
     def _range(self, size):
         """``(start, end)`` of what is asked for; Nones where there is no such range."""

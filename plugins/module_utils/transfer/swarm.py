@@ -7,6 +7,9 @@ it has verified. Who fetches what is in `peer_rules`; nobody leads.
 
 Nothing that another host says is believed: a file counts once its own hash is the one that the catalog or the hub told
 this host. Whoever gave another file is refused for the rest of the run, by name.
+
+Large files go on in pieces, while they still come from the hub to one of the hosts (`pieces`). Where such a file is
+wrong in the end it is taken whole, from a host that has verified it; so are all others, once that has happened twice.
 """
 
 from __future__ import annotations
@@ -23,19 +26,23 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import (
     is_loopback,
     is_private,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client, peer_rules
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Downloader, WrongFile
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client, peer_rules, pieces, swarm_pieces
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import SYNC_EVERY, Downloader, WrongFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server import NAME, Offered, PeerServer
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.swarm_pieces import (
+    BUSY,
+    EARLIER,
+    LEAST,
+    POLL,
+    TIMEOUT,
+    WINDOW,
+)
 
-POLL = 1.0  # s between two looks at another host
 PULLS = 2  # files that are taken from other hosts at the same time
 CONNECTIONS = 2  # of each of them
-BUSY = 0.5  # s until a host that serves enough others is asked again
-TIMEOUT = 15.0  # s without a byte, between hosts of one network
+MOST_PARTS = 256 * 1024  # characters of what a host says that it has of one file
 STALL = 600.0  # s without any byte until what others have is taken from elsewhere
-LEAST, WINDOW = 32 * 1024, 60.0  # bytes a second of a file, over so many seconds: a slower host is left
 SMALL = 16 * 1024 * 1024  # bytes of files that are taken from the hub in one go
-EARLIER = "an earlier run"  # whoever gave the part of a file that was there at the start
 
 
 def key_of(remote):
@@ -64,14 +71,15 @@ class _Peer:
         self.name, self.address, self.port = told["name"], told["address"], told["port"]
         self.seed = bool(told.get("seed"))
         self.url = "http://%s" % host_port(self.address, self.port)
-        self.have = frozenset()
+        self.have, self.parts = frozenset(), {}
+        self.asked, self.no_pieces, self.pieces_from = 0, False, 0.0
         self.heard = None  # when
         self.fetches, self.refused, self.over, self.done = True, False, False, False
         self.told_done = False  # it was told that this host has all
         self.load, self.busy_until = 0, 0.0
 
 
-class Swarm:
+class Swarm(swarm_pieces.ByPieces):
     """A context manager: the server runs, and the others are looked at, until its end.
 
     :param told: ``name`` (of this host), ``token``, ``members`` (of all hosts, in an order that all have in common:
@@ -85,22 +93,26 @@ class Swarm:
 
     def __init__(self, told, directory, publish, place_of, warn, limit, report=None, clock=time.monotonic):
         self.here, self.directory = told["name"], directory
-        self.order = [item["name"] for item in told["members"]]
+        self.members = told["members"]
+        self.order = [item["name"] for item in self.members]
         self.own = next(item for item in told["members"] if item["name"] == self.here)
         self.peers = {item["name"]: _Peer(item) for item in told["members"] if item["name"] != self.here}
         self.headers = {"Authorization": "Bearer %s" % told["token"], NAME: self.here}
         self.publish, self.place_of, self.warn, self.limit, self.report = publish, place_of, warn, limit, report
         self.from_peers = 0  # bytes
         self.state, self.fetches = "busy", True
+        self.sharers = 1  # hosts that take large files from the hub at the same time
         self._clock, self._since = clock, clock()
         self._offered = Offered()
         self._lock = threading.Condition()
         self._missing, self._taken, self._not_from, self._gave = {}, set(), {}, {}
+        self._assemblies, self._whole = {}, set()
         self._error, self._hub_error = None, None
         self._told, self._total, self._moved = {}, 0, clock()
         self._ends = threading.Event()
         self._server = None
         self._token = told["token"]
+        self._local = threading.local()
 
     # --- its life ---
 
@@ -141,6 +153,7 @@ class Swarm:
     def _status(self):
         return {
             "have": sorted(self._offered.files),
+            "parts": {key: "%x" % bits for key, bits in self._offered.growing(pieces.unit_of).items()},
             "fetches": self.fetches and self.state == "busy",
             "done": self.state == "done",
             "load": self._offered.load(),
@@ -167,12 +180,18 @@ class Swarm:
             body, _headers, _url = client.read("%s?state=%s" % (url, state), self.headers, 1024 * 1024)
             found = foreign.parse(body, url)
             have = frozenset(found.texts("have"))
+            told = found.mapping("parts", None)
+            parts = {
+                key: int(value.text("", most=MOST_PARTS, pattern="[0-9a-f]+"), 16)
+                for key, value in (told.entries() if told else ())
+            }
             fetches, done, load = found.flag("fetches"), found.flag("done"), found.count("load")
         except http_client.HttpError:
             return  # away, or not there yet
         except Failure as error:
             self._refuse(peer, "answers as none: %s" % error)
             return
+        peer.parts = parts
         peer.have, peer.fetches, peer.done, peer.load = have, fetches, done, load
         peer.heard = self._clock()
         peer.told_done = peer.told_done or state == "done"
@@ -202,6 +221,11 @@ class Swarm:
         """Give a file that lies in its place, verified."""
         self._offered.offer(key, path, os.path.getsize(path))
 
+    def growing(self, remote, part):
+        """Give what is there of a file that the hub gives."""
+        if key_of(remote) and pieces.is_cut(remote.size):
+            self._offered.grow(key_of(remote), part)
+
     def bring(self, files, missing, fetch, whole=False):
         """Bring all of ``missing``; raises the hub's error as soon as there is one.
 
@@ -215,6 +239,8 @@ class Swarm:
         for remote in known:
             if remote.path not in lacking:
                 self.offer(key_of(remote), self.place_of(remote))
+        large = len([remote for remote in known if pieces.is_cut(remote.size)])
+        self.sharers = max(1, min(large, len([item for item in self.members if not item.get("seed")])))
         self._keys = list(dict.fromkeys(key_of(remote) for remote in known))
         self._total = sum(remote.size for remote in missing)
         self._told, self._error, self._hub_error = {}, None, None
@@ -225,15 +251,26 @@ class Swarm:
             fetch(unknown, self._teller(""))
         # Two names of the same content: each is fetched for itself.
         self._missing = {}
+        self._whole = set()
         for remote in missing:
             if key_of(remote):
                 self._missing.setdefault(key_of(remote), []).append(remote)
-        steps = [self._pull] * PULLS + ([lambda: self._from_hub(fetch, whole)] if fetch else [])
+        steps = (
+            [self._pull] * PULLS
+            + [self._piece] * swarm_pieces.AT_ONCE
+            + ([lambda: self._from_hub(fetch, whole)] if fetch else [])
+        )
         threads = [_thread(self._work, step) for step in steps]
+        synced = self._clock()
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.5)
                 self._tell()
+                if self._clock() - synced > SYNC_EVERY:
+                    self._sync()
+                    synced = self._clock()
+        for key in list(self._assemblies):
+            self._let_go(key)
         error = self._error or self._hub_error
         if error:
             raise error
@@ -284,6 +321,8 @@ class Swarm:
     def _give_back(self, keys, here):
         with self._lock:
             self._taken.difference_update(keys)
+            for key in keys:
+                self._offered.withdraw(key)
             for key in keys if here else ():
                 remotes = self._missing.pop(key)
                 self.offer(key, self.place_of(remotes[0]))
@@ -296,9 +335,10 @@ class Swarm:
     def _from_hub(self, fetch, whole):
         """Take a share from the hub: one large file at a time, so that others have it soon."""
         with self._lock:
-            keys = peer_rules.from_hub(
-                self.here, self.order, self._keys, self._free(), self._looks(), self._not_from, whole
-            )
+            # One that comes in pieces is this host's to fetch where its owner has gone.
+            free = self._free() + list(self._assemblies)
+            keys = peer_rules.from_hub(self.here, self.order, self._keys, free, self._looks(), self._not_from, whole)
+            keys = [key for key in keys if key not in self._assemblies or self._let_go(key)]
             if whole and len(self._free()) < len(self._missing):
                 keys = []  # until what others give is here: the hub gives all at once
             batch, size = [], 0
@@ -325,10 +365,12 @@ class Swarm:
     def _pull(self):
         """Take one file from another host."""
         if self._clock() - self._moved > STALL:
+            self._whole.update(self._missing)
             for key in self._free():
                 self._avoid(key, frozenset(look.name for look in peer_rules.holders(key, self._looks(), {})))
         with self._lock:
-            choice = peer_rules.from_peer(self.here, self.order, self._free(), self._looks(), self._not_from)
+            free = [key for key in self._free() if not self._is_cut(key)]
+            choice = peer_rules.from_peer(self.here, self.order, free, self._looks(), self._not_from)
             taken = self._take([choice[0]]) if choice else []
         if not taken:
             return False

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_rules
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_rules, pieces
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_rules import Look
 
 ORDER = ("a", "b", "c")
@@ -111,3 +112,61 @@ def test_it_is_hopeless_when_nobody_has_or_fetches_it():
 )
 def test_who_is_waited_for_at_the_end(more, done, awaited):
     assert peer_rules.is_awaited(look("b", **more), done) is awaited
+
+
+# --- pieces
+
+
+def gives(**hosts):
+    """host=(pieces as bits, load)"""
+    return [peer_rules.Gives(name, *told) for name, told in hosts.items()]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "own", "hosts", "found"),
+    [
+        # What one host alone has, and this host is to pass on, comes first; of the rest what several have.
+        (0b1111, 0b0100, {"a": (0b1111, 5), "b": (0b0011, 0)}, (0, 2, "a")),
+        (0b1011, 0b0100, {"a": (0b1111, 5), "b": (0b0001, 0)}, (1, 0, "b")),
+        # What others are to pass on is left to them, unless the host that has it has room.
+        (0b1010, 0b0100, {"a": (0b1111, 5), "b": (0b0001, 0)}, None),
+        (0b1000, 0b0100, {"a": (0b1111, 1), "b": (0b0001, 0)}, (2, 3, "a")),
+        # Of those that have it the one that sends the least.
+        (0b0001, 0b0001, {"a": (0b1, 3), "b": (0b1, 2), "c": (0b1, 4)}, (1, 0, "b")),
+        # A host that has the whole file.
+        (0b1000, 0b1000, {"a": (-1, 7)}, (0, 3, "a")),
+        (0b0000, 0b1111, {"a": (-1, 0)}, None),
+        (0b1000, 0b1111, {"a": (0b0111, 0)}, None),
+        (0b1000, 0b1111, {}, None),
+    ],
+)
+def test_which_piece_is_taken_and_from_whom(wanted, own, hosts, found):
+    assert peer_rules.piece(wanted, own, gives(**hosts), 0) == found
+
+
+def test_hosts_begin_at_different_pieces():
+    begun = {peer_rules.piece(0xFF, 0xFF, gives(a=(-1, 0)), chance)[1] for chance in range(100)}
+    assert begun == set(range(8))
+
+
+@pytest.mark.parametrize("mib", [3, 4, 5, 63, 64, 129, 1000, 4096, 40_000])
+def test_a_file_has_some_dozens_of_pieces_and_none_is_too_long(mib):
+    size = mib * 1024 * 1024 + 1
+    unit = pieces.unit_of(size)
+    assert 1 <= unit <= 16
+    assert pieces.is_cut(size) == (mib >= 4)
+    if 64 <= mib <= 1024:
+        assert 64 <= mib / unit <= 128
+
+
+@pytest.mark.parametrize(("unit", "bits"), [(1, 0b1011101), (2, 0b1010), (3, 0b100), (7, 0), (9, 0)])
+def test_the_pieces_of_a_part_that_are_there_whole(tmp_path, unit, bits):
+    part = PartFile(str(tmp_path / "part"), 7 * CHUNK - 5, "it")
+    for start, end in ((0, 1), (2, 5), (6, 7)):
+        part.mark(start * CHUNK, end * CHUNK)
+    assert part.there(unit) == bits
+    assert part.has(2 * CHUNK, 5 * CHUNK) and part.has(2 * CHUNK + 1, 3 * CHUNK - 1)
+    assert not part.has(2 * CHUNK - 1, 3 * CHUNK)
+    part.mark(0, 7 * CHUNK)
+    assert part.there(unit) == (1 << -(-7 // unit)) - 1
+    part.close()

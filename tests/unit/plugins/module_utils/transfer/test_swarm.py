@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_server
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import HEADER, PartFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server import Offered, PeerServer
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -47,6 +48,8 @@ else:
     print("FROM", fetch.transferred, fetch.swarm.from_peers, flush=True)
 """
 SECONDS = {"GRACE": 2.0, "LOST": 3.0, "LINGER": 1.0}
+# Of hosts that have the model and wait for those that start after them.
+PATIENT = dict(SECONDS, LINGER=15.0)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,8 @@ class Fleet:
             "format": "gguf",
             "sources": [{"kind": "huggingface", "id": "o/m"}],
         }
-        self.running = {}
+        self.running, self.seconds = {}, SECONDS
+        self.files = {name: name for name in SIZES}  # what is compared in the end: at the hub, and on a host
 
     def models(self, name):
         return self.scratch / name
@@ -100,7 +104,7 @@ class Fleet:
             "entry": self.entry,
             "models": str(self.models(name)),
             "give": give,
-            "seconds": SECONDS,
+            "seconds": self.seconds,
             "options": dict(
                 {"mirrors": {"huggingface": mirrors or [self.hub.url]}, "fleet": fleet, "retries": 0, "timeout": 10},
                 **options,
@@ -124,8 +128,8 @@ class Fleet:
         assert self.running.pop(name).returncode == rc, output
         if not rc:
             directory = self.models(name) / "m/main"
-            for file in SIZES:
-                found = hashlib.sha256((directory / file).read_bytes()).hexdigest()
+            for file, name in self.files.items():
+                found = hashlib.sha256((directory / name).read_bytes()).hexdigest()
                 assert found == hashlib.sha256((self.content / "o/m" / file).read_bytes()).hexdigest(), file
             assert (directory / ".dsdeploy-manifest.json").exists()
         return output
@@ -208,6 +212,7 @@ def test_who_has_the_model_gives_it_and_the_hub_is_not_asked_for_weights(fleet, 
     hosts.running["gpu1"].wait(30)
     hosts.running.pop("gpu1")
     asked = bytes_from_hub(hub)
+    hosts.seconds = PATIENT
     hosts.members[0]["seed"] = True
     hosts.start("gpu1", give=True)
     until_it_gives(hosts.members[0])
@@ -306,6 +311,7 @@ def test_a_host_that_is_killed_is_done_without_and_goes_on_later(fleet, hub, con
     asked = bytes_from_hub(hub)
     # What it was fetching is fetched again, and no more.
     assert asked <= sum(SIZES[name] for name in weights()) + 4 * 4 * MIB
+    hosts.seconds = PATIENT
     hosts.members = [dict(item, seed=item["name"] != "gpu2") for item in hosts.members]
     for name in ("gpu1", "gpu3"):
         hosts.start(name, give=True)
@@ -336,6 +342,82 @@ def test_where_nobody_has_it_the_run_ends_and_says_why(fleet, content):
         hosts.start(name, mirrors=["http://127.0.0.1:1"])
     for name in ("gpu1", "gpu2"):
         assert "peer: no other host has, or is about to fetch, 7 of its files" in hosts.end(name, rc=1)
+
+
+# --- pieces of 1 MiB, of files that nobody has whole
+
+
+def chunks(models):
+    """How many chunks of files that are being made a host has."""
+    return sum(len(path.read_bytes()[HEADER:].replace(b"\0", b"")) for path in models.rglob("*.journal"))
+
+
+@pytest.fixture
+def one(content):
+    """A model in one file of 12 MiB; its path at the hub."""
+    path = content / "o/one/one.gguf"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.write_bytes(b"GGUF" + random.Random(6).randbytes(12 * MIB - 4))
+    return path
+
+
+def fleet_of_one(fleet, count):
+    hosts = fleet(count)
+    hosts.entry["sources"][0]["id"], hosts.files = "o/one", {"../one/one.gguf": "one.gguf"}
+    return hosts
+
+
+def test_a_model_in_one_file_goes_on_while_it_comes_from_the_hub(fleet, hub, one):
+    hosts = fleet_of_one(fleet, 3)
+    for member in hosts.members:
+        hosts.start(member["name"], limit=6 * MIB)
+    finals = {name: hosts.models(name) / "m/main/one.gguf" for name in hosts.running}
+    early, deadline = set(), time.monotonic() + 60
+    while not any(path.exists() for path in finals.values()):
+        assert time.monotonic() < deadline
+        early |= {name for name in finals if chunks(hosts.models(name))}
+        time.sleep(0.02)
+    outputs = [hosts.end(member["name"]) for member in hosts.members]
+    assert early == set(finals), "only one host had something before the first had all"
+    assert bytes_from_hub(hub) == one.stat().st_size
+    assert not any("wrong" in said for said in outputs)
+
+
+def test_pieces_that_are_wrong_are_found_and_the_file_is_taken_whole(fleet, hub, one, tmp_path):
+    hosts = fleet_of_one(fleet, 3)
+    key = hashlib.sha256(one.read_bytes()).hexdigest()
+    wrong = PartFile(str(tmp_path / "part"), one.stat().st_size, key)
+    wrong.mark(0, wrong.size)
+    # It does not say that it has the file, so nobody can blame it for one.
+    server = serve(hosts, "gpu3", {}, {"parts": {key: "fff"}})
+    server.offered.grow(key, wrong)
+    try:
+        for name in ("gpu1", "gpu2"):
+            hosts.start(name, limit=6 * MIB)
+        outputs = {name: hosts.end(name) for name in ("gpu1", "gpu2")}
+    finally:
+        server.stop()
+    said = "".join(outputs.values())
+    assert "one.gguf, put together of pieces from gpu" in said
+    assert "is wrong: it is taken whole" in said
+    assert bytes_from_hub(hub) == one.stat().st_size
+
+
+def test_who_takes_pieces_of_a_host_that_dies_goes_on_from_the_hub(fleet, hub, one):
+    hosts = fleet_of_one(fleet, 2)
+    for name in ("gpu1", "gpu2"):
+        hosts.start(name, limit=6 * MIB)
+    # The first is the owner.
+    deadline = time.monotonic() + 60
+    while chunks(hosts.models("gpu2")) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    hosts.running["gpu1"].send_signal(signal.SIGKILL)
+    hosts.running.pop("gpu1").wait()
+    hosts.end("gpu2")
+    # What it had of the other was not fetched again: the file comes no more than once and a part.
+    assert bytes_from_hub(hub) < 2 * one.stat().st_size
 
 
 # --- the server ---
@@ -382,6 +464,27 @@ def test_ranges(server):
     assert ask(server, "/file/abc", Range="bytes=3-9") == (206, whole[3:10], "bytes 3-9/1024")
     for wrong in ("bytes=9-3", "bytes=0-1024", "bytes=-5", "bytes=0-", "lines=1-2"):
         assert ask(server, "/file/abc", Range=wrong)[0] == 416
+
+
+def test_of_a_file_that_grows_only_what_is_there_is_given(server, tmp_path):
+    part = PartFile(str(tmp_path / "part"), 3 * MIB + 5, "it")
+    part.write(memoryview(b"x" * MIB), MIB)
+    part.mark(MIB, 2 * MIB)
+    server.offered.grow("it", part)
+    assert server.offered.growing(lambda _size: 1) == {"it": 0b0010}
+    assert ask(server, "/file/it")[0] == 404, "it is not verified"
+    inside = {"Range": f"bytes={MIB}-{MIB + 9}"}
+    assert ask(server, "/piece/it", **inside) == (206, b"x" * 10, f"bytes {MIB}-{MIB + 9}/{3 * MIB + 5}")
+    for wrong in (f"bytes={MIB - 1}-{MIB}", f"bytes={2 * MIB - 1}-{2 * MIB}", f"bytes={3 * MIB}-{3 * MIB + 4}"):
+        assert ask(server, "/piece/it", Range=wrong)[0] == 404
+    assert ask(server, "/piece/it")[0] == 416
+    assert ask(server, "/piece/none", **inside)[0] == 404
+    # Its descriptor may be another file's by now.
+    part.close()
+    assert ask(server, "/piece/it", **inside)[1] == b"x" * 10
+    server.offered.withdraw("it")
+    assert ask(server, "/piece/it", **inside)[0] == 404
+    assert ask(server, "/piece/abc", Range="bytes=3-9")[1] == bytes(range(3, 10)), "a verified one is given, too"
 
 
 def test_a_file_that_was_replaced_by_a_link_or_has_another_size_is_not_given(server, tmp_path):
