@@ -14,10 +14,10 @@
   load_generators.py ceiling --vllm PROGRAM --tokenizer DIRECTORY [--streams 512]
       A stand-in that sends tokens as fast as it can, read by both and by a reader that only counts bytes. On a machine
       with few cores the stand-in takes its share of them: go by tokens a CPU second of the generator.
-  load_generators.py exact [--streams 1,64,512] [--at-once]
+  load_generators.py exact [--streams 1,64,512] [--at-once] [--vllm PROGRAM --tokenizer DIRECTORY]
       Against scripted delays, in ms: what is scripted, how late the stand-in sent it, what the client measured. First
       tokens are scripted evenly between 500 and 1000 ms, and the first answer of each stream is left out; --at-once:
-      the tokens of all streams are due at the same time.
+      the tokens of all streams are due at the same time. With --vllm also what the other measures on the same script.
 
 PROGRAM is `vllm` with pandas beside it (for prompts of a file). Nothing is downloaded.
 """
@@ -329,23 +329,38 @@ def exact(arguments: argparse.Namespace) -> None:
             # The first requests of all streams come at one moment, and wait for each other before the stand-in has read
             # them; that time is neither scripted nor on its side's clock.
             first = 0 if arguments.at_once else streams
-            found = ours(url, json.dumps(scripted), streams, 3 * streams + first, tokens, supply, first)
-            sent = [tuple(map(float, line.split())) for line in log.read_text().splitlines()][first:]
-            truth = {"ttft": sorted(first for first, _last in sent), "e2el": sorted(last for _first, last in sent)}
-            truth["tpot"] = sorted((last - first) / (tokens - 1) for first, last in sent)
+            found = ours(
+                url, json.dumps(scripted), streams, max(arguments.requests, 3 * streams) + first, tokens, supply, first
+            )
             lag, load = found["client_lag_p99_ms"], os.getloadavg()[0]
             print(f"{streams} streams: {found['completed']} completed, client lag p99 {lag} ms, load {load:.1f}")
-            for name, script in scripts.items():
-                cells = []
-                for wanted in (50, 90, 99):
-                    seen = found[f"median_{name}_ms" if wanted == 50 else f"p{wanted}_{name}_ms"]
-                    true = (measure.percentile(truth[name], wanted) or 0) * 1000
-                    due = script(wanted) * 1000
-                    cells.append(
-                        f"p{wanted} scripted {due:7.2f}, sent {true - due:+6.2f}, measured {seen - due:+6.2f} "
-                        f"({seen - true:+.2f})"
-                    )
-                print(f"  {name}  " + "  ".join(cells))
+            beside(found, log, first, tokens, scripts)
+            if arguments.vllm:
+                other = Path(directory, f"log-{streams}-vllm")
+                texts = [
+                    " ".join(str(number) for number in supply.take())
+                    for _i in range(max(arguments.requests, 3 * streams))
+                ]
+                script = json.dumps({**scripted, "log": str(other)})
+                theirs = vllms(arguments.vllm, arguments.tokenizer, url, script, streams, tokens, texts)
+                print("  vllm bench serve, on the same script")
+                beside(theirs, other, 0, tokens, scripts)
+
+
+def beside(found: dict[str, Any], log: Path, first: int, tokens: int, scripts: dict[str, Any]) -> None:
+    """What a generator measured, beside what was scripted and what the stand-in sent by its own clock."""
+    sent = [tuple(map(float, line.split())) for line in log.read_text().splitlines()][first:]
+    truth = {"ttft": sorted(first for first, _last in sent), "e2el": sorted(last for _first, last in sent)}
+    truth["tpot"] = sorted((last - first) / (tokens - 1) for first, last in sent)
+    for name, script in scripts.items():
+        cells = []
+        for wanted in (50, 99):
+            seen = found[f"median_{name}_ms" if wanted == 50 else f"p{wanted}_{name}_ms"]
+            true = (measure.percentile(truth[name], wanted) or 0) * 1000
+            due = script(wanted) * 1000
+            measured = f"measured {seen - due:+6.2f} ({seen - true:+.2f})"
+            cells.append(f"p{wanted} scripted {due:7.2f}, sent {true - due:+6.2f}, {measured}")
+        print(f"  {name}  " + "  ".join(cells))
 
 
 def main() -> None:

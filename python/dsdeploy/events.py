@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+# Verbs that change nothing on the hosts, wherever they are stopped.
+READING = frozenset({"status", "doctor", "plan", "ask", "logs", "model list", "key list"})
+
 
 @dataclass(frozen=True)
 class Event:

@@ -38,6 +38,7 @@ class Run:
         self._passwords = dict(passwords)
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._kill = threading.Event()
+        self._gate, self._begun = threading.Lock(), False  # whether Ansible was started, or ever will be
         self._error: BaseException | None = None
         self._umask = 0o022
         self.rc: int | None = None
@@ -48,10 +49,10 @@ class Run:
         self._umask = os.umask(0o077)
         directory = tempfile.mkdtemp(prefix=_PREFIX)
         lock = _locked(directory)
-        thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner")
+        thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner", daemon=True)
         thread.start()
         try:
-            while True:
+            while not (self._kill.is_set() and self._never_began()):
                 try:
                     event = self._queue.get(timeout=_TICK)
                 except queue.Empty:
@@ -62,7 +63,9 @@ class Run:
                 yield event
         finally:
             self._kill.set()  # after an ordinary end there is nothing left to kill
-            thread.join()
+            # On a busy machine the import of ansible-runner takes seconds: nobody waits for that to do nothing.
+            if not self._never_began():
+                thread.join()
             shutil.rmtree(directory, ignore_errors=True)
             os.close(lock)
             os.umask(self._umask)
@@ -80,8 +83,23 @@ class Run:
             pass
         self.kill()
 
-    def kill(self) -> None:
+    def kill(self, ansible_pid: int | None = None) -> None:
+        """With its process known, at once; else as soon as ansible-runner looks."""
         self._kill.set()
+        if ansible_pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(os.getpgid(ansible_pid), signal.SIGKILL)
+
+    def _begin(self) -> bool:
+        """Whether Ansible is to be started: not any more where it was killed meanwhile."""
+        with self._gate:
+            self._begun = not self._kill.is_set()
+            return self._begun
+
+    def _never_began(self) -> bool:
+        """Whether it was killed before Ansible was started; then it is not started any more."""
+        with self._gate:
+            return not self._begun and not self._error
 
     def _work(self, directory: str) -> None:
         try:
@@ -94,6 +112,8 @@ class Run:
     def _run(self, directory: str) -> None:
         import ansible_runner  # type: ignore[import-untyped]
 
+        if not self._begin():
+            return
         invocation = self._invocation
         extra_vars = Path(directory, "extra_vars.json")
         extra_vars.touch(mode=0o600)

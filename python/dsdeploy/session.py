@@ -25,8 +25,9 @@ from dsdeploy.tracker import Tracker
 # Without a word of Ansible for this long (s) before its first task it is said what it may wait for, and then it is
 # given up: a prompt that the command does not know would wait for ever. An inventory from a cloud takes its time.
 START_PATIENCE, START_LIMIT = 30.0, 600.0
-# After the first Ctrl-C Ansible has this long (s) to end its tasks before it is killed.
-GRACE = 10.0
+# After the first Ctrl-C Ansible has this long (s) to end its tasks before it is killed; READING_GRACE where it changes
+# nothing.
+GRACE, READING_GRACE = 10.0, 1.0
 # In the environment of Ansible: the file that asks for an early end (plugins/action/bench.py).
 STOP_FILE = "DSDEPLOY_STOP_FILE"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -115,11 +116,11 @@ def _run(
                 renderer.note("ending the work on the hosts and keeping its results (once more to stop Ansible) ...")
             if caught and interrupted_at is None:
                 interrupted_at = tracker.positions()
-                kill_at = now + GRACE
+                kill_at = now + (READING_GRACE if verb in events.READING else GRACE)
                 renderer.note("stopping Ansible (once more to kill it) ...")
                 run.interrupt(tracker.ansible_pid)
             elif interrupted_at is not None and (len(caught) > 1 or now > kill_at):
-                run.kill()
+                run.kill(tracker.ansible_pid)
         code = int(ExitCode.FAILED)
         for event in tracker.finish(run.rc, time.monotonic(), interrupted_at, gave_up):
             _tell(renderer, event)

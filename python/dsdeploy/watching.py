@@ -28,7 +28,7 @@ from dsdeploy.tracker import Tracker
 SOCKET = "DSDEPLOY_WATCH_SOCKET"
 FORKS = "1000"  # each host's worker stays for as long as it is watched
 MESSAGE = 1024 * 1024  # bytes of the largest look
-GRACE = 3.0  # s that Ansible has to end before it is killed: it changes nothing
+GRACE = 1.0  # s that Ansible has to end before it is killed: it changes nothing
 REDRAW_S = 1.0  # a clock that stands still looks like a program that hangs
 
 
@@ -183,17 +183,20 @@ def watch(options: Options, interval_s: float) -> int:
                     sight.message(message)
                 if kill_at is None and (not sight.tick() or caught):
                     kill_at = now + GRACE
+                    # The user's terminal is theirs at once.
+                    sight.close()
                     # Workers that a signal does not reach find nobody to send to, and end.
                     receiver.close()
                     run.interrupt(tracker.ansible_pid)
                 elif kill_at is not None and (len(caught) > 1 or now > kill_at):
-                    run.kill()
+                    run.kill(tracker.ansible_pid)
         except BrokenPipeError:
             # Nobody reads stdout any more (`| head`). The run ends with its iterator.
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
             return int(ExitCode.OK)
         finally:
-            sight.close()
+            if kill_at is None:
+                sight.close()
         if kill_at is not None:
             return int(ExitCode.OK)
         return _ended(tracker, run.rc, options)

@@ -111,6 +111,9 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
         yield "stopped: no task was running on any host"
     for host, where in summary.positions.items():
         yield f"stopped: {host} was in {where}"
+    if summary.verb in events.READING:
+        yield f"`dsdeploy {summary.verb}` changes nothing on the hosts."
+        return
     yield {
         "up": "What is done stays as it is; the task named may be half done. "
         "Run `dsdeploy up` again: it goes on from there.",
@@ -120,7 +123,7 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
         "bench": "What was measured until then is kept.",
         "model prune": "What is removed stays removed. Run `dsdeploy model prune` again: it goes on from there.",
         "rollback": "The engine may run as before or as after it: `dsdeploy status` says which.",
-    }.get(summary.verb, f"`dsdeploy {summary.verb}` changes nothing on the hosts.")
+    }.get(summary.verb, f"What is done stays as it is. Run `dsdeploy {summary.verb}` again.")
 
 
 def result(summary: events.Summary, reasoning: bool, logs: Sequence[events.ServiceLog], every: bool) -> Iterator[str]:

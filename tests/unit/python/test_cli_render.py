@@ -241,7 +241,15 @@ def test_a_host_that_needs_a_reboot_is_prepared_all_the_same() -> None:
 @pytest.mark.parametrize("verb", ["up", "prepare", "down", "rollback", "model prune"])
 def test_a_verb_that_changes_hosts_does_not_say_that_it_changes_nothing(verb: str) -> None:
     assert "changes nothing" not in " ".join(text.interrupted(summary(verb, {}, positions={"h": "x"})))
-    assert verb in CHANGING
+    assert verb in CHANGING and verb not in events.READING
+
+
+def test_a_verb_is_either_known_to_read_alone_or_said_to_change() -> None:
+    assert not events.READING & set(CHANGING)
+    for verb in events.READING:
+        assert "changes nothing" in " ".join(text.interrupted(summary(verb, {}, positions={"h": "x"})))
+    for verb in ("key add", "key revoke", "model verify"):
+        assert "changes nothing" not in " ".join(text.interrupted(summary(verb, {}, positions={"h": "x"})))
 
 
 def test_summary_of_a_check_and_of_a_stop() -> None:

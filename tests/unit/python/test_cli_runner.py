@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +74,53 @@ def test_the_lock_is_held_before_it_has_its_name(temporary: Path) -> None:
     os.close(held)
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(other)
+
+
+def test_one_that_is_killed_before_ansible_was_started_ends_at_once_and_starts_nothing(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the import of ansible-runner takes seconds."""
+    imported, began = threading.Event(), []
+
+    def slow(run: runner.Run, _directory: str) -> None:
+        imported.wait(10)
+        began.append(run._begin())
+
+    monkeypatch.setattr(runner.Run, "_run", slow)
+    invocation: Any = None
+    run = runner.Run(invocation, {})
+    since = time.monotonic()
+    for _event in run:
+        run.interrupt(None)
+    assert time.monotonic() - since < 2
+    assert (run.rc, began, list(temporary.iterdir())) == (None, [], [])
+    imported.set()
+    for thread in threading.enumerate():
+        if thread.name == "ansible-runner":
+            thread.join(10)
+    assert began == [False]
+
+
+def test_one_that_began_is_waited_for(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def begun(run: runner.Run, _directory: str) -> None:
+        assert run._begin()
+        while not run._kill.is_set():
+            time.sleep(0.01)
+        ended.append(True)
+
+    monkeypatch.setattr(runner.Run, "_run", begun)
+    invocation: Any = None
+    run = runner.Run(invocation, {})
+    for _event in run:
+        run.kill()
+    assert ended == [True]
+
+
+def test_the_process_of_a_run_that_began_is_killed_at_once() -> None:
+    invocation: Any = None
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        runner.Run(invocation, {}).kill(process.pid)
+        assert process.wait(10) == -signal.SIGKILL
+    runner.Run(invocation, {}).kill(process.pid)  # gone already
