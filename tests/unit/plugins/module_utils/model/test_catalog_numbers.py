@@ -33,7 +33,32 @@ KNOWN = {
     "qwen3-30b-a3b-fp8": "qwen3-30b-a3b", "qwen3-235b-a22b-fp8": "qwen3-235b-a22b",
     "qwen2.5-72b-instruct": "qwen2.5-72b",
     "deepseek-r1-distill-llama-8b": "llama-3.1-8b", "deepseek-r1-distill-llama-70b": "llama-3.1-70b",
+    "deepseek-r1-distill-qwen-7b": "qwen2.5-7b", "smollm2-135m-instruct": "smollm2-135m",
+    "deepseek-v3.2": "deepseek-v3.2", "glm-5.1-fp8": "glm-5", "kimi-k2.6": "kimi-k2",
+    "qwen3.6-35b-a3b-fp8": "qwen3.5-35b-a3b",
 }  # fmt: skip
+# Of others, or once more, what is public besides: in configurations of training and simulation.
+QUOTED = {
+    "deepseek-r1-distill-qwen-1.5b": "qwen2.5-1.5b", "deepseek-r1-distill-qwen-32b": "qwen2.5-32b",
+    "glm-4.7-fp8": "glm-4.7", "glm-5.1-fp8": "glm-5", "kimi-k2.6": "kimi-k2-thinking", "minimax-m2.5": "minimax-m2",
+    "qwen3-32b-awq": "qwen3-32b", "qwen3-coder-480b-a35b-fp8": "qwen3-coder-480b-a35b",
+    "qwen3.5-397b-a17b-gptq-int4": "qwen3.5-397b-a17b", "qwen3.6-27b-fp8": "qwen3.5-27b",
+}  # fmt: skip
+# Those of which nothing public was found but their names and sizes.
+NOT_FOUND = {"deepseek-r1-distill-qwen-14b", "hy3-fp8", "qwen3.5-122b-a10b-fp8"}
+# What a config.json calls a number of the catalog.
+KEYS = {
+    "layers": "num_hidden_layers",
+    "attention_heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "experts": "n_routed_experts",
+    "experts_used": "num_experts_per_tok",
+    "shared_experts": "n_shared_experts",
+    "dense_layers": "first_k_dense_replace",
+    "vocabulary": "vocab_size",
+    "context": "max_position_embeddings",
+}
+OF_NO_CONFIG = {"name", "parameters", "weight_block", "attention", "unknown", "moe_layers", "tied_embeddings"}
 
 
 def config(name):
@@ -43,6 +68,52 @@ def config(name):
 @pytest.mark.parametrize(("name", "of"), sorted(KNOWN.items()))
 def test_the_catalog_is_as_the_models_own_words(name, of):
     assert own_numbers.differences(CATALOG[name], json.dumps(config(of))) == []
+
+
+@pytest.mark.parametrize(("name", "of"), sorted(QUOTED.items()))
+def test_the_catalog_is_as_others_say(name, of):
+    quoted = json.loads((ROOT / f"tests/unit/fixtures/configs/quoted/{of}.json").read_text())
+    assert own_numbers.differences(CATALOG[name], json.dumps(quoted["config"])) == []
+    assert quoted["source"]
+
+
+def test_every_entry_is_compared_or_said_not_to_be():
+    made = {name for name, entry in CATALOG.items() if entry["sources"][0]["kind"] == "generated"}
+    found = {name for name, entry in CATALOG.items() if entry.get("architecture")} - made - {"deepseek-r1-q4_k_m"}
+    assert found == set(KNOWN) | set(QUOTED) | NOT_FOUND
+    for name in ("hy3-fp8", "qwen3.5-122b-a10b-fp8"):
+        assert "architecture" in CATALOG[name]["unverified"]
+
+
+def own_config(entry):
+    """The config.json that such a model would have."""
+    facts = entry["architecture"]
+    found = {KEYS.get(key, key): value for key, value in facts.items() if key not in OF_NO_CONFIG}
+    return dict(found, model_type=facts["name"])
+
+
+@pytest.mark.parametrize("name", sorted(name for name, entry in CATALOG.items() if entry.get("architecture")))
+def test_of_every_entry_each_number_that_differs_is_an_error_by_its_name_when_fetched(name, tmp_path):
+    entry = dict(CATALOG[name], name=name)
+    config = own_config(entry)
+    assert own_numbers.differences(entry, json.dumps(config)) == []
+    told = set()
+    for key, word in {**{key: key for key in entry["architecture"]}, **KEYS}.items():
+        if key in OF_NO_CONFIG | {"context"} or key not in entry["architecture"]:
+            continue
+        other = dict(config, **{word: config[word] + 1})
+        lines = own_numbers.differences(entry, json.dumps(other))
+        told |= {line.partition(" is ")[0] for line in lines}
+        if lines:
+            part = tmp_path / "part"
+            part.write_text(json.dumps(other))
+            fetch = Fetch(entry, str(tmp_path / "store"), {}, warn=lambda line: None)
+            remote = Remote("config.json", part.stat().st_size, "http://127.0.0.1/config.json", {})
+            with pytest.raises(Failure, match=f"model {name} is not what the catalog says: .*{key} is "):
+                fetch.publish(remote, str(part), "0" * 64)
+    assert told >= {"layers", "hidden_size", "attention_heads", "vocabulary"}
+    silent = set(entry["architecture"]) - told - OF_NO_CONFIG - {"context"}
+    assert silent == set(), silent
 
 
 def test_each_difference_is_said_by_name():
