@@ -118,8 +118,6 @@ class ActionModule(ActionBase):
             wish = wish._replace(model=name, given=args["model"])
         roles = {name: entry["role"] for name, entry in args["engines"].items()}
         stored = {one["name"]: one["bytes"] for one in args["store"].get("models") or [] if one.get("complete")}
-        if any(source["kind"] == "path" for source in (catalog.get(wish.model) or {}).get("sources") or []):
-            stored[wish.model] = catalog[wish.model].get("bytes") or 0  # it stays where it is
         looked = args["gpus"] is None and args["facts_file"] is None
         host = planning.Host(looked, tuple(args["deployments"]), stored, (args["store"].get("disk") or {}).get("free"))
         plan = planning.build(machine, ask, catalog, engines, roles, wish, host, args["download_mb_s"], args["merge"])

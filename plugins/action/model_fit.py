@@ -57,8 +57,10 @@ class ActionModule(ActionBase):
         fit = fit_report.check(args["model"], args["nvidia_smi"], request, *where)
         result.update(changed=False, fit=fit)
         costly = self._costly(args, request, where)
-        if costly:
-            result["warnings"] = ["%s. Better: %s" % (one["what"], one["fix"]) for one in costly]
+        warnings = ["%s. Better: %s" % (one["what"], one["fix"]) for one in costly]
+        warnings += fit_report.tight(args["model"], fit)
+        if warnings:
+            result["warnings"] = warnings
         if fit["verdict"] == "no" and args["refuse"]:
             hint = list(fit["would_fit"])
             others = fit_report.alternatives(

@@ -71,6 +71,20 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, 
     return dict(plan, summary=summary)
 
 
+def tight(entry, fit):
+    """A line where a model fits vLLM or SGLang only if the engine needs little besides the weights: its start may end
+    after minutes of loading. No line where it fits, does not, or is not known to."""
+    numbers = fit.get("per_gpu")
+    if fit["verdict"] != "tight" or not numbers:
+        return []
+    sizes = [gib(numbers[key]["value"]) for key in ("usable", "weights", "kv", "overhead_low", "overhead_high")]
+    return [
+        "%s fits only if the engine needs little else: of %s a GPU that it may use, weights take %s and one context "
+        "%s, and %s to %s go to activations and CUDA graphs. Better: a larger share of the memory, more GPUs, or a "
+        "shorter context" % (entry.get("name") or "the model", *sizes)
+    ]
+
+
 def _unknown(summary, notes=()):
     return {"verdict": "unknown", "problems": [], "would_fit": [], "summary": summary, "notes": list(notes)}
 

@@ -26,12 +26,14 @@ def costs(
     free: Optional[int] = None,
     download_mb_s: float = 100.0,
     merge: str = "copy",
+    deployed: Optional[Dict[str, Any]] = None,
 ) -> Dict[str, Any]:
     """``download`` and ``install`` (bytes), ``disk`` (bytes by purpose), ``disk_total``, ``disk_free``, and
-    ``download_s``, ``load_fast_s``, ``load_slow_s``; every one a `number`.
+    ``download_s``, ``load_fast_s``, ``load_slow_s``; every one a `number`. What the host has takes no more of its disk.
 
     :param stored: bytes of the model that the host has; None: not known, counts as none.
     :param free: free bytes where models lie; None: not known.
+    :param deployed: the record of this engine's deployment on the host.
     """
     size = row["bytes"]["value"]
     if size is None:
@@ -39,13 +41,19 @@ def costs(
         names = ("download", "disk_total", "download_s", "load_fast_s", "load_slow_s")
         return dict(dict.fromkeys(names, nothing), disk={}, disk_free=number(free, "measured", "statvfs"))
     label = row["bytes"]["label"]
+    if any(source["kind"] == "path" for source in entry.get("sources") or []):
+        stored = size  # it is served from where it lies
     left = max(0, size - (stored or 0))
     shards = [item.get("bytes") or 0 for item in entry.get("files") or []]
     ollama = engine.name == "ollama"
     merged = ollama and len(shards) > 1
     purposes = disk_bytes(size, merged, merge == "consume", max(shards or [0]), ollama)
-    purposes["engine"] = engine.install_bytes
-    how = "sum of %s" % ", ".join(name for name, value in purposes.items() if value)
+    purposes["download"] = left
+    same = bool(deployed) and row["version"] in ("", deployed.get("version"))
+    purposes["engine"] = 0 if same else engine.install_bytes
+    if same and deployed.get("model") == row["model"] and not left:
+        purposes = {name: 0 for name in purposes}  # its merged file and Ollama's copy are there, too
+    how = "sum of %s" % (", ".join(name for name, value in purposes.items() if value) or "nothing")
     rate = download_mb_s * 1e6
     there = ", less %s on the host" % mib(stored) if stored else ""
     return {

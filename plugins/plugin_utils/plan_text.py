@@ -163,7 +163,11 @@ def _deployment(title: str, one: Optional[Dict[str, Any]], explain: bool) -> Ite
     said = "" if free is None else "; %s free" % mib(free)
     if free is not None and costs["disk_total"]["value"] and free < costs["disk_total"]["value"]:
         said += ": NOT ENOUGH"
-    yield "  disk       %s at the most (%s)%s" % (of_number(costs["disk_total"]), ", ".join(parts) or "not known", said)
+    if parts or costs["disk_total"]["value"] is None:
+        total = of_number(costs["disk_total"])
+        yield "  disk       %s at the most (%s)%s" % (total, ", ".join(parts) or "not known", said)
+    else:
+        yield "  disk       nothing more%s" % said
     if costs["load_fast_s"]["value"] is not None:
         yield "  load       %s from one NVMe disk, %s from a cold network disk (assumed: 3 GB/s and 100 MB/s)" % (
             duration(costs["load_fast_s"]["value"]),

@@ -32,6 +32,10 @@ _UNITS = {"B": 1, "KiB": 1024, "MiB": MIB, "GiB": GIB, "TiB": 1024**4}
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,4})?)"
 _VLLM_WEIGHTS = re.compile(r"Model loading took %s (?:GiB|GB)\b" % _NUMBER)
 _VLLM_TOKENS = re.compile(r"\b(?:GPU|CPU) KV cache size: ([0-9][0-9,]{0,20}) tokens")
+# What is said first of all of a start: one that failed has said the weights of another model, maybe.
+_VLLM_START = re.compile(r"non-default args: |vLLM API server version")
+_SGLANG_START = re.compile(r"\bserver_args=")
+_LLAMA_FAILED = re.compile(r"exiting due to model loading error")
 _VLLM_ROOM = re.compile(r"Available KV cache memory: %s GiB" % _NUMBER)
 _SGLANG_WEIGHTS = re.compile(r"Load weight end\..*\bmem usage=%s GB" % _NUMBER)
 _SGLANG_POOL = re.compile(
@@ -62,9 +66,9 @@ def _vllm(lines: List[str]) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     for line in lines:
         weights, room, tokens = _VLLM_WEIGHTS.search(line), _VLLM_ROOM.search(line), _VLLM_TOKENS.search(line)
+        if _VLLM_START.search(line) or (weights and "kv_tokens" in found):
+            found = {}
         if weights:
-            if "kv_tokens" in found:  # another start
-                found = {}
             found["weights"] = max(found.get("weights", 0), int(float(weights.group(1)) * GIB))
         if room:
             # The ranks agree on the least of it.
@@ -79,7 +83,7 @@ def _sglang(lines: List[str]) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     for line in lines:
         weights, pool, tokens = _SGLANG_WEIGHTS.search(line), _SGLANG_POOL.search(line), _SGLANG_TOKENS.search(line)
-        if "Load weight end." in line and "kv" in found:
+        if _SGLANG_START.search(line) or ("Load weight end." in line and "kv" in found):
             found = {}
         if weights:
             found["weights"] = max(found.get("weights", 0), int(float(weights.group(1)) * GIB))
@@ -98,7 +102,7 @@ def _llama(lines: List[str]) -> Dict[str, Any]:
     pools: List[Any] = []
     tokens = 0
     for line in lines:
-        if _LLAMA_START.search(line) and (pools or tokens):
+        if _LLAMA_FAILED.search(line) or (_LLAMA_START.search(line) and (pools or tokens)):
             weights, pools, tokens = {}, [], 0
         slots = _LLAMA_SLOTS.search(line)
         if slots and slots.group(3):

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.causes import cause, second_hand
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
@@ -45,8 +46,12 @@ _ERROR = re.compile(
 
 
 def last_error(lines: List[str]) -> Optional[str]:
-    """The last line of a log that tells of an error, in one line; None where none does."""
+    """The last line of a log that tells of an error, in one line; None where none does. Of an engine that ended before
+    it served, that is why, and not what its other processes say of it."""
     found = next((line for line in reversed(lines) if _ERROR.search(line)), None)
+    if found is not None and second_hand(found):
+        why = cause(lines)
+        found = why.line if why else found
     return None if found is None else one_line(found, SAID)
 
 

@@ -9,6 +9,7 @@ import pwd
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.causes import Cause, cause
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, wait_healthy
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.waiting import Patience, Sighting, doing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -21,6 +22,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import 
 )
 
 LOG_LINES = 40
+# A traceback of each of eight ranks stands between the cause and the end.
+CAUSE_LINES = 600
 # s between two looks at the log and the processes: a journal's costs a program.
 LOOK_S = 2.0
 # s until supervisor tells the process of a service that has just been started (its startsecs is 5).
@@ -42,6 +45,7 @@ class WatchedService:
         self._answers = True  # False once the manager could not be asked; the wait then goes on without it
         self._patience: Optional[Patience] = None
         self._looked = 0.0
+        self._explained = 0  # deaths whose cause was looked for
         self.doing = ""  # what the engine does, by its log
 
     @property
@@ -61,11 +65,18 @@ class WatchedService:
             self.warn(f"The state of service {name} is not known: {exc}")
             return
         hopeless = self._watch.see(state, time.monotonic())
+        if hopeless and state["active"] == "absent":
+            raise ProbeError(f"{name}: {hopeless}", "Deploy it first, or correct service.name and service.manager.")
         if hopeless:
+            found = self._cause() or Cause("")
             hint = "The engine's log says why. If the port answers all the same, another program has taken it."
-            if state["active"] == "absent":
-                hint = "Deploy it first, or correct service.name and service.manager."
-            raise ProbeError(f"{name}: {hopeless}", hint)
+            raise ProbeError(f"{name}: {hopeless}" + (found.line and f": {found.line}"), found.hint or hint)
+        if self._watch.deaths > self._explained:
+            # Another start that ends the same way would take the minutes of this one.
+            self._explained = self._watch.deaths
+            found = self._cause() or Cause("")
+            if found.final:
+                raise ProbeError(f"{name}: the engine ended: {found.line}", found.hint)
         if not has_process(state):
             raise ProbeError(f"{name}: the service is {state['detail']}", retry=True)
 
@@ -117,6 +128,15 @@ class WatchedService:
                 return uid
             time.sleep(0.25 if self.state else 0)
             self.check()
+
+    def _cause(self) -> Optional[Cause]:
+        """Why it ended, by its log; None where that does not tell."""
+        try:
+            return cause(
+                service_log(self.service["name"], self.service["manager"], self.service.get("log"), CAUSE_LINES)
+            )
+        except Failure:
+            return None
 
     def log_tail(self, count: int = LOG_LINES) -> List[str]:
         return log_tail(self.service, count)

@@ -26,6 +26,7 @@ all:
         format: safetensors
         quantization: $4
         weight_bits: $5
+        bytes: $(python3 -c "import json; print(json.load(open('$LAB/m/$3/model.safetensors.index.json'))['metadata']['total_size'])")
         engines: [$([ "$4" = W4AFP8 ] || echo vllm,) sglang]
         sources: [{kind: path, path: $LAB/m/$3}]
         answer_tokens: 32

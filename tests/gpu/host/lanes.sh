@@ -43,7 +43,7 @@ else
     for _ in $(seq 60); do made sglang && break; sleep 1; done
     made sglang && $plan sglang_installed
     $plan compare seed
-    if [ -e /opt/dsdeploy/sglang/current/bin/python ]; then SGLANG_SHARE=0.15 $plan sglang_awq >$LAB/out/lane-C.log 2>&1 & fi
+    if ls -d /opt/dsdeploy/sglang/*/bin/python >/dev/null 2>&1; then SGLANG_SHARE=0.15 $plan sglang_awq >$LAB/out/lane-C.log 2>&1 & fi
     $plan vllm_again
     made sglang && until_there 60 $LAB/out/awqsgl.done
     $plan whole

@@ -233,7 +233,8 @@ step_sglang_fp8() {
 }
 
 step_sglang_awq() {
-    until [ -e /opt/dsdeploy/sglang/current/bin/python ]; do sleep 0.5; done
+    # Its environment may be made and not yet switched to.
+    SGLANG=$(ls -d /opt/dsdeploy/sglang/*/bin/python | tail -1)
     local small=(--context-length 8192 --cuda-graph-max-bs-decode 32 ${SGLANG_SHARE:+--mem-fraction-static $SGLANG_SHARE})
     [ -n "${SGLANG_SHARE:-}" ] || free_gpus ${B#*,}
     sglang_hand ${B#*,} awqsgl 30200 r1-awq-3 "${small[@]}" && {

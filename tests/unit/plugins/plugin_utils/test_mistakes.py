@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from ansible_collections.dsdeploy.llm.plugins.action.model_fit import ActionModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import mistakes, plan_machine, planning
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes, plan_machine, planning
 from plan_cases import CATALOG, SEED, engine, plan
 
 R1 = 404430187616
@@ -101,3 +101,18 @@ def test_up_names_them_in_its_preflight(more, expected):
     args = {"model": dict(CATALOG["deepseek-r1-q4_k_m"], name="r1"), "nvidia_smi": smi, "device": "gpu", **more}
     found = ActionModule._costly(None, args, Request(gpu_layers=16), ({}, (), False, 1))
     assert [one["name"] for one in found] == expected
+
+
+def test_a_start_that_may_not_have_room_for_its_cache_is_said_before_it():
+    """R1's layers on one H200, of which 0.45 may be used: vLLM 0.32.0 loaded for two minutes and ended."""
+    entry = dict(CATALOG["deepseek-r1"], name="r1-5-layers", parameters=48465993728, bytes=None, files=[])
+    entry["architecture"] = dict(entry["architecture"], layers=5, dense_layers=1, parameters=48465993728)
+    machine = plan_machine.of_gpus("1xH200")
+    lean = fit_report.check(entry, machine.nvidia_smi, Request(context=8192, utilization=0.45))
+    assert lean["verdict"] == "tight"
+    (line,) = fit_report.tight(entry, lean)
+    assert line.startswith("r1-5-layers fits only if the engine needs little else")
+    assert "weights take 45.1 GiB" in line
+    roomy = fit_report.check(entry, machine.nvidia_smi, Request(context=8192, utilization=0.9))
+    assert roomy["verdict"] == "fits"
+    assert fit_report.tight(entry, roomy) == []

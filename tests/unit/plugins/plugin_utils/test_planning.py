@@ -101,6 +101,36 @@ def test_what_is_on_the_host_is_not_fetched_again():
     assert any(line.startswith("install vLLM 0.19.1") for line in other["changes"])
 
 
+def test_the_disk_is_asked_for_what_is_still_to_come():
+    name = "deepseek-r1-awq"
+    wish = planning.Wish("vllm", name, True)
+    size = plan(plan_machine.read(SEED), wish=wish)["up"]["costs"]["download"]["value"]
+    version = plan(plan_machine.read(SEED), wish=wish)["up"]["row"]["version"]
+    record = {"engine": "vllm", "model": name, "version": version, "device": "gpu"}
+
+    def told(records, stored):
+        host = planning.Host(True, tuple(records), stored, 10**9)
+        found = plan(plan_machine.read(SEED), wish=wish, host=host)
+        line = next(line for line in plan_text.lines(found, False) if line.startswith("  disk"))
+        return found["up"]["costs"]["disk_total"]["value"], line
+
+    install = engine("vllm").install_bytes
+    assert told([], {})[0] == size + install
+    assert told([], {name: size})[0] == install
+    assert told([dict(record, model="another")], {})[0] == size
+    assert told([dict(record, version="0.1.0")], {name: size})[0] == install
+    total, line = told([record], {name: size})
+    assert total == 0
+    assert "nothing more" in line and "NOT ENOUGH" not in line
+
+
+def test_a_model_that_is_served_from_where_it_lies_takes_no_disk():
+    catalog = dict(CATALOG, here=dict(CATALOG["deepseek-r1-awq"], sources=[{"kind": "path", "path": "/srv/here"}]))
+    found = plan(plan_machine.read(SEED), wish=planning.Wish("vllm", "here", True), catalog=catalog)["up"]
+    assert found["costs"]["download"]["value"] == 0
+    assert "download" not in found["costs"]["disk"]
+
+
 def test_an_engine_that_does_not_serve_the_model_is_said():
     found = plan("8xH800", wish=planning.Wish("llama_cpp", "deepseek-r1-awq", True))
     assert "is not served by engine llama_cpp" in found["up"]["problem"]

@@ -282,3 +282,12 @@ def test_an_interval_that_makes_no_sense(host, tmp_path, interval):
     watched = Watched(tmp_path, interval_s=interval if interval == interval else "nan")
     said = json.loads(watched.process.stdout.read())
     assert said["failed"] and said["error_kind"] == "usage" and "interval_s" in said["msg"]
+
+
+def test_the_last_error_is_why_the_engine_ended():
+    lines = [
+        "ValueError: No available memory for the cache blocks.",
+        "RuntimeError: Engine core initialization failed.",
+    ]
+    assert look.last_error(lines).startswith("ValueError: No available memory")
+    assert look.last_error(lines[1:]).startswith("RuntimeError: Engine core initialization")

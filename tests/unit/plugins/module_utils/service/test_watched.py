@@ -112,3 +112,35 @@ def test_a_wait_goes_on_while_the_engine_works_and_ends_when_it_does_not(service
     assert len(seen) >= 6
     assert seen[-1] == "loading"
     assert "connection refused" in str(raised.value)
+
+
+# --- why it ended ---
+
+NO_ROOM = "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
+WRAPPER = "RuntimeError: Engine core initialization failed. See root cause above."
+
+
+def dying(monkeypatch, line):
+    """A service that died once: the manager counts it, and starts it again."""
+    states = iter([dict(RUNNING, restarts=0), dict(RUNNING, restarts=1), dict(RUNNING, restarts=2)])
+    monkeypatch.setattr(watched, "service_state", lambda *_: next(states))
+    monkeypatch.setattr(watched, "service_log", lambda *_: [line, WRAPPER])
+    return watched.WatchedService(SERVICE)
+
+
+def test_what_ends_every_start_is_told_after_the_first_one(monkeypatch):
+    service = dying(monkeypatch, NO_ROOM)
+    service.check()
+    with pytest.raises(chat.ProbeError, match="engine: the engine ended: ValueError: No available memory") as caught:
+        service.check()
+    assert "vllm_venv_gpu_memory_utilization" in caught.value.hint
+    assert not caught.value.retry
+
+
+def test_what_may_pass_is_told_with_its_cause_after_the_second(monkeypatch):
+    service = dying(monkeypatch, "OSError: [Errno 98] Address already in use")
+    service.check()
+    service.check()
+    with pytest.raises(chat.ProbeError, match="keeps dying: running: OSError: .* in use") as caught:
+        service.check()
+    assert "ss -ltnp" in caught.value.hint
