@@ -74,8 +74,10 @@ def write(path: Path, known: dict[str, bytes]) -> None:
 
 def _ours(root: Path) -> re.Pattern[str]:
     """Files of roles and playbooks; not inventories, nor variables of groups and hosts beside a playbook."""
-    linked = "playbooks/collections/ansible_collections/dsdeploy/llm/"
-    return re.compile(f"{re.escape(str(root))}/({linked})?(roles/|playbooks/[^/]+$|playbooks/tasks/)")
+    # A checkout has links by which Ansible finds it as a collection.
+    return re.compile(
+        f"{re.escape(str(root))}/(.+/ansible_collections/dsdeploy/llm/)?(roles/|playbooks/([^/]+$|tasks/))"
+    )
 
 
 def use(templates: Templates, root: Path) -> None:

@@ -78,7 +78,7 @@ TEMPLATES = (
     (ROLE, "{{ a | regex_replace('^(.*)_x$', '\\1') }} of {{ numbers | map('int') | sum }}"),
     (PLAY, "{{ {'one': a, 'two': [a, none, 1.5]} }}"),
     (LINKED, "{% for number in numbers %}{{ number }},{% endfor %}"),
-    (ROLE, "{{ a is defined and a is match('a_') }}"),
+    ("root/.collections/ansible_collections/dsdeploy/llm/roles/a/b.yml", "{{ a is defined and a is match('a_') }}"),
     (f"{ROLE}#when", "a | length > 2 and numbers | length > 0"),
     (ROLE, "{{ nothing.that.is }}"),
     (ROLE, "{{ broken"),
