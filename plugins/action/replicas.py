@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import compare
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import other_hosts, replicas
 
@@ -44,6 +45,10 @@ class ActionModule(ActionBase):
         if args["state"] == "certificates":
             group = hostvars[here][FOUND]["hosts"]
             told = {host: hostvars[host].get(CERTIFICATE) for host in group}
+            lines = compare.same({host: (one or {}).get("place") for host, one in told.items()})
+            if lines:
+                hint = "Take one of the names out of the inventory, or out of the replicas."
+                raise Failure(lines, hint=hint, error_kind="usage")
             return {"certificates": replicas.certificates_of(here, group, told)}
         if args["state"] == "turn":
             group = hostvars[here][FOUND]["hosts"]

@@ -69,6 +69,10 @@ certificate:
   description: The host's own, in PEM, without its key. Empty in check mode where it is still to be made.
   returned: state own
   type: str
+place:
+  description: What tells this host from others, whatever their names.
+  returned: state own
+  type: str
 changes:
   description: What was changed, or would be in check mode, one line each.
   returned: success
@@ -85,6 +89,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import trust
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime import Runtime
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployments
 
 
@@ -114,7 +119,7 @@ def main() -> None:
     try:
         if p["state"] == "own":
             own = trust.own_certificate(desired, p["name"], p["renew"])
-            found["certificate"] = own["certificate"]
+            found.update(certificate=own["certificate"], place=lock.place())
             if own["ends_soon"]:
                 module.warn(
                     "%s: the certificate by which the other replicas know it ends in less than %d days: "

@@ -130,6 +130,7 @@ def common_problems(gang: Gang, looks: Dict[str, Dict[str, Any]]) -> List[str]:
         resolved: {host: [address]}}``. `common` is compared as it is; `clock` in seconds against the controller's.
     """
     lines = ["%s: %s" % (host, looks[host]["problem"]) for host in gang.hosts if looks[host].get("problem")]
+    lines += compare.same({host: looks[host].get("place") for host in gang.hosts})
     for what in looks[gang.head]["common"]:
         lines += compare.different(what, gang.hosts, {host: looks[host]["common"].get(what) for host in gang.hosts})
     lines += compare.clocks(gang.hosts, looks)

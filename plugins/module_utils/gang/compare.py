@@ -27,6 +27,19 @@ def different(what: str, hosts: Sequence[str], values: Dict[str, Any]) -> List[s
     ]
 
 
+def same(places: Dict[str, Any]) -> List[str]:
+    """Hosts that are one and the same under several names.
+
+    :param places: by host what it says of itself (`host/lock.place`).
+    """
+    lines = []
+    for place in dict.fromkeys(places.values()):
+        names = [host for host, own in places.items() if own == place]
+        if place and len(names) > 1:
+            lines.append("%s are one and the same host" % " and ".join(names))
+    return lines
+
+
 def clocks(hosts: Sequence[str], looks: Looks) -> List[str]:
     lines = []
     head = looks[hosts[0]]["clock"]

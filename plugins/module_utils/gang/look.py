@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import aside
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock
 
 RESOLVE = 10.0  # s that a name may take
 _SIOCGIFADDR = 0x8915  # netdevice(7)
@@ -94,8 +95,8 @@ def look(names: Dict[str, str], here: str, interface: str = "", root: str = "/")
     """What this host tells.
 
     :param names: address or name by host of the gang. `here`: this host. `interface`: the one that the user names.
-    :returns: ``{address, interface, mtu, hcas, gid_index, resolved, time, problem}``; `problem` says on one line why it
-        cannot take part, else "".
+    :returns: ``{address, interface, mtu, hcas, gid_index, resolved, time, place, problem}``; `place`
+        (`lock.place`) tells two names of one host; `problem` says on one line why it cannot take part, else "".
     """
     resolved = {host: resolve(name) for host, name in names.items()}
     own = [address for address in resolved[here] if is_own(address)]
@@ -126,5 +127,6 @@ def look(names: Dict[str, str], here: str, interface: str = "", root: str = "/")
         "gid_index": indexes.pop() if len(indexes) == 1 else None,
         "resolved": resolved,
         "time": time.time(),
+        "place": lock.place(),
         "problem": problem,
     }

@@ -4,7 +4,7 @@
 """Action replicas: who they are, and which gateways are told."""
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.action.replicas import ActionModule
+from ansible_collections.dsdeploy.llm.plugins.action.replicas import CERTIFICATE, FOUND, ActionModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 HOSTS = ["gpu1", "gpu2", "gpu3"]
@@ -44,3 +44,17 @@ def test_a_stop_needs_nothing_that_a_start_needs():
     with pytest.raises(Failure, match="none is set"):
         found(["gpu1"], False, has_key=False)
     assert len(gateways(found(["gpu1"], True, has_key=False))) == 3
+
+
+def known(**places):
+    hostvars = {name: {CERTIFICATE: {"certificate": name, "place": place}} for name, place in places.items()}
+    hostvars["gpu1"][FOUND] = {"hosts": list(places)}
+    variables = {"inventory_hostname": "gpu1", "hostvars": hostvars}
+    return object.__new__(ActionModule)._step({"state": "certificates"}, variables)
+
+
+def test_one_host_under_two_names_is_no_two_replicas():
+    assert known(gpu1="a", gpu2="b") == {"certificates": {"gpu2": "gpu2"}}
+    with pytest.raises(Failure, match="^gpu1 and gpu1.lan are one and the same host$") as caught:
+        known(**{"gpu1": "a", "gpu2": "b", "gpu1.lan": "a"})
+    assert caught.value.error_kind == "usage"

@@ -103,6 +103,15 @@ def looks(**changes):
     return found
 
 
+def test_one_host_under_two_names_is_no_gang():
+    same = looks(gpu1_place="boot pid:[1] net:[2]", gpu2_place="boot pid:[1] net:[2]")
+    assert gangs.common_problems(PAIR, same) == ["gpu1 and gpu2 are one and the same host"]
+    # Two namespaces of one machine's network are two hosts.
+    assert (
+        gangs.common_problems(PAIR, looks(gpu1_place="boot pid:[1] net:[2]", gpu2_place="boot pid:[1] net:[3]")) == []
+    )
+
+
 def test_equal_hosts_can_start_together():
     assert gangs.common_problems(PAIR, looks()) == []
 
