@@ -92,6 +92,11 @@ _KNOWN = [
             "GPUs on an NVSwitch need a fabric manager of the driver's version: `dsdeploy doctor`, `dsdeploy prepare`.",
             False,
         ),
+        (
+            r"error: (?:unrecognized arguments?|argument \S+|invalid argument|unknown argument|while handling argument)",
+            "Correct what is set of the engine's parameters (its role's variables, `_extra_args` among them).",
+            True,
+        ),
         (r"[Nn]o space left on device", "A disk is full: `df -h`, `dsdeploy model prune`.", False),
     )
 ]
