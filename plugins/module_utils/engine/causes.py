@@ -93,7 +93,7 @@ _KNOWN = [
             False,
         ),
         (
-            r"error: (?:unrecognized arguments?|argument \S+|invalid argument|unknown argument|while handling argument)",
+            r"error: (?:unrecognized arguments?|argument \S+|(?:invalid|unknown|while handling) argument)",
             "Correct what is set of the engine's parameters (its role's variables, `_extra_args` among them).",
             True,
         ),

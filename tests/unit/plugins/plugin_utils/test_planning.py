@@ -131,6 +131,16 @@ def test_a_model_that_is_served_from_where_it_lies_takes_no_disk():
     assert "download" not in found["costs"]["disk"]
 
 
+def test_what_the_first_start_compiles_is_told():
+    def line(engine_name, model, machine=None):
+        found = plan(machine or plan_machine.read(SEED), wish=planning.Wish(engine_name, model, True))
+        return next((line for line in plan_text.lines(found, False) if line.startswith("  start")), "")
+
+    assert "about 3 min more" in line("vllm", "deepseek-r1-awq")
+    assert "not known (DeepGEMM" in line("sglang", "deepseek-r1-0528-w4afp8")
+    assert line("llama_cpp", "deepseek-r1-q4_k_m") == ""
+
+
 def test_an_engine_that_does_not_serve_the_model_is_said():
     found = plan("8xH800", wish=planning.Wish("llama_cpp", "deepseek-r1-awq", True))
     assert "is not served by engine llama_cpp" in found["up"]["problem"]
