@@ -16,9 +16,10 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.start_timeout import 
 # Bytes a second of one NVMe disk that reads in order; the other end is SLOWEST_READ_BYTES_PER_S.
 FAST_READ = 3_000_000_000
 _MERGED = {"consume": True}
-# s that a release compiles at its first start on GPUs, and keeps. Measured with 0.32.0 and shapes of R1: torch.compile 25
-# to 32 s, FlashInfer's sampler by nvcc 100 s on 32 cores, 128 s on 16, CUDA graphs 15 to 20 s.
-_VLLM_FIRST = (200, "torch.compile, FlashInfer's sampler, CUDA graphs: 190 s on 2 x H200, 220 s on 1 x H200 (vLLM 0.32.0)")
+# s that a release compiles at its first start on GPUs, and keeps. Measured with 0.32.0 and shapes of R1: torch.compile
+# 25 to 32 s, FlashInfer's sampler by nvcc 100 s on 32 cores, 128 s on 16, CUDA graphs 15 to 20 s.
+_VLLM_FIRST = 200
+_VLLM_HOW = "torch.compile, FlashInfer's sampler, CUDA graphs: vLLM 0.32.0 took 190 s on 2 × H200, 220 s on one"
 
 
 def costs(
@@ -32,8 +33,8 @@ def costs(
     deployed: Optional[Dict[str, Any]] = None,
 ) -> Dict[str, Any]:
     """``download`` and ``install`` (bytes), ``disk`` (bytes by purpose), ``disk_total``, ``disk_free``, and
-    ``download_s``, ``load_fast_s``, ``load_slow_s``, ``first_start_s``; every one a `number`. What the host has takes no
-    more of its disk.
+    ``download_s``, ``load_fast_s``, ``load_slow_s``, ``first_start_s``; every one a `number`. What the host has takes
+    no more of its disk.
 
     :param stored: bytes of the model that the host has; None: not known, counts as none.
     :param free: free bytes where models lie; None: not known.
@@ -80,7 +81,7 @@ def first_start(row: Dict[str, Any], entry: Dict[str, Any]) -> Dict[str, Any]:
     if row["engine"] not in ("vllm", "sglang") or not (row["layout"] or {}).get("tensor_parallel"):
         return number(0, "exact", "nothing is compiled when it starts")
     if row["engine"] == "vllm":
-        return number(_VLLM_FIRST[0], "estimated", _VLLM_FIRST[1])
+        return number(_VLLM_FIRST, "estimated", _VLLM_HOW)
     if "FP8" in str(entry.get("quantization")).upper():
         how = "DeepGEMM compiles thousands of kernels for FP8: over 10 min (not measured to its end)"
         return number(None, "not known", how)

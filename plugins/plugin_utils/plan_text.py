@@ -176,7 +176,7 @@ def _deployment(title: str, one: Optional[Dict[str, Any]], explain: bool) -> Ite
     first = costs["first_start_s"]
     if first["value"] is None or first["value"]:
         took = "not known" if first["value"] is None else "about %s more" % duration(first["value"])
-        yield "  start      the first one of a release on these GPUs: %s (%s); its caches are kept" % (took, first["how"])
+        yield "  start      the first of a release on these GPUs: %s (%s); its caches are kept" % (took, first["how"])
     yield "  command    %s" % one["command"]
     if explain:
         yield from ("    " + line for line in explained(row))
