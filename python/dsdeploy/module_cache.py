@@ -9,6 +9,7 @@ task: at the end of the second run, as the first has enough to do.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -65,6 +66,7 @@ def kept(root: Path, version: str, ansible: Path, others: Iterable[str], used: P
             before = name()
             if (place / before).is_dir() and cache.ours_alone(place / before):
                 taken = _take(place / before, used)
+                os.utime(place / before)  # what is in use is not the oldest
     try:
         yield
     finally:

@@ -170,6 +170,8 @@ def kept(root: Path, version: str, ansible: Path, others: list[str], used: Path)
         if place:
             path = place / cache.key(f"{version} {jinja2.__version__}", directories)
             known = read(path)
+            if known:
+                os.utime(path)  # what is in use is not the oldest
             spool = used / "templates"
             spool.mkdir(parents=True)
             templates = Templates(known, spool)

@@ -104,6 +104,13 @@ def test_without_a_place_to_keep_them_it_runs_all_the_same(tree: Tree) -> None:
     assert [tree.run(), tree.run()] == [set(), set()]
 
 
+def test_one_in_use_does_not_grow_old(tree: Tree) -> None:
+    tree.run()
+    for number in range(cache.KEPT + 2):
+        assert tree.run() == {NAME}
+        tree.run(version=str(number))
+
+
 def test_old_ones_go(tree: Tree) -> None:
     for number in range(cache.KEPT + 2):
         tree.run(version=str(number))
