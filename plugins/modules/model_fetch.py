@@ -263,7 +263,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import se
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import KINDS
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import DISK_HINT, Fetch
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import files_of, inspect_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import digest, inspect_path
 
 
 def listing(directory, manifest):
@@ -370,16 +370,6 @@ def fleet_plan(fleet):
     own = next(item for item in fleet["members"] if item["name"] == fleet["name"])
     others = ", ".join(item["name"] for item in fleet["members"] if item is not own)
     return ["share the download with %s, on %s port %d as long as it lasts" % (others, own["address"], own["port"])]
-
-
-def digest(directory, manifest):
-    """What tells whether two hosts have the same files: of the manifest, paths and hashes; of a model of the user's
-    own, which has none, paths and sizes."""
-    lines = model_store.lines_of(manifest or {})
-    if not lines:
-        base, paths = files_of(directory)
-        lines = ["%s %d" % (path, os.path.getsize(os.path.join(base, path))) for path in paths]
-    return model_store.digest(lines)
 
 
 def identity(model_files):

@@ -30,7 +30,7 @@ autostart=true
 LATE, CUSTOM = "/srv/tests/standins/late_clock/sitecustomize.py", "/etc/python3.11/sitecustomize.py"
 WORKS = UNIT.replace("0.0.0.0 8000 --enforce-eager", "127.0.0.1 8000")
 FILE = {"path": "m.gguf", "bytes": 4, "sha256": "1" * 64, "mtime_ns": 1}
-MANIFEST = {"format": "gguf", "name": "m", "source": {"kind": "url"}, "files": [FILE]}
+MANIFEST = {"version": 1, "format": "gguf", "name": "m", "source": {"kind": "url"}, "files": [FILE]}
 
 
 @pytest.fixture
@@ -66,11 +66,12 @@ def gang(host, second):
     addresses = {name: one.interface("eth0").addresses[0] for name, one in zip(NAMES, (host, second), strict=True)}
 
     def plant(lock="11111111", sha256="1" * 64, names=addresses):
+        with host.sudo():
+            deploy(host, 0, names, "11111111", "1" * 64, "systemd")
         with second.sudo():
             deploy(second, 1, names, lock, sha256, "supervisor")
 
     with host.sudo():
-        deploy(host, 0, addresses, "11111111", "1" * 64, "systemd")
         write(host, "/etc/systemd/system/dsdeploy-vllm.service", WORKS)
         host.check_output("systemctl daemon-reload")
         host.check_output("systemctl start dsdeploy-vllm")
@@ -86,11 +87,11 @@ def gang(host, second):
         host.run("nft delete table inet planted")
         host.check_output("ip link set eth0 mtu 1500")
         host.check_output("systemctl stop dsdeploy-vllm")
+        host.run("sh -c 'test -e /tmp/hosts && cat /tmp/hosts > /etc/hosts'")
     with second.sudo():
         second.run("supervisorctl -s unix:///run/dsdeploy-supervisor.sock shutdown")
         second.check_output("rm -rf /etc/dsdeploy /usr/local/bin/nvidia-smi")
         second.check_output(f"sh -c ': > {CUSTOM}'")
-        second.run("sh -c 'test -e /tmp/hosts && cat /tmp/hosts > /etc/hosts'")
 
 
 def drop(host, *rules):
@@ -117,8 +118,6 @@ def test_between_two_hosts_in_order_there_is_nothing_to_say(host, second, gang):
 def test_each_fault_between_two_hosts_is_found_by_its_name(host, second, gang):
     gang(lock="22222222", sha256="2" * 64, names={NAMES[0]: NAMES[0], NAMES[1]: NAMES[1]})
     with second.sudo():
-        second.check_output("cp /etc/hosts /tmp/hosts")
-        second.check_output("sh -c 'sed s/^.*doctor-container/127.0.1.1\\ doctor-container/ /tmp/hosts > /etc/hosts'")
         write(second, "/srv/case", "550.90.12 h200-x1")
         second.check_output("supervisorctl -s unix:///run/dsdeploy-supervisor.sock stop dsdeploy-vllm")
         # Containers share the machine's clock: Python's own is five minutes late there.
@@ -126,6 +125,7 @@ def test_each_fault_between_two_hosts_is_found_by_its_name(host, second, gang):
     drop(host, "tcp dport 29400 drop")
     with host.sudo():
         host.check_output("ip link set eth0 mtu 1400")
+        host.check_output("sh -c 'cp /etc/hosts /tmp/hosts; echo 10.9.9.9 doctor-container >> /etc/hosts'")
     told, summary = ask(BOTH, rc=1, only=["gang"], **MACHINE)
     wanted = {"driver", "gpus", "release", "model", "running", "clock", "names", "ports", "mtu"}
     assert set(told) == set(NAMES)

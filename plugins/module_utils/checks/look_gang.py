@@ -16,7 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import look_gp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import look as gang_look
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import meet
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import own_path, store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look as look_at
 
@@ -74,14 +74,17 @@ def _release(record: Dict[str, Any]) -> str:
 
 
 def _model(record: Dict[str, Any]) -> Optional[str]:
-    """The model's name, and of its manifest the first of the sha256."""
+    """The model's name, and what tells whether two hosts have the same files of it."""
     path = record.get("model_path")
     if not isinstance(path, str) or not path.startswith("/"):
         return None
     directory = path if os.path.isdir(path) else os.path.dirname(path)
     manifest = store.read_manifest(directory) or store.find_manifest(path)[1]
-    said = "sha256 %s" % store.digest(store.lines_of(manifest))[:12] if manifest else "without a manifest"
-    return "%s, %s" % (record.get("model"), said)
+    try:
+        said = own_path.digest(path, manifest)
+    except OSError:
+        return None
+    return "%s, %s %s" % (record.get("model"), "sha256" if manifest else "sizes", said[:12])
 
 
 def _active(record: Dict[str, Any], place: Place) -> Optional[str]:

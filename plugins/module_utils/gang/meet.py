@@ -24,6 +24,7 @@ BULK = 256 * 1024  # bytes each way
 BULK_TIME = 5.0  # s without any of them
 # What may be wrong between two hosts: the port itself, any other port, packets of full size.
 PORT, ANY_PORT, LARGE = "port", "any_port", "large"
+FURTHER = (PORT, ANY_PORT, LARGE, "")  # the later, the further a try came
 
 
 def reason(error: OSError) -> str:
@@ -140,8 +141,11 @@ class Meeting:
 
     def _go(self, peer: str, deadline: float) -> None:
         while not self.over.is_set() and time.monotonic() < deadline:
-            self.wrong[peer], self.reached[peer] = self._try(peer)
-            if not self.reached[peer]:
+            wrong, why = self._try(peer)
+            # What came further tells more: in the end the other may have gone.
+            if FURTHER.index(wrong) >= FURTHER.index(self.wrong[peer]):
+                self.wrong[peer], self.reached[peer] = wrong, why
+            if not why:
                 return
             self.over.wait(PAUSE)
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import header as gguf
@@ -52,6 +53,16 @@ def files_of(path):
     return os.path.dirname(path), [
         name for name in _shards_of(path) if os.path.exists(os.path.join(os.path.dirname(path), name))
     ]
+
+
+def digest(path, manifest):
+    """What tells whether two hosts have the same files, a sha256: of the manifest, paths and hashes; of a model of the
+    user's own, which has none, paths and sizes."""
+    lines = ["%s %s" % (item["path"], item["sha256"]) for item in (manifest or {}).get("files", [])]
+    if not lines:
+        base, paths = files_of(path)
+        lines = ["%s %d" % (name, os.path.getsize(os.path.join(base, name))) for name in paths]
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _problem_of(path, expected):

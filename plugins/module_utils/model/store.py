@@ -11,7 +11,6 @@ file, its path below the directory, bytes, sha256 and mtime_ns, so that a later 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 
@@ -138,16 +137,6 @@ def noted_files(directory):
             if path.endswith(".done") and os.path.isfile(os.path.join(directory, path[: -len(".done")])):
                 found.append(path[: -len(".done")])
     return found
-
-
-def digest(lines):
-    """What tells whether two hosts have the same files, a sha256 over a line a file."""
-    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def lines_of(manifest):
-    """Path and sha256 of each file, for `digest`."""
-    return ["%s %s" % (item["path"], item["sha256"]) for item in manifest.get("files", [])]
 
 
 def find_manifest(path, levels=3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -110,6 +111,9 @@ def _complete() -> None:
     sys.exit(shell_complete(cli, {}, "dsdeploy", "_DSDEPLOY_COMPLETE", os.environ["_DSDEPLOY_COMPLETE"]))
 
 
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
 def main() -> None:
     """Entry point of the command; ends the process with the exit codes of dsdeploy.errors."""
     for stream in (sys.stdout, sys.stderr):
@@ -120,12 +124,23 @@ def main() -> None:
         if os.environ.get("_DSDEPLOY_COMPLETE"):
             _complete()
         code = cli.main(prog_name="dsdeploy", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         _tell(error)
         code = int(ExitCode.USAGE)
     except DsdeployError as error:
         click.echo(f"dsdeploy: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  next: {error.hint}", err=True)
         code = int(error.exit_code)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        # Python would try it again at its end.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+        if error.errno != errno.EPIPE:  # nobody reads it any more (`| head`)
+            click.echo(f"dsdeploy: {error.filename or 'the output'} cannot be written: {error.strerror}", err=True)
+        code = int(ExitCode.FAILED)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped before anything was done", err=True)
         code = int(ExitCode.INTERRUPTED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,9 +176,35 @@ def report(result: str, output: str | None, lang: str) -> int:
 
         measured = bench_results.load(result)
         page = bench_report.render(measured, lang, bench_expected.expected(measured, bench_expected.read_catalog()))
-    target.write_text(page, encoding="utf-8")
+    _write(target, page)
     click.echo(str(target))
     return int(ExitCode.OK)
+
+
+def _write(target: Path, text: str) -> None:
+    """Whole or not at all: what stood there stays where the disk is full."""
+    try:
+        if target.exists() and not target.is_file():  # a pipe, a terminal
+            target.write_text(text, encoding="utf-8")
+            return
+        target = target.resolve()
+        handle, part = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+                file.write(text)
+            os.replace(part, target)
+        except OSError:
+            os.unlink(part)
+            raise
+    except OSError as error:
+        raise DsdeployError(f"{target} cannot be written: {error.strerror}", "Name another file: -o FILE.") from None
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
 
 
 @contextmanager

@@ -150,3 +150,29 @@ def test_from_here_goes_with_a_client_s_key_and_not_with_an_engine_s_tool(
     ):
         done = CliRunner().invoke(bench, words)
         assert (done.exit_code, said in done.output) == (2, True), done.output
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "/proc/report.html", "none/report.html"])
+def test_a_report_that_cannot_be_written_is_one_line_and_leaves_nothing(measured: Path, target: str) -> None:
+    target = str(measured.parent / target)
+    with pytest.raises(DsdeployError, match=f"{target} cannot be written: ") as caught:
+        run("report", str(measured), "-o", target)
+    assert "-o FILE" in caught.value.hint
+
+
+def test_a_report_on_a_full_disk_leaves_the_one_before(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = measured.with_suffix(".html")
+    target.write_text("before")
+    target.chmod(0o640)
+
+    def full(*_arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(DsdeployError, match="No space left"):
+            run("report", str(measured))
+    assert target.read_text() == "before"
+    assert sorted(path.name for path in measured.parent.iterdir()) == sorted({measured.name, target.name})
+    run("report", str(measured))
+    assert target.read_text() != "before" and target.stat().st_mode & 0o777 == 0o640

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,22 @@ def test_usage_error_with_json_ends_in_a_summary(dsdeploy) -> None:  # type: ign
     assert [line["event"] for line in lines] == ["failure", "summary"]
     assert (lines[1]["ok"], lines[1]["exit_code"], done.returncode) == (False, 2, 2)
     assert "lokal" in lines[0]["msg"]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["completion", "bash"], ["--version"]])
+def test_an_output_that_cannot_be_written_is_one_line(environ: dict[str, str], args: list[str]) -> None:
+    command = [sys.executable, "-m", "dsdeploy", *args]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=environ, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "dsdeploy: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("args", [["completion", "bash"], ["--help"]])
+def test_of_an_output_that_nobody_reads_any_more_nothing_is_said(environ: dict[str, str], args: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "dsdeploy", *args], env=environ, stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -81,6 +81,22 @@ def test_a_way_that_drops_packets_of_full_size_is_seen(monkeypatch):
     assert (first.wrong["gpu2"], found["gpu2"]["gpu1"]) == (meet.LARGE, "")
 
 
+def test_what_came_further_is_what_is_told(monkeypatch):
+    """The other host has gone meanwhile: that its port is closed then says nothing."""
+    one = meet.Meeting("gpu1", {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}, free_port(), "7")
+    tries = [(meet.PORT, "refused"), (meet.LARGE, "small alone"), (meet.ANY_PORT, "closed"), (meet.PORT, "refused")]
+
+    def attempt(peer):
+        found = tries.pop(0)
+        if not tries:
+            one.over.set()
+        return found
+
+    monkeypatch.setattr(one, "_try", attempt)
+    one._go("gpu2", time.monotonic() + 5)
+    assert (one.wrong["gpu2"], one.reached["gpu2"]) == (meet.LARGE, "small alone")
+
+
 def test_who_connects_and_says_nothing_holds_up_nobody():
     port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
     parts = [meet.Meeting(host, addresses, port, "7") for host in addresses]
