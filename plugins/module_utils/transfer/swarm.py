@@ -321,7 +321,7 @@ class Swarm(swarm_pieces.ByPieces):
     def _give_back(self, keys, here):
         with self._lock:
             self._taken.difference_update(keys)
-            for key in keys:
+            for key in keys if not here else ():
                 self._offered.withdraw(key)
             for key in keys if here else ():
                 remotes = self._missing.pop(key)
