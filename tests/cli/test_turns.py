@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 ROOT = Path(__file__).parents[2]
 HOSTS = ["one", "two", "three"]
@@ -99,3 +101,37 @@ def test_a_dead_host_of_the_run_fails_it_and_what_is_to_be_mended_is_mended(tmp_
     assert "three cannot be reached, and its gateway" in said
     assert "and one goes on" in said
     assert "one : ok=2 changed=0 unreachable=0 failed=0" in said
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({}, "no space left. It serves as before"),
+        ({"_service_done": 1}, "no space left. It gets no requests until it answers"),
+        ({"_service_done": 1, "_dsdeploy_turn_answers": True}, "no space left. It serves as before"),
+        (
+            {"_service_done": 1, "_dsdeploy_turn_answers": True, "_dsdeploy_turn_restored": {"restored": True}},
+            "no space left. It was taken back: it answers again as before",
+        ),
+        (
+            {
+                **{"_service_done": 1, "_dsdeploy_turn_answers": False, "_dsdeploy_turn_restored": {"restored": True}},
+                "_dsdeploy_turn_asked": {"msg": "refused"},
+            },
+            "no space left. It was taken back, and does not answer: refused",
+        ),
+        ({"_service_done": 1, "ansible_check_mode": True}, "no space left"),
+    ],
+)
+def test_what_is_said_of_a_turn_that_failed(found, said):
+    block = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/turn.yml").read_text()) if "block" in task)
+    templar = Templar(DataLoader(), variables={
+        "ansible_check_mode": False, "_dsdeploy_turn_failure": {"msg": "no space left"}, **block["vars"], **found
+    })  # fmt: skip
+    trusted = getattr(__import__("ansible.template", fromlist=["trust_as_template"]), "trust_as_template", str)
+    templar.available_variables = {
+        name: trusted(value) if isinstance(value, str) and "{{" in value else value
+        for name, value in templar.available_variables.items()
+    }
+    text = next(task for task in block["rescue"] if "dsdeploy.llm.failure" in task)["dsdeploy.llm.failure"]["msg"]
+    assert templar.template(trusted(text)) == said

@@ -140,6 +140,8 @@ class Systemd:
             self.systemctl(action, "--quiet", self.name)
         elif action == "stop":
             self.systemctl("stop", self.name, timeout=STOP_TIMEOUT)
+            # One that was stopped while it started counts as failed for systemd, and is stopped as it was wanted.
+            run(["systemctl", "reset-failed", self.name], TIMEOUT)
         else:
             # A unit is "started" once it answers, which takes minutes for a large model: not waited for here.
             self.systemctl("--no-block", action, self.name)
