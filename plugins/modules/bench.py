@@ -199,7 +199,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
     watch,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import locked
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress, progress_file
@@ -270,9 +270,9 @@ def service_of(record: Dict[str, Any], supervisor_config: str, needs: bool) -> O
         watched = WatchedService(service, supervisor_config)
         try:
             watched.check()
-        except ProbeError as error:
+        except EngineFailure:
             if needs:
-                raise Failure(str(error), error.hint, "verify") from None
+                raise
         return watched
     if needs:
         raise Failure("the record names no service: the API key is not sent", "run `dsdeploy up` again")
@@ -300,12 +300,8 @@ def alone(path: str):
 
 def ask_first(target: load.Target) -> None:
     """Raises Failure where the key is not to be sent to who listens."""
-    try:
+    with contextlib.suppress(OSError):  # nobody listens: the measurement says so
         load.trusted(target)
-    except ProbeError as error:
-        raise Failure(str(error), error.hint, "verify") from None
-    except OSError:
-        pass  # nobody listens: the measurement says so
 
 
 def unasked(_address: str, _port: int) -> None:
@@ -343,7 +339,7 @@ def reader_of(record: Dict[str, Any], key: Optional[str], trust: Callable[[str, 
     def read() -> Optional[str]:
         try:
             status, _type, body = endpoint.get(path, 2.0)
-        except ProbeError:
+        except EngineFailure:
             return None
         return body.decode("utf-8", "replace") if status == 200 else None
 

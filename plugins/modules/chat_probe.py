@@ -266,7 +266,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     MAX_BODY,
     QUESTION,
     Endpoint,
-    ProbeError,
+    EngineFailure,
     ask,
     judge,
     wait_healthy,
@@ -316,7 +316,7 @@ def metrics_text(endpoint: Endpoint, path: Optional[str]) -> str:
         return ""
     try:
         status, _type, body = endpoint.get(path, HTTP_TIMEOUT)
-    except ProbeError:
+    except EngineFailure:
         return ""
     text = body.decode("utf-8", "replace")
     if len(body) >= MAX_BODY:
@@ -352,7 +352,7 @@ def probe(
     result: Dict[str, Any],
     on_wait: Optional[Callable[[float, float, str], None]] = None,
 ) -> None:
-    """Wait, ask and judge; fills `result`. Raises ProbeError."""
+    """Wait, ask and judge; fills `result`. Raises EngineFailure."""
     path, timeout = params["health_path"] or HEALTH_PATHS[params["api"]], params["health_timeout"]
     check_service = service.check if service else None
     give_up = (lambda: service.give_up(timeout)) if service else None
@@ -368,7 +368,7 @@ def probe(
             tags=params["reasoning_tags"],
             **{name: params[name] for name in wanted},
         )
-    except ProbeError as exc:
+    except EngineFailure as exc:
         result.update(exc.result)
         raise
     result.update(answer)
@@ -379,7 +379,7 @@ def probe(
         result["as_expected"] = re.search(params["expect"], answer["answer"]) is not None
     wrong = judge(answer, params["expect"])
     if wrong:
-        raise ProbeError(*wrong)
+        raise EngineFailure(*wrong)
     if check_service:
         check_service()  # an engine that dies of its first question is not verified
 
@@ -467,7 +467,7 @@ def main() -> None:
             probe(params, endpoint, service, result, teller(progress, params["wait"], service))
     except NotYet:
         module.exit_json(msg="the server is not healthy yet", waiting=True, **result)
-    except ProbeError as exc:
+    except EngineFailure as exc:
         failure = exc
     if service and service.state:
         result["service_state"] = service.state

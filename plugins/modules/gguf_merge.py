@@ -143,12 +143,12 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import (
-    MergeError,
     merge,
     predict,
     stop_on_signals,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import any_shard, find_shards
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
@@ -273,8 +273,8 @@ def main():
             msg=str(error), shard=error.path, hint="nothing was written; replace it by a whole one",
             error_kind="preflight",
         )  # fmt: skip
-    except MergeError as error:
-        module.fail_json(msg=str(error), hint=error.hint, error_kind="preflight")
+    except Failure as error:
+        module.fail_json(**error.fields())
     except OSError as error:
         module.fail_json(
             msg="cannot merge to %s: %s" % (given[1], error),

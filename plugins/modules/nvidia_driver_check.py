@@ -93,6 +93,7 @@ error_kind:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import Problem
@@ -107,7 +108,7 @@ def judge_install(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]
     generations = [gpu["generation"] for gpu in driver["gpus"]]
     try:
         modules = nvidia_gpus.kernel_modules(generations, params["kernel_modules"], params["kernel_modules_available"])
-    except nvidia_gpus.ModulesError as error:
+    except Failure as error:
         return {}, problems + [Problem("kernel_modules", str(error), error.hint)]
     return {"kernel_modules": modules}, problems
 

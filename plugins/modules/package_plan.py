@@ -108,8 +108,9 @@ import os
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import packages as package_plan
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import Candidates, PlanError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import Candidates
 
 OTHERS_HINT = (
     "Add the repository that has it to the host's package sources. Headers are there for the distribution's current "
@@ -184,7 +185,7 @@ class Dnf(Manager):
 
 
 def plan(manager: Manager, params: dict) -> dict:
-    """What to return; raises PlanError."""
+    """What to return; raises Failure."""
     names = package_plan.names_in(params["packages"])
     candidates = manager.candidates(list(dict.fromkeys(names + params["others"] + params["along"])))
     installed = manager.installed(list(dict.fromkeys(names + params["others"] + params["along"])))
@@ -199,8 +200,8 @@ def plan(manager: Manager, params: dict) -> dict:
     )
     try:
         others = [package_plan.choose([one], candidates, params["prefix"]).packages for one in params["others"]]
-    except PlanError as error:
-        raise PlanError(str(error), OTHERS_HINT) from None
+    except Failure as error:
+        raise Failure(str(error), OTHERS_HINT) from None
     along = package_plan.family(
         {name: installed[name] for name in params["along"] if name in installed}, found, candidates
     )
@@ -213,7 +214,7 @@ def plan(manager: Manager, params: dict) -> dict:
     preferences = manager.preferences(params["pin_patterns"], found.version)
     refusal = manager.refusal(install, preferences) if install else ""
     if refusal:
-        raise PlanError("the packages cannot be installed: %s" % refusal, "Set another branch, version or source.")
+        raise Failure("the packages cannot be installed: %s" % refusal, "Set another branch, version or source.")
     return {"version": found.version, "packages": found.packages, "install": install, "preferences": preferences}
 
 
@@ -235,8 +236,8 @@ def main() -> None:
     manager = Apt(module) if module.get_bin_path("apt-get") else Dnf(module)
     try:
         module.exit_json(changed=False, **plan(manager, module.params))
-    except PlanError as error:
-        module.fail_json(msg=str(error), hint=error.hint, error_kind="preflight")
+    except Failure as error:
+        module.fail_json(**error.fields())
 
 
 if __name__ == "__main__":

@@ -280,8 +280,8 @@ class Environment:
             )
         return None
 
-    def run(self, argv: list, progress: Progress | None = None) -> uv.Output:
-        """Run uv; its lines as `Output`. Fails when it does."""
+    def run(self, argv: list, progress: Progress | None = None) -> uv.Output | None:
+        """Run uv; what it printed where it failed, else None."""
         output = uv.Output()
 
         def feed(line: str) -> None:
@@ -289,9 +289,7 @@ class Environment:
                 progress.total = output.total
                 progress.update(output.done)
 
-        if process.stream(argv, self.variables, feed):
-            raise UvFailed(output)
-        return output
+        return output if process.stream(argv, self.variables, feed) else None
 
     def make(self, progress: Progress) -> str:
         """Make it anew; returns the interpreter it was made with."""
@@ -300,18 +298,17 @@ class Environment:
         command = [self.params["uv"], "venv", "--quiet", "--python", base or self.params["python"]]
         if base is None:
             command.append("--managed-python")
-        try:
-            self.run(command + [self.path])
-        except UvFailed as failed:
+        failed = self.run(command + [self.path])
+        if failed is not None:
             self.fail(
-                "no Python %s on this host, and none could be had: %s"
-                % (self.params["python"], failed.output.reason()),
+                "no Python %s on this host, and none could be downloaded: %s"
+                % (self.params["python"], failed.reason()),
                 hint_for(
-                    failed.output.tail(),
+                    failed.tail(),
                     "Install Python %s, or set dsdeploy_mirrors.python_builds to a mirror of uv's Python builds."
                     % self.params["python"],
                 ),
-                failed.output,
+                failed,
             )
         self.install(progress)
         self.keep_help(progress)
@@ -337,11 +334,10 @@ class Environment:
         for indexes in ([], fallback) if fallback else ([],):
             if indexes:
                 self.variables["UV_INDEX"] = " ".join([*self.variables.get("UV_INDEX", "").split(), *indexes])
-            try:
-                self.run(command, progress)
+            output = self.run(command, progress)
+            if output is None:
                 return
-            except UvFailed as failed:
-                output, wrong = failed.output, failed.output.wrong_file()
+            wrong = output.wrong_file()
             reasons.append(wrong or output.reason())
             # A file that is found and is another is no reason to look elsewhere.
             if wrong:
@@ -394,12 +390,6 @@ def alone(directory: str, progress: Progress):
         yield
     finally:
         os.close(descriptor)
-
-
-class UvFailed(Exception):
-    def __init__(self, output: uv.Output) -> None:
-        super().__init__(output.reason())
-        self.output = output
 
 
 def main() -> None:

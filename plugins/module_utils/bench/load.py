@@ -25,7 +25,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import prompts as texts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.stream_client import MAX_SAID, Connection, Cut, Job
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import ProbeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 
@@ -49,7 +49,7 @@ class Target(NamedTuple):
     api: str  # completions, chat or ollama (see `stream_client.TOKENS`)
     model: str
     ignore_eos: bool = True
-    # Asked with the address and port of a connection before the key is sent over it; raises ProbeError.
+    # Asked with the address and port of a connection before the key is sent over it; raises EngineFailure.
     trust: Optional[Callable[[str, int], None]] = None
 
     @property
@@ -107,7 +107,7 @@ def post_json(target: Target, path: str, body: Dict[str, Any], timeout: float = 
         if response.status != 200:
             return None
         value = foreign.loads(response.read(MOST_ANSWER))
-    except (OSError, ValueError, http.client.HTTPException, ProbeError):
+    except (OSError, ValueError, http.client.HTTPException, EngineFailure):
         return None
     finally:
         connection.close()
@@ -128,7 +128,7 @@ def token_pool(target: Target) -> List[int]:
 
 
 def trusted(target: Target) -> None:
-    """Raises ProbeError where a key is not to be sent to who listens now; OSError where nobody does."""
+    """Raises EngineFailure where a key is not to be sent to who listens now; OSError where nobody does."""
     if target.trust and target.headers:
         with socket.create_connection((target.host, target.port), CONNECT_S) as connection:
             target.trust(*connection.getpeername()[:2])
@@ -136,7 +136,7 @@ def trusted(target: Target) -> None:
 
 def _why(error: BaseException) -> str:
     """What a request without a connection is told of, in a line."""
-    if isinstance(error, ProbeError):
+    if isinstance(error, EngineFailure):
         return one_line(error, MAX_SAID)
     if isinstance(error, asyncio.TimeoutError):
         return "no connection in time"
@@ -277,7 +277,7 @@ class _Load:
                     break
                 except Cut:  # an idle connection that the server had closed
                     connection = None
-                except (OSError, asyncio.TimeoutError, ProbeError) as error:
+                except (OSError, asyncio.TimeoutError, EngineFailure) as error:
                     now = time.monotonic()
                     request = Request(now, None, None, now, 0, (), None, None, error=_why(error))
                     await asyncio.sleep(0.2)  # a server that is gone is not asked a thousand times a second

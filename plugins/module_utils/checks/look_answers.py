@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges, metrics, ollama
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import CHAT_PATHS, Endpoint, ProbeError, ask
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import CHAT_PATHS, Endpoint, EngineFailure, ask
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
@@ -69,7 +69,7 @@ def _asked(record: Dict[str, Any], config: str) -> Dict[str, Any]:
         started = time.monotonic()
         ask(endpoint, record["api"], "1", TOKEN_TIMEOUT, model, max_tokens=1, keep_alive_s=keep)
         return dict(told, seconds=time.monotonic() - started)
-    except (ProbeError, Failure, ValueError, OSError) as error:
+    except (Failure, ValueError, OSError) as error:
         return dict(told, problem=one_line(error, 160))
 
 
@@ -86,7 +86,7 @@ def _figures(endpoint: Endpoint, path: Any) -> Dict[str, Optional[float]]:
         return {}
     try:
         status, _type, body = endpoint.get(path, HTTP_TIMEOUT)
-    except ProbeError:
+    except EngineFailure:
         return {}
     if status != 200:
         return {}

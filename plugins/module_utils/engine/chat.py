@@ -39,9 +39,9 @@ HTTP_TIMEOUT = 5.0  # s; for a short request: an engine that loads may accept a 
 MAX_BODY = 1024 * 1024
 
 
-class ProbeError(Exception):
-    """The probe failed: `str()` is one line; `hint` says what to do next; `retry`: waiting may help;
-    `result` holds what was obtained before, in the shape of `ask`; `status`: of HTTP, where the server gave one."""
+class EngineFailure(Failure):
+    """An engine is not reached, or does not answer as it should. `retry`: asking again may help; `result`: what it
+    had answered by then, in the shape of `ask`; `status`: of HTTP, where the server gave one."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class ProbeError(Exception):
         retry: bool = False,
         result: Optional[Dict[str, Any]] = None,
         status: Optional[int] = None,
+        error_kind: str = "verify",
     ) -> None:
-        super().__init__(msg)
+        super().__init__(msg, hint, error_kind)
         self.status = status
-        self.hint = hint
         self.retry = retry
         self.result = result or {}
 
@@ -88,11 +88,11 @@ class Endpoint:
         self.url = f"{parts.scheme}://{parts.netloc}{self.prefix}"
         self.headers = {"Authorization": "Bearer " + api_key} if api_key else {}
         self.tls = _tls(ca_path, validate_certs) if parts.scheme == "https" else None
-        # Asked with the address and port of a connection before the key is sent over it; raises ProbeError.
+        # Asked with the address and port of a connection before the key is sent over it; raises EngineFailure.
         self.trust: Optional[Callable[[str, int], None]] = None
 
     def get(self, path: str, timeout: float, with_key: bool = True) -> Tuple[int, str, bytes]:
-        """(status, content type, body) of a GET. `timeout` in s for the whole. Raises ProbeError."""
+        """(status, content type, body) of a GET. `timeout` in s for the whole. Raises EngineFailure."""
         exchange = _Exchange(self, "GET", path, None, time.monotonic() + timeout, with_key)
         try:
             body = b"".join(exchange.chunks())[:MAX_BODY]
@@ -141,7 +141,7 @@ class _Exchange:
             self.connection.request(method, endpoint.prefix + path, body, headers)
             self.socket.settimeout(self._left())
             self.response = self.connection.getresponse()
-        except ProbeError:
+        except EngineFailure:
             self.connection.close()
             raise
         except (OSError, http.client.HTTPException) as exc:
@@ -184,11 +184,11 @@ class _Exchange:
         if hasattr(self, "response"):
             self.response.close()
 
-    def _error(self, exc: Exception) -> ProbeError:
+    def _error(self, exc: Exception) -> EngineFailure:
         text, hint, retry = explain(exc, self.scheme)
         if isinstance(exc, socket.timeout):
             text = f"no answer within {self.deadline - self.started:.0f} s"
-        return ProbeError(f"{self.what}: {text}", hint, retry)
+        return EngineFailure(f"{self.what}: {text}", hint, retry)
 
 
 def _tls(ca_path: Optional[str], validate_certs: bool) -> ssl.SSLContext:
@@ -255,7 +255,7 @@ def explain_status(status: int, content_type: str, body: bytes, has_key: bool) -
 
 
 def health(endpoint: Endpoint, path: str, timeout: float = HTTP_TIMEOUT) -> None:
-    """Return when `path` says healthy (2xx and not a web page); else raise ProbeError, with `retry` set where the
+    """Return when `path` says healthy (2xx and not a web page); else raise EngineFailure, with `retry` set where the
     engine may still be loading (llama.cpp answers 503 `Loading model`).
 
     Asked without the key: one that wants it answers, and whoever listens there does not get it for that."""
@@ -267,9 +267,9 @@ def health(endpoint: Endpoint, path: str, timeout: float = HTTP_TIMEOUT) -> None
         text, hint, retry = explain_status(status, content_type, body, bool(endpoint.headers))
         if status == 404:
             hint = "Set health_path to a path that the engine has, or check the port in url."
-        raise ProbeError(what + text, hint, retry, status=status)
+        raise EngineFailure(what + text, hint, retry, status=status)
     if is_html(content_type, body):
-        raise ProbeError(what + "a web page, not an engine", "Another program listens there: check the port in url.")
+        raise EngineFailure(what + "a web page, not an engine", "Another program listens there: check the port in url.")
 
 
 def wait_healthy(
@@ -280,30 +280,30 @@ def wait_healthy(
     on_wait: Optional[Callable[[float, float, str], None]] = None,
     give_up: Optional[Callable[[], Optional[str]]] = None,
 ) -> float:
-    """Wait until the engine is healthy and return the seconds waited. ProbeError when that is hopeless or too late.
+    """Wait until the engine is healthy and return the seconds waited. EngineFailure when that is hopeless or too late.
 
     `check_service` is called after every attempt, one that succeeds included: another program on the port may have
-    answered. It raises ProbeError, with `retry` unset where waiting is pointless.
+    answered. It raises EngineFailure, with `retry` unset where waiting is pointless.
     `on_wait(elapsed, deadline, state)` is the one hook for progress: seconds since the start, the time-out in
     seconds, and what the last attempt saw, as one line.
     `give_up`, where given, decides in place of the time-out: it returns why waiting is pointless, or None to go on.
     """
     started = time.monotonic()
     while True:
-        last: Optional[ProbeError] = None
+        last: Optional[EngineFailure] = None
         try:
             left = HTTP_TIMEOUT if give_up else timeout - (time.monotonic() - started)
             health(endpoint, path, max(1.0, min(HTTP_TIMEOUT, left)))
-        except ProbeError as exc:
+        except EngineFailure as exc:
             if not exc.retry:
                 raise
             last = exc
         if check_service:
             try:
                 check_service()
-            except ProbeError as exc:
+            except EngineFailure as exc:
                 if not exc.retry:
-                    raise ProbeError(f"{exc}; {last or 'the port answers'}", exc.hint) from exc
+                    raise EngineFailure(f"{exc}; {last or 'the port answers'}", exc.hint) from exc
                 last = last or exc
         elapsed = time.monotonic() - started
         if last is None:
@@ -312,25 +312,25 @@ def wait_healthy(
             on_wait(elapsed, timeout, str(last))
         why = give_up() if give_up else None
         if why:
-            raise ProbeError(
+            raise EngineFailure(
                 f"not healthy after {elapsed:.0f} s: {why}: {last}", "The engine's log says what it did last."
             )
         if elapsed >= timeout and not give_up:
             hint = last.hint or "Raise health_timeout if the engine still loads the model; its log says."
-            raise ProbeError(f"not healthy within {timeout:.0f} s: {last}", hint)
+            raise EngineFailure(f"not healthy within {timeout:.0f} s: {last}", hint)
         # Fast for a small model, gentle while 400 GB are being loaded.
         pause = min(5.0, max(0.25, elapsed / 20))
         time.sleep(pause if give_up else max(0.0, min(timeout - elapsed, pause)))
 
 
 def list_models(endpoint: Endpoint, api: str, timeout: float = HTTP_TIMEOUT) -> List[str]:
-    """The names of the served models, in the server's order. Raises ProbeError."""
+    """The names of the served models, in the server's order. Raises EngineFailure."""
     path = MODELS_PATHS[api]
     status, content_type, body = endpoint.get(path, timeout)
     what = f"GET {endpoint.url}{path}: "
     if status != 200:
         text, hint, retry = explain_status(status, content_type, body, bool(endpoint.headers))
-        raise ProbeError(what + text, hint, retry)
+        raise EngineFailure(what + text, hint, retry)
     try:
         # null where nothing is served: Ollama before 0.1.39, and other servers written in Go.
         reply = parse(body, "the answer")
@@ -341,7 +341,7 @@ def list_models(endpoint: Endpoint, api: str, timeout: float = HTTP_TIMEOUT) -> 
     except Failure as exc:
         hint = "Another program or another API listens there: check the port in url, and api."
         text = one_line(body.decode("utf-8", "replace"), 80)
-        raise ProbeError(f"{what}not a list of models: {text} ({exc})", hint) from None
+        raise EngineFailure(f"{what}not a list of models: {text} ({exc})", hint) from None
 
 
 def chat_request(
@@ -382,13 +382,13 @@ def ask(
     `tags`: how the model marks its thinking (`thinking.TAGS`). `keep_alive_s`: how long Ollama keeps the model after
     this request, -1 for ever; None for its own default.
 
-    Raises ProbeError; its `result` holds what had arrived.
+    Raises EngineFailure; its `result` holds what had arrived.
     """
     deadline = time.monotonic() + timeout
     if model is None:
         models = list_models(endpoint, api, timeout)
         if not models:
-            raise ProbeError(f"{endpoint.url} serves no model", "Load a model, or give model.")
+            raise EngineFailure(f"{endpoint.url} serves no model", "Load a model, or give model.")
         model = models[0]
     exchange = _Exchange(
         endpoint,
@@ -412,21 +412,21 @@ def ask(
         answer.check_complete()
     except StreamError as exc:
         result = dict(answer.result(), model=answer.model or model)
-        raise ProbeError(f"{exchange.what}: {exc}", "The engine's log says more.", False, result) from exc
-    except ProbeError as exc:
+        raise EngineFailure(f"{exchange.what}: {exc}", "The engine's log says more.", False, result) from exc
+    except EngineFailure as exc:
         result = dict(answer.result(), model=answer.model or model)
         if time.monotonic() < deadline:
-            raise ProbeError(str(exc), exc.hint, False, result) from exc
+            raise EngineFailure(str(exc), exc.hint, False, result) from exc
         so_far = len(answer.content + answer.reasoning)
         msg = f"{exchange.what}: the answer was not complete within {timeout:.0f} s ({so_far} characters so far)"
         hint = "Raise answer_timeout or lower max_tokens."
-        raise ProbeError(msg, hint, False, result) from exc
+        raise EngineFailure(msg, hint, False, result) from exc
     finally:
         exchange.close()
     return dict(answer.result(), model=answer.model or model)
 
 
-def _refused(endpoint: Endpoint, api: str, model: str, exchange: _Exchange) -> ProbeError:
+def _refused(endpoint: Endpoint, api: str, model: str, exchange: _Exchange) -> EngineFailure:
     body = b"".join(exchange.chunks())
     if exchange.status == 200:
         if is_html(exchange.content_type, body):
@@ -435,15 +435,15 @@ def _refused(endpoint: Endpoint, api: str, model: str, exchange: _Exchange) -> P
             start = one_line(body.decode("utf-8", "replace"), 120)
             text = f"not a stream but {exchange.content_type}: {start}"
             hint = f"Check api: the server does not stream {api} answers."
-        return ProbeError(f"{exchange.what}: {text}", hint)
+        return EngineFailure(f"{exchange.what}: {text}", hint)
     text, hint, _retry = explain_status(exchange.status, exchange.content_type, body, bool(endpoint.headers))
     if exchange.status == 404 and not is_html(exchange.content_type, body):
         try:
             served = ", ".join(list_models(endpoint, api)) or "none"
             hint = f"Asked for model '{model}'; served there: {served}."
-        except ProbeError:
+        except EngineFailure:
             pass  # then the first hint, about the port, is the better one
-    return ProbeError(f"{exchange.what}: {text}", hint)
+    return EngineFailure(f"{exchange.what}: {text}", hint)
 
 
 def judge(result: Dict[str, Any], expect: Optional[str] = None) -> Optional[Tuple[str, str]]:

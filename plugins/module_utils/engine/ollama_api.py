@@ -13,7 +13,7 @@ import json
 import os
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, explain
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure, explain
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import (
     StreamError,
     lines_of,
@@ -26,13 +26,8 @@ SLICE = 16 * 1024 * 1024  # of an upload, between two reports
 MAX_BODY = 64 * 1024 * 1024
 
 
-class OllamaError(Failure):
-    """A Failure of the server. `status`: HTTP's, None without an answer; `passing`: again may help."""
-
-    def __init__(self, message: str, hint: str = "", status: Optional[int] = None, passing: bool = False) -> None:
-        super().__init__(message, hint or "Ollama's log says more.")
-        self.status = status
-        self.passing = passing
+def _failure(msg: str, hint: str = "", status: Optional[int] = None, retry: bool = False) -> EngineFailure:
+    return EngineFailure(msg, hint or "Ollama's log says more.", retry, None, status, "preflight")
 
 
 class Api:
@@ -61,14 +56,14 @@ class Api:
             for item in listed:
                 item.text("name")
         except Failure as error:
-            raise OllamaError(str(error), "Another program may listen at %s." % self.endpoint.url) from None
+            raise _failure(str(error), "Another program may listen at %s." % self.endpoint.url) from None
         return [item.value for item in listed]
 
     def show(self, name: str) -> Optional[Dict[str, Any]]:
         """What the server has of a model; None: nothing."""
         try:
             return self._json("POST", "/api/show", {"model": name})
-        except OllamaError as error:
+        except EngineFailure as error:
             if error.status == 404:
                 return None
             raise
@@ -155,9 +150,7 @@ class Api:
         try:
             return parse_object(body.decode("utf-8", "replace"))
         except StreamError as error:
-            raise OllamaError(
-                "%s: %s" % (what, error), "Another program may listen at %s." % self.endpoint.url
-            ) from error
+            raise _failure("%s: %s" % (what, error), "Another program may listen at %s." % self.endpoint.url) from error
 
     def _stream(self, path: str, payload: Dict[str, Any], timeout: float) -> Iterator[Dict[str, Any]]:
         """The objects of a streamed answer. An error in it, or its end without success, is raised."""
@@ -172,27 +165,25 @@ class Api:
                         last = parse_object(line)
                         yield last
             except StreamError as error:
-                raise OllamaError("%s: %s" % (what, error), "Ollama's log says more.") from error
+                raise _failure("%s: %s" % (what, error)) from error
             except (OSError, http.client.HTTPException) as error:
                 raise self._failed(what, error) from error
         if last.get("status") != "success":
-            raise OllamaError("%s: the server stopped without saying success" % what, "Ollama's log says more.")
+            raise _failure("%s: the server stopped without saying success" % what)
 
-    def _refused(self, what: str, response: http.client.HTTPResponse) -> OllamaError:
+    def _refused(self, what: str, response: http.client.HTTPResponse) -> EngineFailure:
         body = response.read(MAX_BODY).decode("utf-8", "replace")
         try:
             text = error_text(loads(body))
         except ValueError:
             text = one_line(body, 200)
         message = "%s: HTTP %d%s" % (what, response.status, ": " + text if text else "")
-        hint = "Ollama's log says more."
-        if "no space left" in text:
-            hint = "Free space for its models (OLLAMA_MODELS)."
-        return OllamaError(message, hint, response.status)
+        hint = "Free space for its models (OLLAMA_MODELS)." if "no space left" in text else ""
+        return _failure(message, hint, response.status)
 
-    def _failed(self, what: str, error: Exception) -> OllamaError:
-        text, hint, passing = explain(error, self.endpoint.url.partition(":")[0])
-        return OllamaError("%s at %s: %s" % (what, self.endpoint.url, text), hint, None, passing)
+    def _failed(self, what: str, error: Exception) -> EngineFailure:
+        text, hint, retry = explain(error, self.endpoint.url.partition(":")[0])
+        return _failure("%s at %s: %s" % (what, self.endpoint.url, text), hint, None, retry)
 
 
 class _Open:

@@ -12,7 +12,8 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama, ollama_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api, OllamaError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_notes import Notes, identity
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
@@ -91,8 +92,8 @@ class Job:
         """What `ask` returns; None in check mode on a bare host, or one whose server is stopped."""
         try:
             return ask()
-        except OllamaError as error:
-            if self.check and error.passing:
+        except EngineFailure as error:
+            if self.check and error.retry:
                 self.warn("%s; what it has is not known" % error)
                 return None
             raise
@@ -189,13 +190,13 @@ class Job:
                 self.api.upload(path, digest, self.progress.update, self.params["load_timeout"])
                 self.uploaded += size
                 return
-            except OllamaError as error:
+            except EngineFailure as error:
                 other = _GOT.search(str(error))
                 if other and self.params["models_dir"]:
                     # The server keeps what came, under its own digest.
                     ollama_store.remove_blob(self.params["models_dir"], other.group(1))
-                if not error.passing or attempt == UPLOAD_TRIES:
-                    error.hint = "Run it again: the file need not be hashed again." if error.passing else error.hint
+                if not error.retry or attempt == UPLOAD_TRIES:
+                    error.hint = "Run it again: the file need not be hashed again." if error.retry else error.hint
                     raise
                 self.warn("%s; it is sent again" % error)
                 time.sleep(UPLOAD_PAUSE_S * attempt)

@@ -18,6 +18,8 @@ import stat
 import struct
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
 DEFAULT_ALIGNMENT = 32
 
 # Bounds on what a header may ask for. DeepSeek-R1: 46 keys, 1,025 tensors, 129,280 tokens, a header of 5 MB.
@@ -94,7 +96,7 @@ _WHAT_IT_IS_INSTEAD = (
 )
 
 
-class GGUFError(Exception):
+class GGUFError(Failure):
     """A file that is not a valid GGUF file, or not a valid part of its set: ``path`` and one line of ``reason``."""
 
     def __init__(self, path: str, reason: str) -> None:

@@ -41,16 +41,16 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.range_copy impor
     write_all,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.survey import (
-    MergeError,
     Survey,
     survey,
     write_record,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 
-class Stopped(MergeError):
+class Stopped(Failure):
     """A signal asked the merge to stop."""
 
 
@@ -83,7 +83,7 @@ def merge(
     """Merge the shards of `src` (the first shard, or a directory) into the file `dest`.
 
     `prepare` is called with the path of the finished file before it takes its name, to set its mode and owner.
-    Waits for another merge to the same `dest`. Raises GGUFError (a shard at fault), MergeError, OSError, Stopped.
+    Waits for another merge to the same `dest`. Raises GGUFError (a shard at fault), Failure, OSError, Stopped.
     """
     dest = os.path.realpath(dest)
     tidied = False
@@ -176,8 +176,8 @@ class _Merge:
                 os.close(fd)
         return Result(True, self.plan.total, len(self.plan.shards), resumed_at, None, self.copier.method, self.removed)
 
-    def _no_space(self, error: OSError) -> MergeError:
-        return MergeError(
+    def _no_space(self, error: OSError) -> Failure:
+        return Failure(
             "no space left for %s (%s) after %d of %d bytes"
             % (self.dest, os.strerror(error.errno or 0), self.durable, self.plan.total),
             "free %s and run it again: it goes on from there" % mib(self.plan.total - self.durable)
@@ -296,7 +296,7 @@ def _link(part: str, dest: str) -> bool:
     try:
         os.link(part, dest)
     except FileExistsError:
-        raise MergeError(
+        raise Failure(
             "%s came into being while it was merged" % dest, "move it away, or use force, and run it again"
         ) from None
     except OSError as error:

@@ -45,14 +45,6 @@ SLACK = 1024 * 1024  # bytes left free for the journal and the file system's own
 _BLOCK = 1024 * 1024
 
 
-class MergeError(Exception):
-    """Why a merge cannot be done or go on: one line, and a `hint` on what to do next."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 class Survey(NamedTuple):
     """What a merge finds and will do."""
 
@@ -73,12 +65,12 @@ class Survey(NamedTuple):
 def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entry], progress: Progress) -> Survey:
     """Look at the shards of `src`, at `dest` (its real path) and at an unfinished merge's `entry`.
 
-    Raises GGUFError (a shard at fault), MergeError (no room, the destination in the way), OSError.
+    Raises GGUFError (a shard at fault), Failure (no room, the destination in the way), OSError.
     """
     _check_dest(dest)
     paths = _locate(src, dest, entry)
     if dest in map(os.path.realpath, paths):
-        raise MergeError("%s is one of the shards" % dest, "give the merged file a name of its own")
+        raise Failure("%s is one of the shards" % dest, "give the merged file a name of its own")
     space = os.statvfs(os.path.dirname(dest))
     free = space.f_bavail * space.f_frsize
     exists = os.path.exists(dest)
@@ -99,7 +91,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
             state = "unchanged" if entry is None else "published"
             return Survey(state, plan, 0, verified, plan.total, removes, 0, free)
     if exists and not force:
-        raise MergeError(
+        raise Failure(
             "%s exists and is not the merge of these shards" % dest, "move it away, or use force to replace it"
         )
     allocated = _allocated(part_path(dest))
@@ -108,7 +100,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
     need = space_needed(plan, os.stat(os.path.dirname(dest)).st_dev, consume, allocated)
     need += SLACK if need else 0
     if need > free:
-        raise MergeError(
+        raise Failure(
             "not enough space for %s: needs %d bytes free (%s), its file system has %d (%s), %d too few"
             % (dest, need, mib(need), free, mib(free), need - free),
             "free space" + ("" if consume else ", or use consume, which removes each shard once it is merged"),
@@ -119,9 +111,9 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
 def _check_dest(dest: str) -> None:
     directory = os.path.dirname(dest)
     if not os.path.isdir(directory):
-        raise MergeError("%s is not a directory" % directory, "create it, on the disk that is to hold the model")
+        raise Failure("%s is not a directory" % directory, "create it, on the disk that is to hold the model")
     if os.path.lexists(dest) and not os.path.isfile(dest):
-        raise MergeError("%s exists and is not a file" % dest, "give a file's path, such as %s/model.gguf" % dest)
+        raise Failure("%s exists and is not a file" % dest, "give a file's path, such as %s/model.gguf" % dest)
 
 
 def _locate(src: str, dest: str, entry: Optional[Entry]) -> List[str]:
@@ -136,7 +128,7 @@ def _locate(src: str, dest: str, entry: Optional[Entry]) -> List[str]:
     if entry is not None and [os.path.basename(path) for path in paths] != [name for name, _shard in entry.shards]:
         gone = [name for name, _shard in entry.shards if not os.path.exists(os.path.join(entry.directory, name))]
         if gone:
-            raise MergeError(
+            raise Failure(
                 "an unfinished merge of other shards is in the way: %s may be the only copy of %s"
                 % (part_path(dest), gone[0]),
                 "finish that merge; or, if its shards can be downloaded again, remove %s and %s"
@@ -214,7 +206,7 @@ def _removable(plan: Plan) -> Tuple[str, ...]:
             continue
         if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
             what = "has another hard link" if stat.S_ISREG(info.st_mode) else "is a symbolic link"
-            raise MergeError(
+            raise Failure(
                 "%s %s: removing it would give no space back" % (shard.path, what),
                 "merge without consume, or move the real files into a directory of their own first",
             )

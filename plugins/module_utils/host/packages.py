@@ -11,16 +11,10 @@ from __future__ import annotations
 import re
 from typing import Dict, List, NamedTuple, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
 # {package: [version, …]}, the newest first, as the package manager orders them.
 Candidates = Dict[str, List[str]]
-
-
-class PlanError(Exception):
-    """There is nothing to install that would do; `hint` says what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class Plan(NamedTuple):
@@ -71,7 +65,7 @@ def choose(
     :param branch: the version has to begin with this and a dot; empty for any.
     :param version: the version asked for, upstream ("550.90.12") or a package's whole one; empty for the newest.
     :param kept: upstream version that is installed; it stays when nothing else is asked for and it is of the branch.
-    :raises PlanError: a package is in no repository, or not in a version that the others have.
+    :raises Failure: a package is in no repository, or not in a version that the others have.
     """
     names = [_first(one, candidates, prefix, branch) for one in wanted]
     if version:
@@ -82,7 +76,7 @@ def choose(
         newest = {name: _of_branch(candidates[name], branch)[0] for name in names}
         target = upstream(newest[names[0]])
         if any(upstream(found) != target for found in newest.values()):
-            raise PlanError(
+            raise Failure(
                 "the newest versions do not match: %s" % ", ".join("%s %s" % pair for pair in newest.items()),
                 _common_hint(names, candidates, prefix, branch),
             )
@@ -90,7 +84,7 @@ def choose(
     for name in names:
         matching = [found for found in candidates[name] if target in (found, upstream(found))]
         if not matching:
-            raise PlanError(
+            raise Failure(
                 "%s has no version %s; it has %s" % (name, target, ", ".join(candidates[name][:8])),
                 _common_hint(names, candidates, prefix, branch),
             )
@@ -154,11 +148,11 @@ def _first(one: str, candidates: Candidates, prefix: str, branch: str) -> str:
             return name
     if any(name in candidates for name in names):
         found = next(name for name in names if name in candidates)
-        raise PlanError(
+        raise Failure(
             "%s has no version of branch %s; it has %s" % (found, branch, ", ".join(candidates[found][:8])),
             "Set {0}_branch to one of these, or another {0}_install_method.".format(prefix),
         )
-    raise PlanError(
+    raise Failure(
         "no repository of this host has the package %s" % " or ".join(names),
         "Check the branch and the source; on Debian, contrib, non-free and non-free-firmware must be in apt's sources.",
     )

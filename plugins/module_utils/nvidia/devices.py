@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Iterable, List, NamedTuple, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+
 VENDOR = 0x10DE
 _KINDS = {0x0300: "gpu", 0x0302: "gpu", 0x0680: "nvswitch"}  # PCI class: VGA, 3D controller, bridge of another kind
 
@@ -44,14 +46,6 @@ class Device(NamedTuple):
     generation: Optional[str]
 
 
-class ModulesError(Exception):
-    """No kernel modules can drive the GPUs as asked; `hint` says what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 def generation_of(device_id: int) -> str:
     """The generation of a GPU by its PCI device id."""
     return [name for first, name in _FIRST_ID if first <= device_id][-1]
@@ -78,31 +72,29 @@ def kernel_modules(generations: Iterable[str], wanted: str, available: List[str]
 
     :param wanted: "auto", "open" or "proprietary".
     :param available: what the source has, from the preferred one on.
-    :raises ModulesError: the GPUs, the source and what is wanted do not go together.
+    :raises Failure: the GPUs, the source and what is wanted do not go together.
     """
     ranks = {name: GENERATIONS.index(name) for name in generations}
     only_proprietary = sorted(name for name, rank in ranks.items() if rank < GENERATIONS.index("Turing"))
     only_open = sorted(name for name, rank in ranks.items() if rank >= GENERATIONS.index("Blackwell"))
     if only_proprietary and only_open:
-        raise ModulesError(
+        raise Failure(
             "no driver serves both %s and %s GPUs" % (only_proprietary[0], only_open[0]),
             "Take one kind out of the host.",
         )
     for names, needed in ((only_proprietary, "proprietary"), (only_open, "open")):
         if names and wanted not in ("auto", needed):
-            raise ModulesError(
+            raise Failure(
                 "%s GPUs need %s kernel modules, not %s ones" % (names[0], needed, wanted),
                 "Set nvidia_driver_kernel_modules to %s or auto." % needed,
             )
         if names and needed not in available:
-            raise ModulesError(
+            raise Failure(
                 "%s GPUs need %s kernel modules, which this source has not got" % (names[0], needed),
                 "Set nvidia_driver_install_method to nvidia.",
             )
     if wanted != "auto":
         if wanted not in available:
-            raise ModulesError(
-                "this source has no %s kernel modules" % wanted, "Set nvidia_driver_kernel_modules to auto."
-            )
+            raise Failure("this source has no %s kernel modules" % wanted, "Set nvidia_driver_kernel_modules to auto.")
         return wanted
     return "proprietary" if only_proprietary else "open" if only_open else available[0]

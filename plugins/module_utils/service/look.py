@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key, gauges
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.causes import cause, second_hand
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import memory, processes
@@ -127,7 +127,7 @@ class _Deployment:
             self._asked = now
             try:
                 self._service.check()
-            except ProbeError:
+            except EngineFailure:
                 pass  # its state says so
             state = self._service.state
             self._on_purpose = False
@@ -147,7 +147,7 @@ class _Deployment:
             endpoint = Endpoint(self.record["endpoint"], key_of(self.record), validate_certs=False)
             endpoint.trust = self._service.trust
             status, _type, body = endpoint.get(path, timeout)
-        except (ProbeError, ValueError):
+        except (EngineFailure, ValueError):
             return None
         return gauges.read(body.decode("utf-8", "replace")) if status == 200 else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, health
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure, health
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import sockets
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import account, named
@@ -48,7 +48,7 @@ def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: 
     endpoint = Endpoint(record["endpoint"], validate_certs=False)
     try:
         health(endpoint, record["health_path"], timeout)
-    except ProbeError as exc:
+    except EngineFailure as exc:
         if exc.status not in (401, 403):  # one that wants a key answers
             return False, str(exc)
     if state and not has_process(state):

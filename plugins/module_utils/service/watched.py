@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.causes import Cause, cause
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, ProbeError, wait_healthy
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure, wait_healthy
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.waiting import Patience, Sighting, doing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import processes, sockets
@@ -54,7 +54,7 @@ class WatchedService:
         return self._watch.last
 
     def check(self) -> None:
-        """ProbeError when the service is down; `retry` is set while it may come back by itself."""
+        """EngineFailure when the service is down; `retry` is set while it may come back by itself."""
         if not self._answers:
             return
         name = self.service["name"]
@@ -66,19 +66,19 @@ class WatchedService:
             return
         hopeless = self._watch.see(state, time.monotonic())
         if hopeless and state["active"] == "absent":
-            raise ProbeError(f"{name}: {hopeless}", "Deploy it first, or correct service.name and service.manager.")
+            raise EngineFailure(f"{name}: {hopeless}", "Deploy it first, or correct service.name and service.manager.")
         if hopeless:
             found = self._cause() or Cause("")
             hint = "The engine's log says why. If the port answers all the same, another program has taken it."
-            raise ProbeError(f"{name}: {hopeless}" + (found.line and f": {found.line}"), found.hint or hint)
+            raise EngineFailure(f"{name}: {hopeless}" + (found.line and f": {found.line}"), found.hint or hint)
         if self._watch.deaths > self._explained:
             # Another start that ends the same way would take the minutes of this one.
             self._explained = self._watch.deaths
             found = self._cause() or Cause("")
             if found.final:
-                raise ProbeError(f"{name}: the engine ended: {found.line}", found.hint)
+                raise EngineFailure(f"{name}: the engine ended: {found.line}", found.hint)
         if not has_process(state):
-            raise ProbeError(f"{name}: the service is {state['detail']}", retry=True)
+            raise EngineFailure(f"{name}: the service is {state['detail']}", retry=True)
 
     def give_up(self, idle_s: float) -> Optional[str]:
         """Why waiting for it is pointless, in a few words; None while it works, or has not yet been idle for `idle_s`.
@@ -103,16 +103,18 @@ class WatchedService:
         )
 
     def trust(self, address: str, port: int) -> None:
-        """ProbeError where another user than the service's gets a connection to this address: no secret goes there."""
+        """EngineFailure where another user than the service's gets a connection to this address: no secret is sent."""
         uid, name = self._uid(), self.service["name"]
         tables = sockets.read()
         if uid is None:
-            raise ProbeError(f"{name} has no process: the API key was not sent to port {port}", "Its log says more.")
+            raise EngineFailure(f"{name} has no process: the API key was not sent to port {port}", "Its log says more.")
         if not sockets.answering(tables, address, port):
-            raise ProbeError(f"nobody listens on port {port} any more: the API key was not sent", "Its log says more.")
+            raise EngineFailure(
+                f"nothing listens on port {port} any more: the API key was not sent", "Its log says more."
+            )
         others = sockets.strangers(tables, address, port, uid)
         if others:
-            raise ProbeError(
+            raise EngineFailure(
                 f"port {port} is held by user {', '.join(map(_user, sorted(others)))}, {name} runs as {_user(uid)}: "
                 "the API key was not sent",
                 "Another program has taken the engine's port: end it, then start the engine again.",
@@ -167,7 +169,7 @@ def wait_for(
     give_up = (lambda: watched.give_up(timeout)) if watched else None
     try:
         wait_healthy(endpoint, path, timeout, watched.check if watched else None, on_wait, give_up)
-    except ProbeError as error:
+    except EngineFailure as error:
         raise Failure(str(error), error.hint, "verify", log_tail(service)) from error
 
 

@@ -133,13 +133,14 @@ def _errors(json: bool) -> Iterator[dict[str, ExitCode]]:
 
     sys.path.insert(0, str(collection.find().search_path))
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
-    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import MergeError, Stopped
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import Stopped
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import NoShards
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
     outcome = {"code": ExitCode.OK}
     try:
         yield outcome
-    except (GGUFError, MergeError, OSError) as error:
+    except (Failure, OSError) as error:
         outcome["code"] = ExitCode.INTERRUPTED if isinstance(error, Stopped) else ExitCode.FAILED
         hint = getattr(error, "hint", "")
         if isinstance(error, NoShards):

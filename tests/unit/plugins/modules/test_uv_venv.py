@@ -182,7 +182,7 @@ def test_a_program_that_does_not_run_is_not_installed(arguments):
 
 def test_a_python_that_is_nowhere_is_said_with_what_to_do(arguments):
     done = made(arguments, python="3.99")
-    assert done["msg"].startswith("no Python 3.99 on this host, and none could be had: ")
+    assert done["msg"].startswith("no Python 3.99 on this host, and none could be downloaded: ")
     assert "dsdeploy_mirrors.python_builds" in done["hint"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts, stream_client
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import ProbeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
 
 ROOT = Path(__file__).resolve().parents[5]
 
@@ -179,7 +179,7 @@ def test_usage_is_that_of_the_last_event_that_has_one():
 def test_the_key_is_sent_to_nobody_else(port):
     def trust(address, at):
         assert (address, at) == ("127.0.0.1", port)
-        raise ProbeError("port is held by user mallory: the API key was not sent")
+        raise EngineFailure("port is held by user mallory: the API key was not sent")
 
     script = json.dumps({"ttft": 0, "gap": 0, "tokens": 1})
     target = load.Target("127.0.0.1", port, "", {"Authorization": "Bearer k"}, None, "completions", script, trust=trust)
@@ -188,7 +188,7 @@ def test_the_key_is_sent_to_nobody_else(port):
         "port is held by user mallory: the API key was not sent"
     ] * 2
     assert load.token_pool(target) == []
-    with pytest.raises(ProbeError):
+    with pytest.raises(EngineFailure):
         load.trusted(target)
 
 
@@ -238,7 +238,7 @@ def test_a_connection_is_trusted_before_the_key_goes_over_it(port, trusted):
     def trust(address, number):
         asked.append((address, number))
         if not trusted:
-            raise ProbeError("port 1 is held by user mallory: the API key was not sent")
+            raise EngineFailure("port 1 is held by user mallory: the API key was not sent")
 
     script = json.dumps({"ttft": 0.01, "gap": 0.002, "tokens": 2})
     headers = {"Authorization": "Bearer sk-1"}

@@ -102,7 +102,7 @@ def test_a_key_goes_to_nobody_but_the_service_s_process(engine, tmp_path, monkey
     (tmp_path / "key").write_text("secret")
 
     def trust(_self, _address, _port):
-        raise look_answers.ProbeError("held by another user: the API key was not sent")
+        raise look_answers.EngineFailure("held by another user: the API key was not sent")
 
     monkeypatch.setattr(look_answers.WatchedService, "trust", trust)
     found = look_answers._asked(record(engine, api_key_file=str(tmp_path / "key")), "")

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import chat as chat_api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import (
     Endpoint,
-    ProbeError,
+    EngineFailure,
     ask,
     chat_request,
     explain_status,
@@ -40,7 +40,7 @@ def probe(server, timeout=5.0, **options):
 
 
 def failure(server, timeout=5.0, **options):
-    with pytest.raises(ProbeError) as caught:
+    with pytest.raises(EngineFailure) as caught:
         probe(server, timeout, **options)
     assert "\n" not in str(caught.value)
     return caught.value
@@ -146,7 +146,7 @@ def test_loading_counts_as_alive_and_is_reported():
 
 def test_loading_until_the_deadline():
     with StandinChatServer("llama.cpp", loading_replies=1000) as server:
-        with pytest.raises(ProbeError, match="not healthy within 1 s: GET .*HTTP 503: Loading model") as caught:
+        with pytest.raises(EngineFailure, match="not healthy within 1 s: GET .*HTTP 503: Loading model") as caught:
             wait_healthy(Endpoint(server.url), "/health", 1)
     assert "Raise health_timeout" in caught.value.hint
 
@@ -156,7 +156,7 @@ def test_refused_until_the_deadline():
         unused.bind(("127.0.0.1", 0))  # bound, not listening: refuses
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         started = time.monotonic()
-        with pytest.raises(ProbeError, match="not healthy within 1 s: .*connection refused") as caught:
+        with pytest.raises(EngineFailure, match="not healthy within 1 s: .*connection refused") as caught:
             wait_healthy(Endpoint(url), "/health", 1)
     assert 1 <= time.monotonic() - started < 4
     assert "Nothing listens there" in caught.value.hint
@@ -194,7 +194,7 @@ def test_a_server_that_comes_up_late():
 def test_what_waiting_cannot_cure_fails_at_once(settings, path, message, hint):
     started = time.monotonic()
     with StandinChatServer(**settings) as server:
-        with pytest.raises(ProbeError) as caught:
+        with pytest.raises(EngineFailure) as caught:
             wait_healthy(Endpoint(server.url), path, 60)
     assert time.monotonic() - started < 10
     assert message in str(caught.value) and hint in caught.value.hint
@@ -204,16 +204,16 @@ def test_what_waiting_cannot_cure_fails_at_once(settings, path, message, hint):
 def test_a_server_that_accepts_and_never_answers_is_waited_for(monkeypatch):
     monkeypatch.setattr(chat_api, "HTTP_TIMEOUT", 1.0)
     with StandinChatServer(fault="hang") as server:
-        with pytest.raises(ProbeError, match="not healthy within 2 s: .*no answer within 1 s"):
+        with pytest.raises(EngineFailure, match="not healthy within 2 s: .*no answer within 1 s"):
             wait_healthy(Endpoint(server.url), "/health", 2)
 
 
 def test_a_dead_service_ends_the_wait():
     def dead():
-        raise ProbeError("x: the service is failed: exit status 3", "hint")
+        raise EngineFailure("x: the service is failed: exit status 3", "hint")
 
     started = time.monotonic()
-    with pytest.raises(ProbeError, match="exit status 3; GET .*connection refused"):
+    with pytest.raises(EngineFailure, match="exit status 3; GET .*connection refused"):
         wait_healthy(Endpoint("http://127.0.0.1:9"), "/health", 60, dead)
     assert time.monotonic() - started < 5
 
@@ -224,7 +224,7 @@ def test_another_program_on_the_port_is_not_the_service():
     def restarting():
         looks.append(1)
         if len(looks) < 3:
-            raise ProbeError("x: the service is activating (auto-restart)", retry=True)
+            raise EngineFailure("x: the service is activating (auto-restart)", retry=True)
 
     with StandinChatServer() as server:
         wait_healthy(Endpoint(server.url), "/health", 20, restarting)
@@ -289,10 +289,10 @@ def test_keys(engine):
     with StandinChatServer(engine, api_key="sk-right") as server:
         assert probe(server)["answer"] == "杚"
         for key, hint in ((None, "wants an API key"), ("sk-wrong", "refuses this API key")):
-            with pytest.raises(ProbeError, match="HTTP 401") as caught:
+            with pytest.raises(EngineFailure, match="HTTP 401") as caught:
                 ask(Endpoint(server.url, key), api_of(engine), "q?", 5)
             assert hint in caught.value.hint
-            with pytest.raises(ProbeError, match="HTTP 401"):
+            with pytest.raises(EngineFailure, match="HTTP 401"):
                 ask(Endpoint(server.url, key), api_of(engine), "q?", 5, model="deepseek-r1")
 
 
@@ -390,7 +390,7 @@ def test_tls_with_its_ca_or_without_validation(tls_server, certificates, close):
 
 def test_tls_stall_ends_at_the_time_out(tls_server):
     tls_server.deltas, tls_server.fault, tls_server.close = [("content", "a"), ("content", "b")], "stall", True
-    with pytest.raises(ProbeError, match="not complete within 1 s"):
+    with pytest.raises(EngineFailure, match="not complete within 1 s"):
         ask(Endpoint(tls_server.url, validate_certs=False), "openai", "q?", 1.0)
 
 
@@ -404,19 +404,19 @@ def test_tls_faults_fail_at_once(tls_server, certificates):
             "url",
         ),
     ):
-        with pytest.raises(ProbeError, match=message) as caught:
+        with pytest.raises(EngineFailure, match=message) as caught:
             wait_healthy(Endpoint(url, **trust), "/health", 60)
         assert hint in caught.value.hint
 
 
 def test_https_asked_of_a_plain_server():
     with StandinChatServer() as server:
-        with pytest.raises(ProbeError, match="the server does not speak TLS") as caught:
+        with pytest.raises(EngineFailure, match="the server does not speak TLS") as caught:
             wait_healthy(Endpoint(server.url.replace("http:", "https:")), "/health", 60)
     assert caught.value.hint == "Use http:// in url."
 
 
 def test_plain_asked_of_a_tls_server(tls_server):
-    with pytest.raises(ProbeError, match="closed without an answer") as caught:
+    with pytest.raises(EngineFailure, match="closed without an answer") as caught:
         wait_healthy(Endpoint(tls_server.url.replace("https:", "http:")), "/health", 1)
     assert "https://" in caught.value.hint

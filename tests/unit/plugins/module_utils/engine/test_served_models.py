@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mutations
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import ProbeError, list_models
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api, OllamaError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure, list_models
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 
 CASES = Path(__file__).resolve().parents[3] / "fixtures" / "foreign"
 MODELS = {
@@ -54,7 +54,7 @@ def test_null_is_no_model(api, body):
 )  # fmt: skip
 def test_a_wrong_shape_is_one_line(body):
     for api in MODELS:
-        with pytest.raises(ProbeError, match="not a list of models") as caught:
+        with pytest.raises(EngineFailure, match="not a list of models") as caught:
             list_models(Endpoint(body), api)
         mutations.assert_one_line(caught.value)
         assert "another API" in caught.value.hint
@@ -65,7 +65,7 @@ def test_any_damage_gives_names_or_one_line(api):
     for text in mutations.mutations(MODELS[api], f"models-{api}"):
         try:
             assert all(isinstance(name, str) for name in list_models(Endpoint(text), api))
-        except ProbeError as error:
+        except EngineFailure as error:
             mutations.assert_one_line(error)
 
 
@@ -81,6 +81,6 @@ def test_ollamas_own_lists_in_another_shape(body, monkeypatch):
     api = Api("http://127.0.0.1:1")
     monkeypatch.setattr(api, "_json", lambda *_: body)
     for call in (api.tags, api.ps):
-        with pytest.raises(OllamaError, match="GET /api/.*: models") as caught:
+        with pytest.raises(EngineFailure, match="GET /api/.*: models") as caught:
             call()
         mutations.assert_one_line(caught.value)

@@ -43,7 +43,7 @@ def attempt(src, dest, consume=False, report=None):
     try:
         done = gguf_merge.merge(str(src), str(dest), consume, False, Progress("test", report=report))
         return {"resumed_at": done.resumed_at, "removed": done.removed}
-    except gguf_merge.MergeError as error:
+    except gguf_merge.Failure as error:
         return {"error": str(error), "hint": error.hint}
 
 def seen():

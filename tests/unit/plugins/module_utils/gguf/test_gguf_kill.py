@@ -224,7 +224,7 @@ def test_other_shards_do_not_throw_the_only_copy_away(tmp_path):
     paths, dest = interrupted(tmp_path, True, 1)
     (tmp_path / "b").mkdir()
     other = files.write_set(tmp_path / "b", files.model(53, shards=2).shards(), prefix="other")
-    with pytest.raises(gguf_merge.MergeError, match="merge-part may be the only copy of m-00001-of-00003.gguf"):
+    with pytest.raises(gguf_merge.Failure, match="merge-part may be the only copy of m-00001-of-00003.gguf"):
         again(other[0], dest, consume=True, force=True)
     again(paths[0], dest, consume=True)
     assert dest.read_bytes() == files.model(51).merged()

@@ -18,7 +18,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import plan as g
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import range_copy
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError, read_header
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.journal import journal_path, part_path
-from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import MergeError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -378,7 +378,7 @@ def test_a_destination_that_differs_in_one_byte_is_not_taken_for_the_merge(tmp_p
     data = bytearray(model.merged())
     data[at] ^= 1
     dest.write_bytes(data)
-    with pytest.raises(MergeError, match="exists and is not the merge of these shards") as error:
+    with pytest.raises(Failure, match="exists and is not the merge of these shards") as error:
         merge(paths[0], dest)
     assert "force" in error.value.hint and dest.read_bytes() == data
     assert merge(paths[0], dest, force=True).changed
@@ -394,7 +394,7 @@ def test_a_shard_downloaded_again_is_looked_at_again(tmp_path):
     shard = bytearray(paths[1].read_bytes())
     shard[-64] ^= 1
     paths[1].write_bytes(shard)
-    with pytest.raises(MergeError, match="is not the merge of these shards"):
+    with pytest.raises(Failure, match="is not the merge of these shards"):
         merge(paths[0], dest)
 
 
@@ -406,17 +406,17 @@ def test_a_destination_written_to_since_is_compared(tmp_path):
     with open(dest, "r+b") as file:
         file.seek(-64, os.SEEK_END)
         file.write(b"x")
-    with pytest.raises(MergeError, match="is not the merge of these shards"):
+    with pytest.raises(Failure, match="is not the merge of these shards"):
         merge(paths[0], dest)
 
 
 def test_destinations_that_cannot_be(tmp_path):
     paths = files.write_set(tmp_path, files.model(22).shards())
-    with pytest.raises(MergeError, match="is not a directory"):
+    with pytest.raises(Failure, match="is not a directory"):
         merge(paths[0], tmp_path / "no" / "out.gguf")
-    with pytest.raises(MergeError, match="exists and is not a file"):
+    with pytest.raises(Failure, match="exists and is not a file"):
         merge(paths[0], tmp_path)
-    with pytest.raises(MergeError, match="is one of the shards"):
+    with pytest.raises(Failure, match="is one of the shards"):
         merge(paths[0], paths[1], force=True)
 
 
@@ -432,7 +432,7 @@ def test_a_link_as_destination_is_followed(tmp_path):
 def test_a_destination_that_comes_into_being_meanwhile_is_kept(tmp_path):
     paths = files.write_set(tmp_path, files.model(24).shards())
     dest = tmp_path / "out.gguf"
-    with pytest.raises(MergeError, match="came into being while it was merged"):
+    with pytest.raises(Failure, match="came into being while it was merged"):
         merge(paths[0], dest, prepare=lambda part: dest.write_bytes(b"mine"))
     assert dest.read_bytes() == b"mine"
 
@@ -514,12 +514,12 @@ def test_consume_after_a_plain_merge_removes_the_shards(tmp_path):
 def test_consume_refuses_links(tmp_path):
     paths = files.write_set(tmp_path, files.model(33).shards())
     os.link(paths[1], tmp_path / "other")
-    with pytest.raises(MergeError, match="00002-of-00003.gguf has another hard link"):
+    with pytest.raises(Failure, match="00002-of-00003.gguf has another hard link"):
         merge(paths[0], tmp_path / "out.gguf", consume=True)
     (tmp_path / "other").unlink()
     paths[2].rename(tmp_path / "blob")
     paths[2].symlink_to(tmp_path / "blob")
-    with pytest.raises(MergeError, match="00003-of-00003.gguf is a symbolic link"):
+    with pytest.raises(Failure, match="00003-of-00003.gguf is a symbolic link"):
         merge(paths[0], tmp_path / "out.gguf", consume=True)
     assert merge(paths[0], tmp_path / "out.gguf").changed
 

@@ -5,8 +5,8 @@
 """One version that all packages have, from what apt and dnf print."""
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import packages as package_plan
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import PlanError
 
 # As apt-cache prints it; bookworm, where the open modules lag behind the security updates.
 MADISON = """\
@@ -66,7 +66,7 @@ def test_newest_of_all():
 
 
 def test_newest_ones_that_do_not_match_are_refused_with_the_version_that_does():
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(Failure) as error:
         package_plan.choose(["nvidia-open-kernel-dkms", "nvidia-smi"], package_plan.parse_madison(MADISON), "x")
     assert str(error.value) == (
         "the newest versions do not match: nvidia-open-kernel-dkms 535.261.03-1, nvidia-smi 535.309.01-0+deb12u1"
@@ -116,7 +116,7 @@ def test_pins_and_what_is_installed(version, kept, chosen):
     ],
 )
 def test_refusals(wanted, branch, version, message, hint):
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(Failure) as error:
         package_plan.choose(wanted, NVIDIA, "x", branch, version)
     assert str(error.value).startswith(message)
     assert hint in error.value.hint

@@ -5,8 +5,9 @@
 """What is on the PCI bus, and which kernel modules drive it."""
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.devices import Device, ModulesError
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.devices import Device
 
 BOTH = ["open", "proprietary"]
 
@@ -92,7 +93,7 @@ def test_kernel_modules(generations, wanted, available, chosen):
     ],
 )
 def test_kernel_modules_that_cannot_be(generations, wanted, available, message, hint):
-    with pytest.raises(ModulesError) as error:
+    with pytest.raises(Failure) as error:
         nvidia_gpus.kernel_modules(generations, wanted, available)
     assert message in str(error.value)
     assert hint in error.value.hint

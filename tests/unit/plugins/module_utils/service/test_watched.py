@@ -60,7 +60,7 @@ def test_a_stranger_on_the_port_never_sees_the_key(service, monkeypatch):
         target = endpoint(server.url, service)
         chat.wait_healthy(target, "/health", 5, service.check)
         for ask in (lambda: chat.ask(target, "openai", "Who?", 10), lambda: target.get("/metrics", 5)):
-            with pytest.raises(chat.ProbeError, match="the API key was not sent"):
+            with pytest.raises(chat.EngineFailure, match="the API key was not sent"):
                 ask()
         assert set(keys(server)) == {None}
 
@@ -68,14 +68,14 @@ def test_a_stranger_on_the_port_never_sees_the_key(service, monkeypatch):
 def test_a_listener_that_is_gone_is_not_trusted(service):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(chat.ProbeError, match="nobody listens on port"):
+    with pytest.raises(chat.EngineFailure, match="nothing listens on port"):
         service.trust("127.0.0.1", port)
 
 
 def test_a_service_without_a_process_gets_no_key(service, monkeypatch):
     monkeypatch.setattr(watched, "service_state", lambda *_: dict(RUNNING, pid=None, active="starting"))
     monkeypatch.setattr(watched, "PID_S", 0.3)
-    with pytest.raises(chat.ProbeError, match="engine has no process"):
+    with pytest.raises(chat.EngineFailure, match="engine has no process"):
         service.trust("127.0.0.1", 1)
 
 
@@ -100,7 +100,7 @@ def test_a_wait_goes_on_while_the_engine_works_and_ends_when_it_does_not(service
         unused.bind(("127.0.0.1", 0))
         target = chat.Endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}")
         seen = []
-        with pytest.raises(chat.ProbeError, match=r"it has done nothing for \d s") as raised:
+        with pytest.raises(chat.EngineFailure, match=r"it has done nothing for \d s") as raised:
             chat.wait_healthy(
                 target,
                 "/health",
@@ -131,7 +131,7 @@ def dying(monkeypatch, line):
 def test_what_ends_every_start_is_told_after_the_first_one(monkeypatch):
     service = dying(monkeypatch, NO_ROOM)
     service.check()
-    with pytest.raises(chat.ProbeError, match="engine: the engine ended: ValueError: No available memory") as caught:
+    with pytest.raises(chat.EngineFailure, match="engine: the engine ended: ValueError: No available memory") as caught:
         service.check()
     assert "vllm_venv_gpu_memory_utilization" in caught.value.hint
     assert not caught.value.retry
@@ -141,6 +141,6 @@ def test_what_may_pass_is_told_with_its_cause_after_the_second(monkeypatch):
     service = dying(monkeypatch, "OSError: [Errno 98] Address already in use")
     service.check()
     service.check()
-    with pytest.raises(chat.ProbeError, match="keeps dying: running: OSError: .* in use") as caught:
+    with pytest.raises(chat.EngineFailure, match="keeps dying: running: OSError: .* in use") as caught:
         service.check()
     assert "ss -ltnp" in caught.value.hint
