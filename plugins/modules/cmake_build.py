@@ -147,7 +147,6 @@ log_tail:
 """
 
 import os
-import shutil
 import time
 from typing import Any
 
@@ -155,6 +154,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import cmake
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix as build_prefix
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import space
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
@@ -249,7 +249,7 @@ class Build:
             why = output.first_error() or (output.tail() or ["no output"])[-1]
             message = "cannot %s %s (%s): %s" % (what, self.prefix, cmake.how_it_ended(code), why)
             hint = output.hint(directory, self.jobs) or hint_for(output.tail())
-            if not hint and shutil.disk_usage(directory).free < FULL:
+            if not hint and space(directory)[1] < FULL:
                 hint = "The disk is almost full: free space on the file system of %s." % directory
             raise Failure(message, hint, log_tail=output.tail())
 

@@ -97,7 +97,7 @@ disk:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import space
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
 
 
@@ -110,11 +110,11 @@ def main():
         supports_check_mode=True,
     )
     models_dir = module.params["models_dir"]
-    disk = disk_plan([(models_dir, 0, "models")])[0]
+    mount, free = space(models_dir)
     module.exit_json(
         changed=False,
         models=store_admin.inventory(models_dir, module.params["records_dir"]),
-        disk={"mount": disk["mount"], "free": disk["free"]},
+        disk={"mount": mount, "free": free},
     )
 
 

@@ -239,7 +239,9 @@ commands:
   returned: always
   sample: {nvcc: /usr/local/cuda/bin/nvcc}
 disk:
-  description: The wanted space with the mount point and the free bytes found.
+  description:
+    - Needed and free bytes by mount point, C(mount), C(need), C(free), C(fits), C(for) and C(paths).
+    - Empty where O(disk[].unless) leaves nothing to make.
   type: list
   elements: dict
   returned: always
@@ -306,6 +308,7 @@ import pwd
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_plan
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     begun,
@@ -390,17 +393,6 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
         )
         for stops, paths in stopped.items()
     ]
-
-
-def space(path: str) -> dict:
-    """Mount point and free bytes (as for root-less writers) of a path or its nearest existing parent."""
-    there = os.path.realpath(path)
-    while not os.path.exists(there):
-        there = os.path.dirname(there)
-    stat = os.statvfs(there)
-    while not os.path.ismount(there):
-        there = os.path.dirname(there)
-    return {"mount": there, "free_bytes": stat.f_bavail * stat.f_frsize}
 
 
 def libc() -> str:
@@ -552,7 +544,7 @@ def main() -> None:
     p = module.params
     owner = port_owner(p["port"]) if p["port"] else None
     wants = [want for want in p["disk"] if not (want["unless"] and os.path.exists(want["unless"]))]
-    disk = [dict(want, **space(want["path"])) for want in wants]
+    disk = disk_plan((want["path"], want["need_bytes"], want["what"]) for want in wants)
     found = [preflight.host_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
     if p["port"]:
         found.append(preflight.port_problem(p["port"], owner, p["user"], p["prefix"] + "_port"))

@@ -70,7 +70,7 @@ def test_the_plan_is_whole(host, plan):
     for number, size in enumerate(SEED, 1):
         assert f"DeepSeek-R1-Q4_K_M/DeepSeek-R1-Q4_K_M-0000{number}-of-00009.gguf: {size} bytes" in said
     assert "merge nothing: served from the first of its shards" in said
-    assert "disk /data: 376.7 GiB needed for model deepseek-r1-q4_k_m, 3200.0 GiB free" in said
+    assert "disk /data: 376.7 GiB needed (model deepseek-r1-q4_k_m 376.7 GiB), 3200.0 GiB free" in said
 
 
 def test_without_a_hub_it_fails_as_a_run_would(host):
@@ -92,8 +92,8 @@ def test_ollama_needs_three_copies(host):
     said, code = check(*OLLAMA, ARCHIVE)
     assert code == 0, said
     assert "merge its 9 shards into one file of 404430187616 bytes" in said
-    purposes = "model deepseek-r1-q4_k_m, merge of its 9 shards, Ollama's own store"
-    assert f"disk /data: 1130.0 GiB needed for {purposes}, 3200.0 GiB free" in said
+    purposes = "model deepseek-r1-q4_k_m 376.7 GiB, merge of its 9 shards 376.7 GiB, Ollama's own store 376.7 GiB"
+    assert f"disk /data: 1130.0 GiB needed ({purposes}), 3200.0 GiB free" in said
 
 
 def test_the_seeds_mistakes_are_named(host):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from typing import Any, Callable, Dict, List, Optional
 
@@ -15,6 +14,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama,
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_notes import Notes, identity
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage, space
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
@@ -210,11 +210,11 @@ class Job:
         for path in ollama_store.leftovers(directory):
             freed = ollama_store.remove_file(path)
             self.warn("%s is removed, which an upload that was cut left (%s)" % (path, mib(freed)))
-        free = shutil.disk_usage(directory).free
+        mount, free = space(directory)
         if free < size:
             held = ["%s (%s)" % (one["name"], mib(one["bytes"])) for one in self._copies()]
             raise Failure(
-                "not enough disk space for Ollama's copy in %s: %s needed, %s free" % (directory, mib(size), mib(free)),
+                shortage(mount, size, free, ["Ollama's copy in " + directory]),
                 "Its other models are %s: `down --purge-model NAME` or `ollama rm NAME`." % ", ".join(held)
                 if held
                 else "Free space there, or set ollama_models_dir.",

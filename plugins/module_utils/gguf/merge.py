@@ -178,8 +178,8 @@ class _Merge:
 
     def _no_space(self, error: OSError) -> Failure:
         return Failure(
-            "no space left for %s (%s) after %d of %d bytes"
-            % (self.dest, os.strerror(error.errno or 0), self.durable, self.plan.total),
+            "no space left for %s (%s) after %s of %s"
+            % (self.dest, os.strerror(error.errno or 0), mib(self.durable), mib(self.plan.total)),
             "free %s and run it again: it goes on from there" % mib(self.plan.total - self.durable)
             if self.durable
             else "free %s; nothing was kept" % mib(self.plan.total),

@@ -36,9 +36,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import (
     space_needed,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage, space
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 RECORD = "user.dsdeploy.merge"
 SLACK = 1024 * 1024  # bytes left free for the journal and the file system's own needs
@@ -71,8 +71,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
     paths = _locate(src, dest, entry)
     if dest in map(os.path.realpath, paths):
         raise Failure("%s is one of the shards" % dest, "give the merged file a name of its own")
-    space = os.statvfs(os.path.dirname(dest))
-    free = space.f_bavail * space.f_frsize
+    mount, free = space(dest)
     exists = os.path.exists(dest)
     if entry is not None and exists and _is_published(dest, entry):
         return Survey("published", None, entry.total, "structure", entry.total, (), 0, free)
@@ -101,8 +100,7 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
     need += SLACK if need else 0
     if need > free:
         raise Failure(
-            "not enough space for %s: needs %d bytes free (%s), its file system has %d (%s), %d too few"
-            % (dest, need, mib(need), free, mib(free), need - free),
+            shortage(mount, need, free, [dest]),
             "free space" + ("" if consume else ", or use consume, which removes each shard once it is merged"),
         )
     return Survey("resume" if durable else "new", plan, durable, None, plan.total, removes, need, free)

@@ -2,53 +2,63 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Free space by mount point."""
+"""Free space by mount point: one look, one rule and one message for all that takes disk."""
 
 from __future__ import annotations
 
 import os
+from typing import Any, Dict, Iterable, List, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 
-def mount_point(path):
-    """The mount point that ``path`` lies (or will lie) on."""
-    path = os.path.realpath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    while not os.path.ismount(path):
-        path = os.path.dirname(path)
-    return path
+def space(path: str) -> Tuple[str, int]:
+    """``(mount point, free bytes)`` of a path, or of its nearest parent that exists.
 
-
-def disk_plan(wants):
-    """Needed and free bytes by mount point.
-
-    :param wants: list of ``(path, bytes, what for)``.
-    :returns: list of ``{mount, need, free, fits, for}``, bytes; ``free`` is what a user without
-        privileges may use.
+    Free is what a user without privileges may use.
     """
-    plan = {}
+    here = os.path.realpath(path)
+    while not os.path.exists(here):
+        here = os.path.dirname(here)
+    state = os.statvfs(here)
+    while not os.path.ismount(here):
+        here = os.path.dirname(here)
+    return here, state.f_bavail * state.f_frsize
+
+
+def disk_plan(wants: Iterable[Tuple[str, int, str]]) -> List[Dict[str, Any]]:
+    """Needed and free bytes by mount point: two directories on one file system share its space.
+
+    :param wants: ``(path, bytes, what for)``.
+    :returns: ``{mount, need, free, fits, for, paths}``; ``for``: lines such as ``model r1 376.7 GiB``.
+    """
+    plan: Dict[str, Dict[str, Any]] = {}
     for path, need, purpose in wants:
-        mount = mount_point(path)
-        item = plan.setdefault(mount, {"mount": mount, "need": 0, "for": []})
+        mount, free = space(path)
+        item = plan.setdefault(mount, {"mount": mount, "need": 0, "free": free, "for": [], "paths": []})
         item["need"] += need
-        item["for"].append(purpose)
+        item["free"] = min(item["free"], free)
+        item["for"] += ["%s %s" % (purpose, mib(need))] if need else []
+        item["paths"] += [path] if path not in item["paths"] else []
     for item in plan.values():
-        stat = os.statvfs(item["mount"])
-        item["free"] = stat.f_bavail * stat.f_frsize
         item["fits"] = item["need"] <= item["free"]
     return [plan[mount] for mount in sorted(plan)]
 
 
-def disk_problems(plan):
+def shortage(mount: str, need: int, free: int, purposes: Iterable[str]) -> str:
+    """What is wrong with a file system that is too small, in one line."""
+    return "not enough disk space on %s: %s needed (%s), %s free, %s too few" % (
+        mount,
+        mib(need),
+        ", ".join(purposes),
+        mib(free),
+        mib(need - free),
+    )
+
+
+def disk_problems(plan: Iterable[Dict[str, Any]]) -> List[str]:
     """One line for each mount point that is too small."""
-    return [
-        "%s has %s free (%d bytes), %s needed (%d bytes) for %s"
-        % (item["mount"], mib(item["free"]), item["free"], mib(item["need"]), item["need"], ", ".join(item["for"]))
-        for item in plan
-        if not item["fits"]
-    ]
+    return [shortage(item["mount"], item["need"], item["free"], item["for"]) for item in plan if not item["fits"]]
 
 
 def disk_bytes(size, merged=False, consume=False, largest_shard=0, ollama=False):

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
@@ -49,25 +49,17 @@ def port_problem(port: int, owner: Optional[dict], user: str, variable: str) -> 
     )
 
 
-def disk_problems(wants: List[dict]) -> List[Problem]:
-    """What does not fit, summed by mount point: two directories on one disk share its space.
-
-    :param wants: `[{what, path, need_bytes, mount, free_bytes}]`.
-    """
-    problems = []
-    for mount in sorted({want["mount"] for want in wants}):
-        here = [want for want in wants if want["mount"] == mount]
-        need, free = sum(want["need_bytes"] for want in here), min(want["free_bytes"] for want in here)
-        if need > free:
-            parts = ", ".join("%s %s" % (want["what"], mib(want["need_bytes"])) for want in here if want["need_bytes"])
-            problems.append(
-                Problem(
-                    "not enough disk space on %s: %s needed (%s), %s free" % (mount, mib(need), parts, mib(free)),
-                    "Free %s there, or move %s to a larger disk (dsdeploy_data_dir, dsdeploy_install_dir)."
-                    % (mib(need - free), " and ".join(sorted({want["path"] for want in here}))),
-                )
-            )
-    return problems
+def disk_problems(plan: List[Dict[str, Any]]) -> List[Problem]:
+    """What does not fit; `plan` as of `ground/disk.py`."""
+    return [
+        Problem(
+            shortage(item["mount"], item["need"], item["free"], item["for"]),
+            "Free space there, or move %s to a larger file system (dsdeploy_data_dir, dsdeploy_install_dir)."
+            % " and ".join(sorted(item["paths"])),
+        )
+        for item in plan
+        if not item["fits"]
+    ]
 
 
 def host_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Optional[Problem]:

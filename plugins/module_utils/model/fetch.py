@@ -346,7 +346,7 @@ class Fetch:
             lines.append(merged if self.options.get("merge") else "merge nothing: served from the first of its shards")
         for item in disks:
             lines.append(
-                "disk %s: %s needed for %s, %s free"
+                "disk %s: %s needed (%s), %s free"
                 % (item["mount"], mib(item["need"]), ", ".join(item["for"]), mib(item["free"]))
             )
         return lines

@@ -3,15 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of a job needs no server; the rest is in test_ollama_model.py."""
 
-import collections
-
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama_job
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama import Modelfile, expected_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_api import Api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-
-Usage = collections.namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
@@ -27,12 +23,11 @@ def job(tmp_path):
 def test_leftovers_make_room_before_the_disk_is_found_full(job, tmp_path, monkeypatch):
     left = tmp_path / "blobs/sha256-4238228364"
     left.write_bytes(bytes(3 << 20))
-    monkeypatch.setattr(
-        ollama_job.shutil, "disk_usage", lambda _path: Usage(10, 0, 1 << 20 if left.exists() else 4 << 20)
-    )
+    monkeypatch.setattr(ollama_job, "space", lambda _path: ("/data", 1 << 20 if left.exists() else 4 << 20))
     job._make_room(4 << 20)
     assert job.warned == [f"{left} is removed, which an upload that was cut left (3.0 MiB)"]
-    with pytest.raises(Failure, match=r"not enough disk space for Ollama's copy in .*: 5.0 MiB needed, 4.0 MiB free"):
+    short = r"not enough disk space on /data: 5.0 MiB needed \(Ollama's copy in .*\), 4.0 MiB free, 1.0 MiB too few"
+    with pytest.raises(Failure, match=short):
         job._make_room(5 << 20)
 
 

@@ -83,8 +83,9 @@ print(json.dumps([result, seen()]))
 """)  # fmt: skip
     (result, left) = found
     total = len(files.model(60, shards=3, big=40 * MIB).merged())
-    assert f"not enough space for {tmp_path}/disk/out.gguf: needs {total + MIB} bytes free (121.0 M" in result["error"]
-    assert f"has {DISK} (64.0 MiB), {total + MIB - DISK} too few" in result["error"]
+    short = f"{(total + MIB - DISK) / MIB:.1f} MiB too few"
+    needs = f"121.0 MiB needed ({tmp_path}/disk/out.gguf), 64.0 MiB free, {short}"
+    assert result["error"] == f"not enough disk space on {tmp_path}/disk: {needs}"
     assert "use consume" in result["hint"] and left == []
 
 
@@ -98,7 +99,7 @@ result = attempt(paths[0], disk / "out.gguf", consume=True)
 print(json.dumps([refused, result, seen(), (disk / "out.gguf").read_bytes() == model.merged()]))
 """)  # fmt: skip
     refused, result, left, same = found
-    assert "not enough space" in refused["error"]
+    assert "not enough disk space" in refused["error"]
     assert result == {"resumed_at": 0, "removed": 4} and left == ["out.gguf"] and same
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import disk
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight
 
 MODULE = Path(preflight.__file__).parents[2] / "modules" / "preflight.py"
@@ -27,15 +28,14 @@ def test_port_held_by_another_names_it_and_the_variable():
     assert "llama_cpp_port" in problem.hint
 
 
-def test_disk_is_added_up_by_mount_point():
-    wants = [
-        {"what": "engine", "path": "/opt", "need_bytes": 3 << 30, "mount": "/", "free_bytes": 4 << 30},
-        {"what": "model", "path": "/srv", "need_bytes": 2 << 30, "mount": "/", "free_bytes": 4 << 30},
-        {"what": "cache", "path": "/data", "need_bytes": 2 << 30, "mount": "/data", "free_bytes": 4 << 30},
-    ]
-    (problem,) = preflight.disk_problems(wants)
-    assert problem.msg == "not enough disk space on /: 5.0 GiB needed (engine 3.0 GiB, model 2.0 GiB), 4.0 GiB free"
-    assert preflight.disk_problems(wants[1:]) == []
+def test_disk_is_added_up_by_mount_point(monkeypatch):
+    monkeypatch.setattr(disk, "space", lambda path: ("/data" if path.startswith("/data") else "/", 4 << 30))
+    plan = disk.disk_plan([("/opt", 3 << 30, "engine"), ("/srv", 2 << 30, "model"), ("/data/x", 2 << 30, "cache")])
+    (problem,) = preflight.disk_problems(plan)
+    needs = "5.0 GiB needed (engine 3.0 GiB, model 2.0 GiB), 4.0 GiB free, 1.0 GiB too few"
+    assert problem.msg == "not enough disk space on /: " + needs
+    assert "move /opt and /srv to a larger file system" in problem.hint
+    assert preflight.disk_problems(disk.disk_plan([("/srv", 2 << 30, "model"), ("/data", 2 << 30, "cache")])) == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "::1"])
