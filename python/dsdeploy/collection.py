@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def find(package: Path = PACKAGE) -> Collection:
         "The installation is incomplete: install dsdeploy again.",
         ExitCode.FAILED,
     )
+
+
+def make_importable() -> None:
+    """Lets `ansible_collections.dsdeploy.llm` be imported: the rules that the command shares with the modules."""
+    path = str(find().search_path)
+    if path not in sys.path:
+        sys.path.insert(0, path)
 
 
 def _is_ours(galaxy: Path) -> bool:

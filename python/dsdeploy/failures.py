@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dsdeploy import collection
 from dsdeploy.errors import ExitCode
 from dsdeploy.events import Failure
 
@@ -16,8 +17,10 @@ _ITEMS_SHOWN = 3
 _NONZERO = "non-zero return code"
 _WITHHELD = "it failed, and its output is withheld because it can hold secrets (no_log)"
 
-# Texts of Ansible, SSH, sudo, pip, apt and Python (ansible-core 2.17 to 2.21), and what to do about each; the first
-# that matches counts: what stopped everything stands above what it led to.
+_UNREACHABLE_HINT = "Check that the host is up and that ssh reaches it from here (address, port, user, key)."
+
+# Texts of Ansible, SSH and sudo (ansible-core 2.17 to 2.21), and what to do about each; the first that matches counts:
+# what stopped everything stands above what it led to. What programs on a host say: `ground/hints.py` of the collection.
 _HINTS = (
     (r"parse inventory source",
      "Give an inventory in YAML or INI, or a directory with one; `ansible-inventory -i SOURCE --list` says more."),
@@ -56,47 +59,15 @@ _HINTS = (
      "Allow that user sudo on the host, or connect as another one (--user root)."),
     (r"sudo: (command )?not found|sudo: No such file|sudo: .*No such file",
      "Install sudo on the host, or connect as root (--user root)."),
-    (r"(?i)no space left on device|(not|n't) have enough free space|not enough (free|disk) space|"
-     r"ENOSPC|Disk quota exceeded|EDQUOT",
-     "Free space on the file system named above (pip and uv need some in TMPDIR, too), then run the command again."),
-    (r"(?i)read-only file system|EROFS",
-     "The file system named above is mounted read-only: mount it writable (dmesg says whether it is damaged), or set "
-     "another directory."),
-    (r"(?i)cannot allocate memory|MemoryError|out of memory|oom-kill|Killed$",
-     "The host ran out of memory: free some, or give it swap, then run the same command again."),
     (r"module interpreter .* was not found|python[0-9.]*: (command )?not found|set the interpreter|"
      r"No python interpreters found",
      "Install python3 on the host, or set ansible_python_interpreter for it in the inventory."),
     (r"Timed out after [0-9]+ second",
      "A setting of yours ends every task after that time (ANSIBLE_TASK_TIMEOUT, task_timeout in ansible.cfg), and "
      "models and engines take longer: set it to 0 for this command."),
-    (r"Could not get lock|Unable to acquire the dpkg",
-     "Another package installation runs on the host: wait until it is done, then run the same command again."),
-    (r"(?i)DO NOT MATCH THE HASHES|hash mismatch|hash sum mismatch|checksum mismatch|sha256 .*(differs|mismatch)",
-     "What the mirror serves is not the original: try another one (dsdeploy_mirrors in the inventory)."),
-    (r"(?i)CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLError|self[- ]signed certificate|"
-     r"unable to get local issuer|certificate has expired",
-     "The certificate is not trusted: check the host's clock, and add the CA of your proxy or mirror to its "
-     "certificates."),
-    (r"(?i)ProxyError|Tunnel connection failed|407 Proxy|Cannot connect to proxy|proxyconnect",
-     "The proxy refuses: check http_proxy, https_proxy and no_proxy, and whether it lets this address through."),
-    (r"Temporary failure in name resolution|Temporary failure resolving|NameResolutionError|Name or service not known|"
-     r"Could not resolve host",
-     "The host cannot resolve the name: check its DNS (/etc/resolv.conf), or set mirrors in the inventory."),
-    (r"NewConnectionError|Network is unreachable|No route to host|"
-     r"(?i:connection.* timed out|read timed out|ConnectTimeout)",
-     "The host does not reach the address: check its network and firewall, or set the mirrors in the inventory."),
-    (r"(?i)HTTP Error 404|404 Client Error|404 +Not Found",
-     "The mirror has not got it: check the version, or set another mirror (dsdeploy_mirrors in the inventory)."),
-    (r"(?i)(HTTP Error|Client Error:?) 40[13]|40[13] (Client Error|Unauthorized|Forbidden)",
-     "The server wants other credentials: check the token or the mirror's URL in the inventory."),
-    (r"(?i)Too many open files|EMFILE",
-     "Raise the limit of open files (ulimit -n) of the user, then run the same command again."),
-    (r"(?i)permission denied|operation not permitted|EACCES",
-     "The user lacks the rights: connect as root (--user root) or use --become."),
+    (r"connect to host .* port |banner exchange|kex_exchange_identification|Connection (closed|reset) by .* port ",
+     _UNREACHABLE_HINT),
 )  # fmt: skip
-
-_UNREACHABLE_HINT = "Check that the host is up and that ssh reaches it from here (address, port, user, key)."
 
 
 def describe(
@@ -214,7 +185,13 @@ def _lines(text: Any) -> list[str]:
 
 def hint_for(said: str) -> str:
     """What to do about a text that is known, "" for another."""
-    return next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
+    own = next((hint for pattern, hint in _HINTS if re.search(pattern, said)), "")
+    if own:
+        return own
+    collection.make_importable()
+    from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import hints
+
+    return hints.hint_for(said)
 
 
 def _generic_hint(msg: str, tail: list[str], result: Mapping[str, Any], kind: str) -> str:

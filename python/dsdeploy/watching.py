@@ -67,7 +67,7 @@ class PlainSight(JsonSight):
 
     def __init__(self) -> None:
         print(screen.starting(0.0), file=sys.stderr, flush=True)
-        sys.path.insert(0, str(collection.find().search_path))
+        collection.make_importable()
         from ansible_collections.dsdeploy.llm.plugins.plugin_utils import look_line
 
         self._line = look_line.line

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What to do next, told from an error's own words: one rule for pip, uv, downloads and builds.
+"""What to do next, told from an error's own words: one table for pip, uv, downloads, builds, modules and the command.
 
-The words are those of the C library (``strerror``), Python, pip, uv (Rust), git, curl and OpenSSL.
+The words are those of the C library (``strerror``), Python, pip, uv (Rust), git, curl, apt and OpenSSL. What SSH, sudo
+and Ansible itself say is the command's: ``python/dsdeploy/failures.py``.
 """
 
 from __future__ import annotations
@@ -13,65 +14,89 @@ import errno
 import re
 from typing import Any, List, Tuple
 
-_SPACE = "free space there; a temporary directory elsewhere is set with the environment variable TMPDIR"
-_WRITE = "check who owns the path, and its mode"
-
 # In this order: the first that matches. What is nearer to the cause comes first: pip says "Could not find a version"
-# after every failed connection, and "hash" after a cut one.
+# after every failed connection, and "hash" after a cut one. A number such as 404 counts only beside HTTP's words: a
+# model can have as many GB.
 _CAUSES: Tuple[Tuple[str, str], ...] = (
     (
-        r"no space left on device|errno 28\b|os error 28\b|not enough space|disk is full|enospc",
-        "the disk is full: " + _SPACE,
+        r"no space left on device|errno 28\b|os error 28\b|(not|n't have) enough (free |disk )?space"
+        r"|disk is full|enospc",
+        "The disk is full: free space on that file system. pip and uv also need space in TMPDIR.",
     ),
     (
         r"disk quota exceeded|errno 122\b|os error 122\b|edquot|quota exceeded",
-        "the user's disk quota is used up: free space, or raise it",
+        "The user's disk quota is used up: free space, or raise the quota.",
     ),
     (
         r"read-only file system|errno 30\b|erofs",
-        "the file system is mounted read-only: mount it writable, or choose another directory",
+        "The file system is mounted read-only: mount it writable (dmesg says whether it is damaged), or choose another "
+        "directory.",
+    ),
+    (
+        r"cannot allocate memory|memoryerror|out of memory|oom-kill|killed$",
+        "The host ran out of memory: free some, or add swap, then run it again.",
+    ),
+    (
+        r"could not get lock|unable to acquire the dpkg",
+        "Another package installation runs on the host: wait until it is done, then run it again.",
     ),
     (
         r"proxyerror|407 proxy|proxy authentication required|tunnel connection failed|cannot connect to proxy"
         r"|unable to connect to proxy|could not resolve proxy|proxyconnect|error.* via proxy",
-        "the proxy refuses or is not there: check dsdeploy_mirrors.http_proxy and https_proxy, and the host's own",
+        "The proxy refuses or does not answer: check dsdeploy_mirrors.http_proxy and https_proxy, and the host's own "
+        "settings.",
     ),
     (
         r"certificate[ _-]?verif|self[ -]?signed certificate|unknownissuer|invalid peer certificate|sslerror|ssl:|tls:"
         r"|tlsv1|wrong_version_number|certificate has expired|unable to get local issuer|server certificate",
-        "TLS: check the host's clock and its CA certificates (package ca-certificates; a private CA belongs into them)",
+        "TLS failed: check the host's clock and its CA certificates (package ca-certificates). A private CA has to "
+        "be added to them.",
     ),
     (
         r"name or service not known|temporary failure in name resolution|no address associated|getaddrinfo"
         r"|could not resolve host|failed to lookup address|nameresolutionerror|name does not resolve|dns error"
-        r"|nodename nor servname",
-        "the name cannot be resolved: check the host's DNS, or set a mirror that it can reach in dsdeploy_mirrors",
+        r"|nodename nor servname|temporary failure resolving",
+        "The name cannot be resolved: check the host's DNS (/etc/resolv.conf), or set mirrors that it reaches "
+        "in dsdeploy_mirrors.",
     ),
     (
-        r"do not match the hashes|hash(es)? mismatch|hashmismatch|checksum mismatch|has sha256|expected sha256",
-        "what was served is not the file that is pinned: use another mirror, or correct the sha256 if it was replaced",
+        r"do not match the hashes|hash(es)? mismatch|hashmismatch|hash sum mismatch|checksum mismatch|has sha256"
+        r"|expected sha256|sha256 .*(differs|mismatch)",
+        "The server sent another file than the pinned one: use another mirror, or correct the sha256 if the file was "
+        "replaced.",
     ),
     (
-        r"network is unreachable|no route to host|connection refused|connect timeout|connection timed out|timed out"
+        r"network is unreachable|no route to host|connection refused|connect timeout"
+        r"|(connect|read|operation|request|handshake|urlopen error).{0,80}timed out"
         r"|newconnectionerror|connection reset|connection aborted|remote end closed|error sending request|max retries",
-        "the server cannot be reached from this host: check the network, or set a mirror in dsdeploy_mirrors",
+        "The server cannot be reached from this host: check its network and firewall, or set a mirror in "
+        "dsdeploy_mirrors.",
     ),
     (
-        r"\b401\b|\b403\b|unauthorized|forbidden",
-        "the server wants other credentials: check the token or password, and what it may read",
+        r"(http error|returned error:|status) 40[13]\b|\b40[13] client error|unauthorized|forbidden",
+        "The server refuses the credentials: check the token or password, and what it may read.",
     ),
     (
-        r"\b404\b|not found for url|http error 404",
-        "it is not there: check the name and version, and that the mirror in dsdeploy_mirrors has it",
+        r"(http error|returned error:|status) 404\b|\b404:? +(client error|not found)|not found for url",
+        "The server does not have it: check the name and version, and that the mirror in dsdeploy_mirrors has it.",
     ),
     (
         # pip says so, too, of an index that does not answer, when it is not to try again.
         r"no matching distribution|could not find a version",
-        "the index does not have it, or does not answer: check the name and version, and dsdeploy_mirrors.pypi_index",
+        "The index does not have it, or does not answer: check the name and version, and dsdeploy_mirrors.pypi_index.",
     ),
-    (r"permission denied|errno 13\b|eacces|operation not permitted", "no permission: " + _WRITE),
+    (
+        r"too many open files|emfile",
+        "Raise the limit of open files (ulimit -n) of the user, then run it again.",
+    ),
+    (
+        r"permission denied|errno 13\b|eacces|operation not permitted",
+        "Permission denied: check the owner and mode of the path; root is needed on hosts (--user root, or --become).",
+    ),
 )
-_COMPILED: List[Tuple[Any, str]] = [(re.compile(pattern, re.IGNORECASE), hint) for pattern, hint in _CAUSES]
+_COMPILED: List[Tuple[Any, str]] = [
+    (re.compile(pattern, re.IGNORECASE | re.MULTILINE), hint) for pattern, hint in _CAUSES
+]
 
 _BY_ERRNO = {
     errno.ENOSPC: "no space left on device",

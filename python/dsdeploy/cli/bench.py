@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -212,7 +211,7 @@ def _collection() -> Iterator[None]:
     """Finds the collection's code; what it says of a file is the command's message."""
     from dsdeploy import collection
 
-    sys.path.insert(0, str(collection.find().search_path))
+    collection.make_importable()
     from ansible_collections.dsdeploy.llm.plugins.plugin_utils.bench_results import NotAResult
 
     try:

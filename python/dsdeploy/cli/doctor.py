@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,7 +66,7 @@ def _checks(names: list[str]) -> list[dict[str, Any]]:
     """The checks of these names, as data. Raises DsdeployError for a name that is none."""
     from dsdeploy import collection
 
-    sys.path.insert(0, str(collection.find().search_path))
+    collection.make_importable()
     from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import make
     from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 

@@ -131,7 +131,7 @@ def _errors(json: bool) -> Iterator[dict[str, ExitCode]]:
     """Finds the collection's code, and turns what it raises into one line, the next thing to do and an exit code."""
     from dsdeploy import collection
 
-    sys.path.insert(0, str(collection.find().search_path))
+    collection.make_importable()
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.merge import Stopped
     from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.plan import NoShards

@@ -113,21 +113,21 @@ def test_a_choice_nothing_like_any_suggests_none() -> None:
         ("/bin/sh: 1: /usr/bin/python3: not found", "Install python3"),
         ("The module failed to execute correctly, you probably need to set the interpreter.", "Install python3"),
         ("Timed out after 30 second(s).", "ANSIBLE_TASK_TIMEOUT"),
-        ("[Errno 28] No space left on device", "Free space"),
-        ("E: You don't have enough free space in /var/cache/apt/archives/.", "Free space"),
+        ("[Errno 28] No space left on device", "free space"),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "free space"),
         ("Could not get lock /var/lib/dpkg/lock-frontend", "wait until it is done"),
         ("Temporary failure resolving 'mirror.example'", "mirrors"),
         ("OSError: [Errno 30] Read-only file system: '/opt/x'", "mounted read-only"),
-        ("OSError: [Errno 122] Disk quota exceeded: '/opt/x'", "Free space"),
+        ("OSError: [Errno 122] Disk quota exceeded: '/opt/x'", "free space"),
         ("OSError: [Errno 12] Cannot allocate memory", "ran out of memory"),
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "clock"),
         ("ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403 Forbidden'))", "proxy refuses"),
         ("NameResolutionError(\"Failed to resolve 'pypi.example'\")", "DNS"),
         ("ConnectTimeoutError: Connection to mirror.example timed out. (connect timeout=15)", "network"),
-        ("HTTP Error 404: Not Found", "has not got it"),
-        ("404 Client Error: Not Found for url: https://mirror.example/x", "has not got it"),
+        ("HTTP Error 404: Not Found", "does not have it"),
+        ("404 Client Error: Not Found for url: https://mirror.example/x", "does not have it"),
         ("HTTP Error 401: Unauthorized", "credentials"),
-        ("THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the original"),
+        ("THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "another file than the pinned one"),
         ("PermissionError: [Errno 13] Permission denied: '/etc/x'", "--become"),
     ],
 )  # fmt: skip
@@ -137,7 +137,7 @@ def test_hint_for_what_any_host_can_lack(said: str, hint: str) -> None:
 
 def test_hint_reads_what_a_command_wrote() -> None:
     result = {"msg": "non-zero return code", "cmd": "cp", "rc": 1, "stderr": "cp: error: No space left on device"}
-    assert "Free space" in describe(result).hint
+    assert "free space" in describe(result).hint
 
 
 @pytest.mark.parametrize(

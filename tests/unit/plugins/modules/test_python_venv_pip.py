@@ -52,13 +52,13 @@ def test_what_is_asked_for_is_there_and_pip_is_not(tmp_path, requirement):
 def test_a_wrong_hash_is_refused(tmp_path, requirement):
     failed = run(tmp_path, requirement[:-1] + ("0" if requirement[-1] != "0" else "1"))
     assert failed["failed"] and failed["hint"]
-    assert "not the file that is pinned" in failed["hint"]
+    assert "another file than the pinned one" in failed["hint"]
 
 
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"PIP_PROXY": "http://127.0.0.1:9", "PIP_INDEX_URL": "https://pypi.invalid/simple"}, "the proxy refuses"),
+        ({"PIP_PROXY": "http://127.0.0.1:9", "PIP_INDEX_URL": "https://pypi.invalid/simple"}, "The proxy refuses"),
         ({"PIP_INDEX_URL": "http://127.0.0.1:9/simple"}, "cannot be reached"),
     ],
 )

@@ -14,7 +14,7 @@ SAID = [
     ("error: Failed to write to the client cache\n  Caused by: No space left on device (os error 28)", "disk is full"),
     ("OSError: [Errno 122] Disk quota exceeded: '/home/x'", "quota"),
     ("error: failed to create directory `/opt/x`: Read-only file system (os error 30)", "read-only"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/opt/x'", "no permission"),
+    ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/opt/x'", "root is needed"),
     (
         "WARNING: Retrying (Retry(total=4)) after connection broken by 'ProxyError('Cannot connect to proxy.', "
         "OSError('Tunnel connection failed: 407 Proxy Authentication Required'))': /simple/x/\n"
@@ -36,10 +36,10 @@ SAID = [
     ),
     ("  Caused by: dns error\n  Caused by: failed to lookup address information", "name cannot"),
     ("fatal: unable to access 'https://x/': Could not resolve host: x", "name cannot be resolved"),
-    ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the file that is pinned"),
-    ("error: Hash mismatch for `numpy==2.0`", "not the file that is pinned"),
-    ("error: HTTP status client error (404 Not Found) for url (https://x/simple/y/)", "it is not there"),
-    ("ERROR: No matching distribution found for x==9", "does not have it, or does not answer"),
+    ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "another file than the pinned one"),
+    ("error: Hash mismatch for `numpy==2.0`", "another file than the pinned one"),
+    ("error: HTTP status client error (404 Not Found) for url (https://x/simple/y/)", "does not have it"),
+    ("ERROR: No matching distribution found for x==9", "index does not have it, or does not answer"),
     ("error: HTTP status client error (401 Unauthorized) for url (https://x/simple/y/)", "credentials"),
     ("NewConnectionError: [Errno 111] Connection refused')': /simple/x/\nERROR: No matching distribution", "reached"),
     ("ReadTimeoutError(\"HTTPSConnectionPool(host='x', port=443): Read timed out. (read timeout=15)\")", "reached"),
@@ -59,14 +59,19 @@ def test_the_hint_is_of_the_cause(said, words):
         (errno.ENOSPC, "disk is full"),
         (errno.EDQUOT, "quota"),
         (errno.EROFS, "read-only"),
-        (errno.EACCES, "no permission"),
-        (errno.EPERM, "no permission"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EPERM, "Permission denied"),
     ],
 )
 def test_the_number_of_an_oserror_counts_and_its_file_is_named(number, words):
     # strerror may be in another language, and the path may say anything.
     hint = hint_for(OSError(number, "kein Platz", "/srv/404/quota exceeded"))
     assert words in hint and hint.endswith("(/srv/404/quota exceeded)")
+
+
+@pytest.mark.parametrize("said", ["404 GB are needed", "the probe of GPU 403 timed out", "block 401 of 512"])
+def test_numbers_and_time_limits_of_other_things_are_no_server_s(said):
+    assert hint_for(said) == ""
 
 
 def test_what_tells_nothing_has_the_default():
