@@ -15,17 +15,13 @@ _ROOMS = {
     "fetch": "model",
     "switch": "configure",
     "serve": "service",
-    "present": "service",
-    "absent": "service",
-    "stopped": "service",
-    "others": "service",
     "ask": "verify",
     "bench": "verify",
 }
 # What every run begins with. It is shown as preflight, but a run that does no more has not gone through preflight.
 _BEGINNING = frozenset(("variables", "lock", "plan", "facts", "resolve", "known"))
 # What any stage can ask for, and belongs to the one that did.
-_ANYWHERE = frozenset(("unlock", "leave", "packages", "where"))
+_ANYWHERE = frozenset(("unlock", "leave", "packages"))
 
 
 def stage_of(data: Mapping[str, Any]) -> tuple[str, bool]:

@@ -1,15 +1,15 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an engine requires of its host and its lock."""
+"""What an engine that is a Python package requires of its host and its lock, and what it warns of."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: python_engine_requirements
+name: python_engine_checks
 author: The dsdeploy developers
 version_added: 1.0.0
-short_description: What an engine requires of its host and its lock
+short_description: What an engine requires of its host and its lock, and what it warns of
 description:
   - GPUs that can be used, a lock that is there and holds the version, no known holes, a driver that serves its CUDA.
   - Internal, for the roles of engines that are Python packages.
@@ -21,21 +21,24 @@ options:
 """
 
 EXAMPLES = r"""
-- name: What an engine requires of its host and its lock
+- name: What vLLM requires of this host
   ansible.builtin.debug:
-    msg: "{{ _vllm_venv_about | dsdeploy.llm.python_engine_requirements }}"
+    msg: "{{ (_vllm_venv_about | dsdeploy.llm.python_engine_checks).require }}"
 """
 
 RETURN = r"""
 _value:
-  description: The option O(dsdeploy.llm.preflight#module:require) of module M(dsdeploy.llm.preflight).
-  type: list
-  elements: dict
+  description: C(require) and C(warn), the options of M(dsdeploy.llm.preflight) of these names.
+  type: dict
 """
 
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import python_engines
 
 
+def _filter(about):
+    return {"require": python_engines.requirements(about), "warn": python_engines.warnings(about)}
+
+
 class FilterModule:
     def filters(self):
-        return {"python_engine_requirements": python_engines.requirements}
+        return {"python_engine_checks": _filter}
