@@ -5,6 +5,7 @@
 
 `dsdeploy.llm.attributes` alone: the module states its own support for each of the three.
 `dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.facts`: a facts module, which states nothing itself.
+`dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.controller`: one that changes nothing and runs on the controller.
 """
 
 from __future__ import annotations
@@ -42,6 +43,25 @@ attributes:
   facts:
     description: Action returns an C(ansible_facts) dictionary that will update existing host facts.
     support: full
+"""
+
+    CONTROLLER = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This action does not modify state.
+  diff_mode:
+    support: N/A
+    details:
+      - This action does not modify state.
+  idempotent:
+    support: full
+    details:
+      - This action does not modify state.
+notes:
+  - Runs on the controller and needs no connection to the host.
 """
 
     PROGRESS = r"""

@@ -14,17 +14,12 @@ version_added: 1.0.0
 description:
   - Plans each model of the catalog with each engine that serves it on the GPUs of a host, of a saved file of facts, or
     of the table of GPUs; recommends one with its reason; and says what the deployment that is asked for would change.
-  - Runs on the controller and needs no connection to the host. Nothing is ever changed.
   - Fails where a model is named and nothing of it fits.
 author:
   - The dsdeploy developers (@dsdeploy)
-attributes:
-  check_mode:
-    description: Nothing is ever changed.
-    support: full
-  diff_mode:
-    description: Nothing is ever changed.
-    support: none
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.controller
 options:
   model:
     description: Model, or family of models, of the catalog; else what O(model_entry) is of.

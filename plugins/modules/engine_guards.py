@@ -16,17 +16,10 @@ description:
     programs for whoever asks.
   - An address that others can reach is refused for an engine that answers without its API key; for any other it needs
     an API key and TLS.
-  - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.controller
   - dsdeploy.llm.values
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
 options:
   role:
     description: The engine, by its role.

@@ -12,16 +12,9 @@ short_description: Which engine a name means
 version_added: 1.0.0
 description:
   - Finds an engine in the table of engines, and says which one was probably meant when there is none of that name.
-  - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.controller
 options:
   name:
     description: Name of the engine. Case, hyphens, dots and underscores do not matter.

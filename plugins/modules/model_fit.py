@@ -15,16 +15,11 @@ description:
   - Computes weights, KV cache and overhead from the model's catalog entry, and compares them with the GPUs of the fact
     C(nvidia_smi) and the host's memory of the fact C(dsdeploy_memory).
   - Fails with one line when the model does not fit, unless O(refuse=false).
-  - Runs on the controller and needs no connection to the host.
 author:
   - The dsdeploy developers (@dsdeploy)
-attributes:
-  check_mode:
-    description: Nothing is ever changed.
-    support: full
-  diff_mode:
-    description: Nothing is ever changed.
-    support: none
+extends_documentation_fragment:
+  - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.controller
 options:
   model:
     description: The resolved entry of the catalog, as M(dsdeploy.llm.model_resolve) returns it.

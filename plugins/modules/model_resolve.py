@@ -17,14 +17,15 @@ description:
 author:
   - The dsdeploy developers (@dsdeploy)
 extends_documentation_fragment:
+  - dsdeploy.llm.attributes
   - dsdeploy.llm.values
 attributes:
   check_mode:
-    description: Nothing is ever changed.
     support: full
   diff_mode:
-    description: Nothing is ever changed.
-    support: none
+    support: N/A
+  idempotent:
+    support: full
 options:
   name:
     description:

@@ -13,17 +13,10 @@ version_added: 1.0.0
 description:
   - What a role's argument specification cannot say, a range for a number or a number with a few words besides it.
   - Fails with all the values that are wrong in one message.
-  - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.controller
   - dsdeploy.llm.values
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
 options:
   values:
     description: The values to check.

@@ -15,17 +15,10 @@ description:
   - What the command line sets (C(-e)) is refused. What stands in an inventory or a play is warned of, in one line,
     because users keep variables of their own there.
   - Names that begin with an underscore are not looked at.
-  - Runs on the controller and needs no connection to the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.controller
   - dsdeploy.llm.values
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
 options:
   inventory:
     description: Whether to look at the variables of the inventory and the play, too.
