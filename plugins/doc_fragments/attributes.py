@@ -5,7 +5,7 @@
 
 `dsdeploy.llm.attributes` alone: the module states its own support for each of the three.
 `dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.facts`: a facts module, which states nothing itself.
-`dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.controller`: one that changes nothing and runs on the controller.
+`dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.controller`: a module that runs on the controller alone.
 """
 
 from __future__ import annotations

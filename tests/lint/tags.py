@@ -1,5 +1,5 @@
-"""Every dynamic include in a role runs what it includes, whatever `--tags` is: the included tasks are tagged `always`, or
-the include passes that tag on. Else `--tags verify` would include the room and then run nothing in it."""
+"""Every dynamic include in a role runs what it includes: the included tasks are tagged `always`, or the include passes
+that tag on. Else `--tags verify` would include the room and then run nothing in it."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ class Gateway:
         text = self._given()
         if not text:
             names = self.names()
-            if not certificate.is_fresh(SELF_SIGNED, names):
+            if certificate.days_left(SELF_SIGNED, names) <= certificate.RENEW_DAYS:
                 if self.check_mode:
                     self.desired.change("make a self-signed certificate")
                     return True

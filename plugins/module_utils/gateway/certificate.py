@@ -48,7 +48,8 @@ def decoded(path: str) -> Dict[str, Any]:
 
 def names_of(found: Dict[str, Any]) -> List[str]:
     """The names and addresses that a certificate is for: its subjectAltName, or its common name without one."""
-    names = [str(value) for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    # Old releases of Python end an IPv6 address with a line feed.
+    names = [str(value).strip() for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     if not names:
         pairs = [pair for part in found.get("subject", ()) for pair in part]
         names = [str(value) for kind, value in pairs if kind == "commonName"]
@@ -57,10 +58,10 @@ def names_of(found: Dict[str, Any]) -> List[str]:
 
 def is_for(found: Dict[str, Any], name: str) -> bool:
     """Whether a client that comes by this name takes the certificate."""
-    wanted = _exploded("IP:" + name) if _is_address(name) else name.lower()
+    wanted = _exploded(name) if _is_address(name) else name.lower()
     for listed in names_of(found):
         if _is_address(listed):
-            if _exploded("IP:" + listed) == wanted:
+            if _exploded(listed) == wanted:
                 return True
         elif listed.lower() == wanted or (
             listed.startswith("*.") and "." in wanted and wanted.split(".", 1)[1] == listed[2:].lower()
@@ -193,34 +194,18 @@ def make(names: Sequence[str], directory: str, days: int = DAYS, loopback: bool 
     return text
 
 
-def is_fresh(path: str, names: Sequence[str], days: int = RENEW_DAYS, loopback: bool = True) -> bool:
-    """Whether a self-signed certificate is there, holds these names and lasts so many days."""
-    if not os.path.isfile(path):
-        return False
-    done = run(["openssl", "x509", "-in", path, "-noout", "-enddate", "-ext", "subjectAltName"], TIMEOUT)
-    if done.rc != 0:
-        return False
-    return lasts(done.stdout, time.time(), days) and holds(done.stdout, names, loopback)
+def days_left(path: str, names: Sequence[str], loopback: bool = True) -> float:
+    """Days that a self-signed certificate lasts from now; -1 where there is none that is for all of these names."""
+    try:
+        found = certificates.decode(path)
+    except (OSError, ValueError):
+        return -1.0
+    wanted = subject_names(names, loopback)
+    if not all(is_for(found, name.partition(":")[2]) for name in wanted):
+        return -1.0
+    return (ssl.cert_time_to_seconds(found["notAfter"]) - time.time()) / 86400
 
 
-def lasts(said: str, now: float, days: int = RENEW_DAYS) -> bool:
-    """Whether openssl's `notAfter=` is so many days away. `now`: s since the epoch."""
-    found = re.search(r"notAfter=(.+)", said)
-    return bool(found) and ssl.cert_time_to_seconds(found.group(1).strip()) - now > days * 86400
-
-
-def holds(said: str, names: Sequence[str], loopback: bool = True) -> bool:
-    """Whether openssl's subjectAltName has all of these names."""
-    there = {part.strip().replace("IP Address:", "IP:") for part in re.split(r"[,\n]", said)}
-    wanted = {_exploded(name) for name in subject_names(names, loopback)}
-    return wanted <= {_exploded(name) for name in there}
-
-
-def _exploded(name: str) -> str:
-    """Addresses in one way of writing: openssl writes IPv6 in full."""
-    if name.startswith("IP:"):
-        try:
-            return "IP:" + ipaddress.ip_address(name[3:]).exploded
-        except ValueError:
-            return "IP:" + ":".join(part.rjust(4, "0") for part in name[3:].split(":")).lower()
-    return name
+def _exploded(address: str) -> str:
+    """An address in one way of writing: IPv6 has several."""
+    return ipaddress.ip_address(address).exploded

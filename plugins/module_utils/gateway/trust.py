@@ -60,12 +60,9 @@ def own_certificate(desired: Desired, host: str, renew: bool) -> Dict[str, Any]:
     :param renew: whether it may be another one than before, as all that know it are told in this run.
     """
     name = server_name(host)
-    there = certificate.is_fresh(OWN, [name], 0, loopback=False)
-    if there and (not renew or certificate.is_fresh(OWN, [name], RENEW_DAYS, loopback=False)):
-        return {
-            "certificate": _with_shown(_read(OWN)),
-            "ends_soon": not certificate.is_fresh(OWN, [name], WARN_DAYS, loopback=False),
-        }
+    left = certificate.days_left(OWN, [name], loopback=False)
+    if left > (RENEW_DAYS if renew else 0):
+        return {"certificate": _with_shown(_read(OWN)), "ends_soon": left <= WARN_DAYS}
     what = "make the certificate by which other replicas know this gateway"
     if desired.check_mode:
         desired.change(what)

@@ -279,18 +279,18 @@ def test_what_is_deployed_stands_behind_it_and_the_replicas_that_are_named() -> 
 # --- certificates
 
 
-def test_a_certificate_is_told_by_its_names_and_its_end() -> None:
-    said = (
-        "notAfter=Feb 28 12:00:00 2029 GMT\nX509v3 Subject Alternative Name: \n"
-        "    DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, DNS:gpu1, IP Address:FD00:0:0:0:0:0:0:5\n"
-    )
-    assert certificate.holds(said, ["gpu1", "fd00::5"])
-    assert not certificate.holds(said, ["gpu2"])
-    assert not certificate.holds(said, ["gpu"])
-    end = 1866974400.0  # 2029-02-28T12:00:00Z
-    assert certificate.lasts(said, end - 31 * 86400)
-    assert not certificate.lasts(said, end - 29 * 86400)
-    assert not certificate.lasts("", 0)
+def test_a_certificate_is_told_by_its_names_and_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "own.pem"
+    assert certificate.days_left(str(path), ["gpu1"]) == -1
+    path.write_text(certificate.make(["gpu1", "fd00::5"], str(tmp_path), 40))
+    assert 39.9 < certificate.days_left(str(path), ["GPU1", "fd00:0:0::5"]) <= 40
+    assert certificate.days_left(str(path), ["gpu2"]) == -1
+    assert certificate.days_left(str(path), ["gpu"]) == -1
+    path.write_text(certificate.make(["gpu1"], str(tmp_path), 40, loopback=False))
+    assert certificate.days_left(str(path), ["gpu1"]) == -1  # not for this host's own addresses
+    assert certificate.days_left(str(path), ["gpu1"], loopback=False) > 39
+    path.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert certificate.days_left(str(path), []) == -1
 
 
 def test_what_another_gateway_brings_is_answered_by_this_host() -> None:

@@ -115,9 +115,7 @@ def test_its_own_certificate_is_made_once_and_again_only_where_all_hear_of_it(
     left = {"days": 3650}
     monkeypatch.setattr(certificate, "make", make)
     monkeypatch.setattr(
-        certificate,
-        "is_fresh",
-        lambda path, names, days, loopback: Path(path).exists() and left["days"] > days,
+        certificate, "days_left", lambda path, names, loopback: left["days"] if Path(path).exists() else -1
     )
     check = Desired(True)
     assert trust.own_certificate(check, "GPU1", True) == {"certificate": "", "ends_soon": False}
