@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/standins"))
 import hub as standin  # noqa: E402
+from loopback import free_port  # noqa: E402
 
 MIB = 1024 * 1024
 SIZES = {f"m-0000{number}-of-00004.gguf": 2 * MIB + number for number in range(1, 5)}
@@ -46,18 +46,8 @@ def hub(tmp_path):
     (tmp_path / "hub/o/m").mkdir(parents=True)
     for name, size in SIZES.items():
         (tmp_path / "hub/o/m" / name).write_bytes(b"GGUF" + source.randbytes(size - 4))
-    hub, url, servers = standin.serve(tmp_path / "hub", large=1000)
-    hub.url = url
-    yield hub
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with standin.served(tmp_path / "hub", large=1000) as hub:
+        yield hub
 
 
 def run(tmp_path, hub, *arguments, hosts=tuple(HOSTS)):

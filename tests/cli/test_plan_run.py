@@ -27,12 +27,8 @@ def hub(tmp_path: Path):
     for number in (1, 2):
         with open(folder / f"model-0000{number}-of-00002.safetensors", "wb") as handle:
             handle.truncate(8 * 1024**2)
-    found, url, servers = standin.serve(tmp_path / "hub")
-    found.url = url
-    yield found
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with standin.served(tmp_path / "hub") as found:
+        yield found
 
 
 def test_a_repository_is_planned_by_its_config(hub, tmp_path):

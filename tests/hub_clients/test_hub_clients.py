@@ -47,11 +47,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def url(root):
-    _hub, url, servers = standin.serve(root)
-    yield url
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with standin.served(root) as hub:
+        yield hub.url
 
 
 def run(*command, **environment):

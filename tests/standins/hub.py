@@ -6,7 +6,7 @@
 """Stand-in hub: serves a directory as Hugging Face, ModelScope, plain URLs and git-lfs do, with faults on demand.
 
 It speaks the protocols closely enough that the real `hf` and `modelscope` clients and git-lfs download from it
-(tests/unit/plugins/test_hub_clients.py). `ROOT/<owner>/<name>/...` are the repositories.
+(tests/hub_clients/test_hub_clients.py). `ROOT/<owner>/<name>/...` are the repositories.
 
     hub.py ROOT [--port N] [--storage-port N] [--bind ADDRESS]
 
@@ -21,6 +21,7 @@ Faults: cut (after bytes), wrong (one byte is flipped after bytes), 429, 503, 40
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ class Hub:
         self.log = []
         self.lock = threading.Lock()
         self.hashes = {}
+        self.url = None
         self.storage = None  # URL of the storage port
         # Of files that are only listed, such as sparse ones of a model's real sizes: `{path: sha256}`.
         told = self.root / ".sha256.json"
@@ -359,6 +361,18 @@ def serve(root, port=0, storage_port=0, bind="127.0.0.1", large=LARGE, name=None
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     return hub, f"http://{name}:{servers[0].server_port}", servers
+
+
+@contextlib.contextmanager
+def served(root, large=LARGE):
+    """A hub for one test, its `url` set."""
+    hub, hub.url, servers = serve(root, large=large)
+    try:
+        yield hub
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
 
 
 def make_git(root, repository, large=LARGE):

@@ -4,17 +4,16 @@
 """What a host of a gang tells, and how the hosts meet."""
 
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import look, meet
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+sys.path.append(str(Path(__file__).resolve().parents[4] / "standins"))
+from loopback import free_port  # noqa: E402
 
 
 def hold(parts, timeout=5.0):

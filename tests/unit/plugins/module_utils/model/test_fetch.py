@@ -47,12 +47,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def hub(root):
-    hub, url, servers = standin.serve(root)
-    hub.url = url
-    yield hub
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with standin.served(root) as hub:
+        yield hub
 
 
 def entry(*sources, **more):

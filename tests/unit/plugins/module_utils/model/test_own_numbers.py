@@ -48,12 +48,9 @@ def gguf_bytes(tokens=100, latent=False):
 def hub(tmp_path):
     root = tmp_path / "hub"
     (root / "owner/model").mkdir(parents=True)
-    hub, url, servers = standin.serve(root)
-    hub.url, hub.folder = url, root / "owner/model"
-    yield hub
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with standin.served(root) as hub:
+        hub.folder = root / "owner/model"
+        yield hub
 
 
 def look(entry, tmp_path, **mirrors):

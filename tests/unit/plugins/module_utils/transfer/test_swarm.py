@@ -26,6 +26,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server 
 ROOT = Path(__file__).resolve().parents[5]
 sys.path.insert(0, str(ROOT / "tests/standins"))
 import hub as standin  # noqa: E402
+from loopback import free_port  # noqa: E402
 
 MIB = 1024 * 1024
 SIZES = {f"m-0000{number}-of-00006.gguf": 3 * MIB + number for number in range(1, 7)}
@@ -64,18 +65,8 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def hub(content):
-    hub, url, servers = standin.serve(content, large=1000)
-    hub.url = url
-    yield hub
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with standin.served(content, large=1000) as hub:
+        yield hub
 
 
 class Fleet:
