@@ -4,8 +4,8 @@
 """What every module says of itself. A module overrides `support` and `details` where it differs.
 
 `dsdeploy.llm.attributes` alone: the module states its own support for each of the three.
-`dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.facts`: a facts module, which states nothing itself.
-`dsdeploy.llm.attributes` with `dsdeploy.llm.attributes.controller`: a module that runs on the controller alone.
+With it `dsdeploy.llm.attributes.reads`: a module that changes nothing; `.facts`: one that also returns facts;
+`.controller`: one that runs on the controller alone; `.progress`: one that shows how far it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ attributes:
       - This assumes that the system controlled or queried by the module has not changed in a relevant way.
 """
 
-    FACTS = r"""
+    READS = r"""
 options: {}
 attributes:
   check_mode:
@@ -40,6 +40,11 @@ attributes:
     support: full
     details:
       - This action does not modify state.
+"""
+
+    FACTS = r"""
+options: {}
+attributes:
   facts:
     description: Action returns an C(ansible_facts) dictionary that will update existing host facts.
     support: full
@@ -47,19 +52,6 @@ attributes:
 
     CONTROLLER = r"""
 options: {}
-attributes:
-  check_mode:
-    support: full
-    details:
-      - This action does not modify state.
-  diff_mode:
-    support: N/A
-    details:
-      - This action does not modify state.
-  idempotent:
-    support: full
-    details:
-      - This action does not modify state.
 notes:
   - Runs on the controller and needs no connection to the host.
 """

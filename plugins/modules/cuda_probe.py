@@ -15,13 +15,7 @@ description:
   - Nothing is left on the host.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   nvcc:
     description: The compiler.

@@ -17,6 +17,7 @@ description:
   - No API key is read or sent without O(live).
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.facts
   - dsdeploy.llm.supervisor
 options:

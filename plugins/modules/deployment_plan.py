@@ -19,6 +19,7 @@ author:
   - The dsdeploy developers (@dsdeploy)
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.controller
 options:
   model:

@@ -20,6 +20,7 @@ description:
   - The lock is not given back where this fails.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.facts
   - dsdeploy.llm.supervisor
 options:

@@ -18,6 +18,7 @@ description:
     an API key and TLS.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.controller
   - dsdeploy.llm.values
 options:

@@ -18,13 +18,7 @@ description:
   - Returns the words of the command line.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   table:
     description:

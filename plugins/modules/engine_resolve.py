@@ -14,6 +14,7 @@ description:
   - Finds an engine in the table of engines, and says which one was probably meant when there is none of that name.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.controller
 options:
   name:

@@ -17,19 +17,7 @@ author:
   - The dsdeploy developers (@dsdeploy)
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-    details:
-      - This action does not modify state.
-  diff_mode:
-    support: N/A
-    details:
-      - This action does not modify state.
-  idempotent:
-    support: full
-    details:
-      - This action does not modify state.
+  - dsdeploy.llm.attributes.reads
 options:
   src:
     description: A GGUF file; of a set the first shard, or the directory that holds the set.

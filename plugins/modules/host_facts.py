@@ -16,6 +16,7 @@ description:
   - A record that cannot be read is warned of and left out.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.facts
 options:
   timeout:

@@ -16,6 +16,7 @@ description:
   - In a container with a limit, it is the container's memory.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.facts
 """
 

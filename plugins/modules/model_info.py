@@ -14,13 +14,7 @@ description:
   - Files are looked at (size), not read; see M(dsdeploy.llm.model_verify).
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   models_dir:
     description: The model store.

@@ -17,13 +17,7 @@ description:
   - A model that does not tell is no failure.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   model:
     description: The resolved entry, as M(dsdeploy.llm.model_resolve) returns it.

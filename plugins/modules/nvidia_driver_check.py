@@ -16,13 +16,7 @@ description:
   - Looks at nothing but the facts it is given, and changes nothing.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   stage:
     description:

@@ -17,6 +17,7 @@ description:
   - What the driver itself says of the GPUs is gathered by M(dsdeploy.llm.nvidia_smi_facts).
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.facts
 options:
   sysfs:

@@ -19,6 +19,7 @@ description:
   - A value that the driver does not give is null.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.facts
 options:
   path:

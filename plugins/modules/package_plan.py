@@ -18,13 +18,7 @@ description:
     in C(/etc/apt/preferences.d).
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   packages:
     description:

@@ -16,13 +16,7 @@ description:
   - The failure is one of usage where variables are all that is wrong.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - dsdeploy.llm.attributes.reads
 options:
   host:
     description: Address or host name that the service will listen on. Beyond loopback, an API key and TLS are required.

@@ -17,20 +17,8 @@ description:
   - What the service prints is returned as it is. An engine that prints its own secrets shows them here too.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.supervisor
-attributes:
-  check_mode:
-    support: full
-    details:
-      - This action does not modify state.
-  diff_mode:
-    support: N/A
-    details:
-      - This action does not modify state.
-  idempotent:
-    support: full
-    details:
-      - This action does not modify state.
 options:
   name:
     description: Name of the systemd unit or of the supervisor program.

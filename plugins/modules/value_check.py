@@ -15,6 +15,7 @@ description:
   - Fails with all the values that are wrong in one message.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.controller
   - dsdeploy.llm.values
 options:

@@ -17,6 +17,7 @@ description:
   - Names that begin with an underscore are not looked at.
 extends_documentation_fragment:
   - dsdeploy.llm.attributes
+  - dsdeploy.llm.attributes.reads
   - dsdeploy.llm.attributes.controller
   - dsdeploy.llm.values
 options:
