@@ -71,7 +71,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: Paths of the files that were written or given another owner or mode.
+  description: The files that were written, or given another owner or mode, a line each.
   type: list
   elements: str
   returned: always
@@ -81,9 +81,46 @@ hint:
   returned: failure
 """
 
+import grp
+import os
+import pwd
+from typing import Any, Callable, Dict
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.file_set import File, apply
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
+
+
+def number_of(kind: str, name: str, look_up: Callable[[str], Any], wanted: Dict[str, Any], check: bool) -> int:
+    """The number of a user or group; -1 in check mode for one that is still to be made."""
+    try:
+        return look_up(name)[2]
+    except KeyError:
+        if check:
+            return -1
+        raise Failure("%s: this host has no %s %s" % (wanted["path"], kind, name)) from None
+
+
+def put(desired: Desired, wanted: Dict[str, Any]) -> None:
+    """One of O(files). Raises Failure."""
+    path, secret = wanted["path"], wanted["secret"] is not None
+    if not path.startswith("/"):
+        raise Failure("file_set: '%s' is not an absolute path" % path, error_kind="usage")
+    try:
+        mode = int(wanted["mode"], 8)
+    except ValueError:
+        raise Failure("file_set: '%s' is not an octal mode" % wanted["mode"], error_kind="usage") from None
+    uid = number_of("user", wanted["owner"], pwd.getpwnam, wanted, desired.check_mode)
+    gid = number_of("group", wanted["group"], grp.getgrnam, wanted, desired.check_mode)
+    try:
+        if not desired.check_mode:
+            make_directory(os.path.dirname(path))
+        desired.file(path, wanted["secret"] if secret else wanted["content"], mode, uid, gid, secret)
+    except OSError as error:
+        raise Failure(
+            "%s cannot be written: %s" % (path, error.strerror), "Is the file system full, or read-only?"
+        ) from None
 
 
 def main() -> None:
@@ -107,14 +144,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    desired = Desired(module.check_mode)
     try:
-        changes = [apply(File.of(wanted), module.check_mode) for wanted in module.params["files"]]
+        for wanted in module.params["files"]:
+            put(desired, wanted)
     except Failure as failure:
         module.fail_json(**failure.fields())
-    found = [change for change in changes if change]
-    module.exit_json(
-        changed=bool(found), changes=[change.path for change in found], diff=[change.diff() for change in found]
-    )
+    module.exit_json(changed=bool(desired.changes), changes=desired.changes, diff=desired.diffs)
 
 
 if __name__ == "__main__":

@@ -83,14 +83,12 @@ removed:
   returned: always
 """
 
-import grp
 import os
-import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import releases
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.file_set import File, apply
 
 
 def main() -> None:
@@ -124,14 +122,14 @@ def main() -> None:
         # In check mode on a bare host there is no release to note it in.
         if served is not None and os.path.isdir(os.path.join(root, releases.CURRENT)):
             path = os.path.join(root, releases.CURRENT, releases.SERVED)
-            me = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
-            note = apply(File(path, served.encode(), *me, mode=0o600, secret=True), check)
+            desired = Desired(check)
+            noted = desired.file(path, served, 0o600, os.geteuid(), os.getegid(), secret=True)
             removed = releases.superfluous(root)
             if not check:
                 releases.remove(removed)
                 after = releases.look(root)
-            changed = changed or bool(note or removed)
-            diff += [note.diff()] if note else []
+            changed = changed or noted or bool(removed)
+            diff += desired.diffs
     except Failure as failure:
         module.fail_json(**failure.fields())
     except OSError as error:
