@@ -175,7 +175,7 @@ class ActionModule(ActionBase):
             self.require(
                 "the hosts of %s have different files of the model (sha256 of the manifest: %s): %s"
                 % (gang, ", ".join(lines), gangs.NOTHING),
-                "`dsdeploy model verify` says which files are not as they were fetched.",
+                "`dsdeploy model verify` says which files differ from what was fetched.",
             )
         return {}
 

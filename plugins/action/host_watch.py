@@ -109,7 +109,7 @@ class ActionModule(ActionBase):
         if seen.gone:
             raise Gone()
         if seen.silent:
-            done = {"unreachable": True, "msg": "cannot be reached: it says nothing any more"}
+            done = {"unreachable": True, "msg": "cannot be reached: it sends nothing any more"}
         if done.get("unreachable"):
             # A master connection that hangs would hold up the next one.
             with contextlib.suppress(Exception):

@@ -11,7 +11,7 @@ author: The dsdeploy developers
 version_added: 1.0.0
 short_description: What an engine requires of its host and its lock, and what it warns of
 description:
-  - GPUs that can be used, a lock that is there and holds the version, no known holes, a driver that serves its CUDA.
+  - GPUs that can be used, a lock that holds the version, no known vulnerabilities, a driver that serves its CUDA.
   - Internal, for the roles of engines that are Python packages.
 options:
   _input:

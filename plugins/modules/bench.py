@@ -219,7 +219,7 @@ def target_of(
     except ValueError:
         host = port = None
     if not host:
-        raise Failure("the record's endpoint %r is no URL" % record.get("endpoint"), "run `dsdeploy up` again")
+        raise Failure("the record's endpoint %r is not a URL" % record.get("endpoint"), "run `dsdeploy up` again")
     context = remote.context_of(way) if way else None
     if parts.scheme == "https" and not way:
         # The host is asked for itself, over loopback mostly, where no certificate's name is right.
@@ -285,12 +285,12 @@ def alone(path: str):
     try:
         descriptor = locked.open_lock(path)
     except OSError as error:
-        raise Failure("%s: %s" % (path, error.strerror), "run it as who may write there") from None
+        raise Failure("%s: %s" % (path, error.strerror), "run it as a user that may write there") from None
     try:
         locked.hold(descriptor, path, 0)
     except Failure:
         raise Failure(
-            "another measurement runs on this machine", "wait for it: two loads would measure each other"
+            "another measurement runs on this machine", "wait for it: two loads would distort each other"
         ) from None
     else:
         yield

@@ -116,7 +116,7 @@ def told_version(module: AnsibleModule, nvcc: str, wanted: str | None) -> str:
     _rc, out, err = module.run_command([nvcc, "--version"])
     version = cuda.nvcc_version(out)
     if version is None:
-        fail(module, "%s does not tell its version" % nvcc, "Is it nvcc? Reinstall the CUDA toolkit.", out + err)
+        fail(module, "%s does not report its version" % nvcc, "Is it nvcc? Reinstall the CUDA toolkit.", out + err)
     if wanted and cuda.numbers(version)[: len(cuda.numbers(wanted))] != cuda.numbers(wanted):
         fail(
             module,

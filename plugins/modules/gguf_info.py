@@ -143,7 +143,7 @@ def main():
     try:
         gguf = summarise(module.params["src"])
     except GGUFError as error:
-        module.fail_json(msg=str(error), hint="replace the file by a whole one", error_kind="preflight")
+        module.fail_json(msg=str(error), hint="replace the file by a complete one", error_kind="preflight")
     except OSError as error:
         module.fail_json(
             msg="cannot read the model: %s" % error, hint="check the path and its permissions", error_kind="preflight"

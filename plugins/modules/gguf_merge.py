@@ -179,7 +179,7 @@ def forecast(module, src, dest, consume, force, progress):
             bytes=None,
             shards=None,
             removed=0,
-            msg="%s are not here yet: what the merge will do cannot be known" % " and ".join(waits_for),
+            msg="%s are not here yet: what the merge will do is not known" % " and ".join(waits_for),
         )
     found = predict(src, dest, consume, force, progress)
     paths = shard_paths(src)
@@ -270,7 +270,7 @@ def main():
             result = (forecast if module.check_mode else perform)(module, *given, progress)
     except GGUFError as error:
         module.fail_json(
-            msg=str(error), shard=error.path, hint="nothing was written; replace it by a whole one",
+            msg=str(error), shard=error.path, hint="nothing was written; replace it by a complete one",
             error_kind="preflight",
         )  # fmt: skip
     except Failure as error:
@@ -278,7 +278,7 @@ def main():
     except OSError as error:
         module.fail_json(
             msg="cannot merge to %s: %s" % (given[1], error),
-            hint="what is merged is kept: run it again once that is right",
+            hint="what is merged is kept: fix that and run it again",
         )
     module.exit_json(dest=given[1], **result)
 

@@ -330,7 +330,7 @@ def run(module, progress):
         found = dict(fetch.record(manifest), digest=digest(fetch.directory, manifest))
         return dict(changed=False, model_files=found, fetched_bytes=0, source=manifest["source"])
     for problem in problems:
-        module.warn("%s; what is wrong or missing is fetched again" % problem)
+        module.warn("%s; wrong and missing files are fetched again" % problem)
     before = listing(fetch.directory, manifest) if manifest else ""
     if module.check_mode:
         files, source, survived = fetch.preview()

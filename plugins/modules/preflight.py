@@ -371,8 +371,8 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
     connection = [os.environ[variable] for variable in ("SUDO_USER", "DOAS_USER") if os.environ.get(variable)]
     problem = users.user_problem(found, ours, connection)
     if problem:
-        hint = "Name another in %s_user; one that does not exist is made, and goes with the service." % prefix
-        return [preflight.Problem("%s: no engine runs as such" % problem, hint, "usage")]
+        hint = "Name another in %s_user; a user that does not exist is created, and removed with the service." % prefix
+        return [preflight.Problem("%s: an engine cannot run as this user" % problem, hint, "usage")]
     uid = found.uid if found else None
     gids = os.getgrouplist(found.name, found.gid) if found else []
     stopped: dict = {}
@@ -383,7 +383,7 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
     return [
         preflight.Problem(
             "%s: the engine's user %s %s" % (", ".join(paths), name, stops),
-            "Let others pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+            "Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path,
         )
         for stops, paths in stopped.items()
     ]

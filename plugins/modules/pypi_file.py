@@ -115,7 +115,7 @@ def size_of(client: Client, url: str, headers: dict[str, str]) -> int:
         found = re.search(r"/(\d+)$", response.headers.get("Content-Range") or "")
         size = found.group(1) if found else response.headers.get("Content-Length") or ""
     if not size.isdigit():
-        raise HttpError("%s does not tell its size" % shown(url))
+        raise HttpError("%s does not report its size" % shown(url))
     return int(size)
 
 

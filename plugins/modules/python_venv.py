@@ -114,7 +114,7 @@ def python_version(module: AnsibleModule, python: str) -> str:
         return "%d.%d" % sys.version_info[:2]
     rc, out, err = module.run_command([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
     if rc:
-        module.fail_json(msg="%s does not run: %s" % (python, (err or out).strip()), hint="Set a Python that is there.")
+        module.fail_json(msg="%s does not run: %s" % (python, (err or out).strip()), hint="Give an existing Python.")
     return out.strip()
 
 

@@ -99,7 +99,7 @@ def _know(desired: Desired, certificates: dict) -> None:
     gateway = next((found for found in deployments.read_records()[0] if found["engine"] == "gateway"), None)
     runtime = Runtime(str(gateway["state_dir"])) if gateway else None
     if runtime and runtime.workers() is not None:
-        desired.change("let the gateway know the other replicas, its streams going on", runtime.reload)
+        desired.change("load the other replicas into the gateway; its streams go on", runtime.reload)
 
 
 def main() -> None:

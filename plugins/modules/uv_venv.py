@@ -230,7 +230,7 @@ class Environment:
         problem = uv.lock_problem(lock.decode("utf-8", "replace"))
         if problem:
             hint = "Make one with `uv pip compile --generate-hashes`."
-            self.fail("%s is no lock file: %s" % (self.params["lock"], problem), hint)
+            self.fail("%s is not a lock file: %s" % (self.params["lock"], problem), hint)
         return {"lock_sha256": hashlib.sha256(lock).hexdigest(), "python": self.params["python"]}
 
     def installed(self) -> dict:

@@ -52,4 +52,4 @@ def go_templates(templates: Dict[str, Any]) -> List[str]:
 
 def problem(name: str, known: Collection[str]) -> str:
     """What is to be said of an unknown variable, in one line."""
-    return "%s is no variable of dsdeploy%s" % (name, did_you_mean(name, known))
+    return "%s is not a variable of dsdeploy%s" % (name, did_you_mean(name, known))

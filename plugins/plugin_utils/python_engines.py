@@ -25,7 +25,7 @@ def requirements(about: Dict[str, Any]) -> List[Dict[str, Any]]:
     :param about: ``role``, ``name`` (of the engine), ``distribution``, ``version``; ``profile`` (cpu or cuda) and
         ``profile_set`` (what the user said); ``architecture``, ``nvidia_smi`` (of the host); ``lock`` (its path),
         ``lock_set`` (what the user said), ``lock_found`` (whether there is such a file), ``lock_text``; ``versions``
-        (of the role's own locks for the profile); ``oldest`` (version without known holes), ``holes``,
+        (of the role's own locks for the profile); ``oldest`` (version without known ones), ``vulnerabilities``,
         ``allow_vulnerable``, ``safe_hint``; ``wheel_cuda`` (that the lock is built for) and ``cuda_hint``.
     """
     role, name, version, on_cpu = about["role"], about["name"], str(about["version"]), about["profile"] == "cpu"
@@ -50,8 +50,9 @@ def requirements(about: Dict[str, Any]) -> List[Dict[str, Any]]:
         },
         {
             "that": version_key(version) >= version_key(about["oldest"]) or about["allow_vulnerable"],
-            "msg": "%s %s has known holes (%s), closed in %s" % (name, version, about["holes"], about["oldest"]),
-            "hint": "%s %s_allow_vulnerable says that you know." % (about["safe_hint"], role),
+            "msg": "%s %s has known vulnerabilities (%s), fixed in %s"
+            % (name, version, about["vulnerabilities"], about["oldest"]),
+            "hint": "%s %s_allow_vulnerable accepts that risk." % (about["safe_hint"], role),
             "kind": "usage",
         },
         {
@@ -83,8 +84,8 @@ def warnings(about: Dict[str, Any]) -> List[str]:
     if about["profile"] == "cpu" and about["nvidia_smi"].get("gpus"):
         found.append("this host has GPUs, but %s_profile is cpu; it is far slower" % about["role"])
     if version_key(about["version"]) < version_key(about["oldest"]) and about["allow_vulnerable"]:
-        line = "%s %s has known holes (%s) and is allowed by %s_allow_vulnerable; keep it on loopback"
-        found.append(line % (about["name"], about["version"], about["holes"], about["role"]))
+        line = "%s %s has known vulnerabilities (%s) and is allowed by %s_allow_vulnerable; keep it on loopback"
+        found.append(line % (about["name"], about["version"], about["vulnerabilities"], about["role"]))
     if int(about["hosts"]) > 1:
         line = "what the %d hosts tell each other is neither encrypted nor authenticated; keep it on %s"
         found.append(line % (int(about["hosts"]), "a network of their own"))

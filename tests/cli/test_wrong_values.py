@@ -74,7 +74,7 @@ def refusal(told: list[dict[str, Any]]) -> str:
         ),
         (
             """up --engine ollama -e {"ollama_parameters":{"num_gpus":1}}""",
-            "ollama_parameters: Ollama knows no parameter num_gpus; did you mean num_gpu?",
+            "ollama_parameters: Ollama has no parameter num_gpus; did you mean num_gpu?",
         ),
         ("up --engine ollama -e ollama_template={{.Prompt}}", "ollama_template holds a template of Go's"),
         ("prepare -e nvidia_driver_branch=newest", "nvidia_driver_branch is 'newest', expected a whole number"),
@@ -98,7 +98,7 @@ def test_a_value_that_cannot_be_meant(run: Run, words: str, said: str) -> None:
 @pytest.mark.parametrize("verb", ["up", "down", "status"])
 def test_a_misspelt_variable_on_the_command_line_is_refused(run: Run, verb: str) -> None:
     code, told = run(*verb.split(), "-e", "vllm_venv_max_modle_len=4096")
-    said = "vllm_venv_max_modle_len is no variable of dsdeploy; did you mean vllm_venv_max_model_len?"
+    said = "vllm_venv_max_modle_len is not a variable of dsdeploy; did you mean vllm_venv_max_model_len?"
     assert refusal(told) == said
     assert code == 2
     # Before the host is asked for anything.
@@ -112,7 +112,7 @@ def test_a_misspelt_variable_of_the_inventory_is_one_warning_a_run(run: Run) -> 
     warned = [line["text"] for line in told if line["event"] == "warning" and "no variable" in line["text"]]
     assert len(warned) == 1
     assert warned[0].startswith(
-        "llama_cpp_contxt is no variable of dsdeploy; did you mean llama_cpp_context?; model_team is"
+        "llama_cpp_contxt is not a variable of dsdeploy; did you mean llama_cpp_context?; model_team is"
     )
     assert "_llama_cpp_x" not in warned[0]
     # What only reads does not nag. Its exit code is that of what this machine serves, if it serves something.

@@ -137,7 +137,7 @@ def test_r1_awq_is_served_with_its_recipe(preflight):
         ),
         (
             {"dsdeploy_model": "deepseek-r1-awq", "vllm_venv_version": "0.17.1"},
-            "vLLM 0.17.1 has known holes (CVE-2026-27893 and older), closed in 0.18.0",
+            "vLLM 0.17.1 has known vulnerabilities (CVE-2026-27893 and older), fixed in 0.18.0",
         ),
         (
             {"dsdeploy_model": "deepseek-r1-awq", "vllm_venv_version": "0.33.0"},

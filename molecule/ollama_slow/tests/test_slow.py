@@ -45,7 +45,7 @@ def test_an_upload_that_is_cut_is_begun_again(host):
     # What a server that was killed meanwhile would have left is no space that is lost.
     host.check_output("sudo dd if=/dev/zero of=%s/sha256-1234567890 bs=1M count=20 status=none", BLOBS)
     said = deploy(host)
-    assert "sha256-1234567890 is removed, which an upload that was cut left (20.0 MiB)" in said
+    assert "sha256-1234567890 is removed: an interrupted upload left it (20.0 MiB)" in said
     assert host.check_output("sudo find %s -name 'sha256-?????????*' -size +5M | wc -l", BLOBS) == "1"
 
 

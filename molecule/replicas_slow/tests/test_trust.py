@@ -85,7 +85,7 @@ def test_a_wrong_certificate_gets_nothing_is_named_and_known_again_after_an_up(k
     reason = "replicas-2 gets nothing"
     for host in (one, three):
         said = command(host, "status")
-        assert reason in said.stdout and "its certificate is not the one that is known of it" in said.stdout
+        assert reason in said.stdout and "its certificate is not the one that is known for it" in said.stdout
         doctor = command(host, "doctor", "--only", "engine_replicas", "--json")
         check = json.loads(doctor.stdout.splitlines()[-1])
         assert reason in json.dumps(check), doctor.stdout

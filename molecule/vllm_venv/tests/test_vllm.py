@@ -95,7 +95,7 @@ REFUSED = {
         "usage",
         [
             "there is no lock for vLLM 0.17.99 with profile cpu",
-            "vLLM 0.17.99 has known holes",
+            "vLLM 0.17.99 has known vulnerabilities",
             "vllm_venv_ssl_certfile: there is no file /no/certificate on this host",
             "vllm_venv_ssl_keyfile: there is no file /no/key on this host",
             "vllm_venv_interpreter: there is no program /no/python on this host",
@@ -111,7 +111,7 @@ REFUSED = {
         [
             "vllm_venv_host is 0.0.0.0, which others can reach, and vLLM answers /invocations",
             "vllm_venv_extra_args: --hos: it is short for --host: set vllm_venv_host",
-            "vllm_venv_extra_args: --api-key: the API key is no word of a command line",
+            "vllm_venv_extra_args: --api-key: an API key must not be on the command line",
             "vllm_venv_environment: VLLM_HOST_IP: the processes of one host talk over loopback",
         ],
     ),
@@ -189,7 +189,7 @@ def test_a_lock_that_cannot_be_installed_leaves_the_engine_alone(host, tmp_path)
     code, summary, said = dsdeploy("up", "-e", f"vllm_venv_lock={wrong}")
     assert code == 1, said
     (failure,) = summary["failures"]
-    assert "of h11==" in failure["msg"] and "another file is served than the lock names" in failure["msg"]
+    assert "the index serves another file of h11==" in failure["msg"]
     assert "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original" in failure["hint"]
     assert (VLLM.pid(host), VLLM.current(host)) == (before, release)
     assert VLLM.ask(host)[0]["content"].strip() == SENTENCE

@@ -183,7 +183,7 @@ def read(tool: str, path: str) -> Dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Failure("against %s: its result cannot be read: %s" % (tool, one_line(error)), "", "verify") from None
     if not isinstance(found, dict):
-        raise Failure("against %s: its result is no JSON object" % tool, "", "verify")
+        raise Failure("against %s: its result is not a JSON object" % tool, "", "verify")
     figures = {}
     for name, names in FIGURES.items():
         value = found.get(names.get(tool, name))

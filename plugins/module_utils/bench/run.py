@@ -64,7 +64,7 @@ def benchmark(
             point["against"] = beside(point, max(1.0, deadline - clock()))
     if not any(point["completed"] for point in points):
         errors = [error for point in points for error in point["errors"]]
-        said = errors[0] if errors else "no answer was whole by then"
+        said = errors[0] if errors else "no answer was complete by then"
         raise Failure("nothing could be measured: %s" % said, _hint(said, bool(pool)), "verify")
     return {
         "schema": SCHEMA,

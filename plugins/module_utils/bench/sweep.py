@@ -87,7 +87,7 @@ def following(
             return Step(None, "saturated: %d streams bring less than 5 %% more" % last["max_concurrency"])
     wanted = last["max_concurrency"] * 2
     if wanted > MAX_CONCURRENCY:
-        return Step(None, "the most streams, %d, are measured" % MAX_CONCURRENCY)
+        return Step(None, "%d streams, the maximum, are measured" % MAX_CONCURRENCY)
     return Step(wanted, "")
 
 

@@ -67,12 +67,12 @@ class Output:
         text = "\n".join(self._lines)
         mismatch, damaged = _MISMATCH.search(text), _DAMAGED.search(text)
         if damaged:
-            return "%s is served damaged or cut short" % damaged.group(1)
+            return "the index serves %s damaged or cut short" % damaged.group(1)
         if not mismatch:
             return None
         found = re.search(r"Computed:\s*sha256:(\w+)", text[mismatch.end() :])
         served = " (its sha256 is %s)" % found.group(1) if found else ""
-        return "of %s another file is served than the lock names%s" % (mismatch.group(1), served)
+        return "the index serves another file of %s than the lock names%s" % (mismatch.group(1), served)
 
 
 def environment(

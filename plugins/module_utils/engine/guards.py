@@ -16,12 +16,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.preflight import Problem, host_problem
 
-_KEY = "the API key is no word of a command line: set {0}_api_key"
-_FILE = "a file of settings would not be checked: set the variables"
+_KEY = "an API key must not be on the command line: set {0}_api_key"
+_FILE = "a configuration file would not be checked: set the variables"
 _MODEL = "the model is chosen with dsdeploy_model"
 _SERVER = "it starts another server, which is not checked"
-_CODE = "it lets those who ask run programs"
-_EVENTS = "it opens a socket that tells everybody what is in the cache"
+_CODE = "it lets clients run programs"
+_EVENTS = "it opens a socket that shows everybody what is in the cache"
 _LOOPBACK = "the processes of one host talk over loopback"
 # Presets of llama.cpp: each fetches a model of its own, and takes a port of its own.
 _PRESET = re.compile(r"--(?!spec-default\Z)[a-z0-9.-]+-(default|spec)\Z")
@@ -92,7 +92,7 @@ GUARDS = {
             **dict.fromkeys(("--grpc-mode", "--encoder-only", "--disaggregation-mode"), _SERVER),
             "--kv-events-config": _EVENTS,
             **dict.fromkeys(("--api-key", "--admin-api-key"), _KEY),
-            "--ssl-keyfile-password": "a password is no word of a command line: use a key without one",
+            "--ssl-keyfile-password": "a password must not be on the command line: use a key without one",
             "--config": _FILE,
         },
         {
@@ -115,12 +115,12 @@ GUARDS = {
             **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"), _MODEL),
             **dict.fromkeys(("--models-dir", "--models-max", "--models-autoload"), _MODEL),
             **dict.fromkeys(("--models-preset", "--mcp-servers-config"), _FILE),
-            **dict.fromkeys(("-hft", "--hf-token"), "a token is no word of a command line: set model_token"),
+            **dict.fromkeys(("-hft", "--hf-token"), "a token must not be on the command line: set model_token"),
             **dict.fromkeys(("--api-key", "--api-key-file"), _KEY),
             **dict.fromkeys(("--tools", "--tools-runtime", "--agent", "--mcp-servers-json"), _CODE),
-            **dict.fromkeys(("--ui-mcp-proxy", "--webui-mcp-proxy"), "it asks other servers for whoever asks it"),
+            **dict.fromkeys(("--ui-mcp-proxy", "--webui-mcp-proxy"), "it sends requests elsewhere for its clients"),
             **dict.fromkeys(("--ui", "--webui", "--path"), "no web page is served"),
-            "--api-prefix": "the API is asked at its own paths",
+            "--api-prefix": "the paths of the API must stay as they are",
             "--cors-credentials": "pages of other origins get no credentials",
             "--reuse-port": "another program could take its port",
         },
@@ -137,7 +137,7 @@ GUARDS = {
             "OLLAMA_MODELS": "set {0}_models_dir",
         },
         False,
-        "everything: it knows no API key",
+        "everything: it has no API keys",
     ),
 }
 

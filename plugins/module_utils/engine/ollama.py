@@ -57,7 +57,7 @@ class Modelfile(NamedTuple):
 def check_name(name: str) -> str:
     """`name` itself. Raises ValueError, one line, for what the server would refuse."""
     if not _NAME.match(name):
-        raise ValueError("name: '%s' is no name of a model, such as deepseek-r1 or deepseek-r1:671b" % name)
+        raise ValueError("name: '%s' is not a model's name, such as deepseek-r1 or deepseek-r1:671b" % name)
     return name
 
 
@@ -101,7 +101,7 @@ def is_over(entry: Dict[str, Any], now: float) -> bool:
 def typed_parameters(given: Dict[str, Any]) -> Dict[str, Any]:
     """Parameters in the types that the server wants. Raises ValueError, one line."""
     if not isinstance(given, dict):
-        raise ValueError("parameters: '%s' is no dictionary, such as {temperature: 0.6}" % (given,))
+        raise ValueError("parameters: '%s' is not a dictionary, such as {temperature: 0.6}" % (given,))
     return {name: _typed(name, value) for name, value in given.items()}
 
 
@@ -121,7 +121,7 @@ def _version(text: str) -> Tuple[int, ...]:
 def _typed(name: str, value: Any) -> Any:
     kind = PARAMETERS.get(name)
     if kind is None:
-        raise ValueError("parameters: Ollama knows no parameter %s%s" % (name, did_you_mean(name, PARAMETERS)))
+        raise ValueError("parameters: Ollama has no parameter %s%s" % (name, did_you_mean(name, PARAMETERS)))
     if kind is list:
         return [str(item) for item in (value if isinstance(value, list) else [value])]
     try:

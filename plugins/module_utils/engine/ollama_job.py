@@ -209,7 +209,7 @@ class Job:
             return
         for path in ollama_store.leftovers(directory):
             freed = ollama_store.remove_file(path)
-            self.warn("%s is removed, which an upload that was cut left (%s)" % (path, mib(freed)))
+            self.warn("%s is removed: an interrupted upload left it (%s)" % (path, mib(freed)))
         mount, free = space(directory)
         if free < size:
             held = ["%s (%s)" % (one["name"], mib(one["bytes"])) for one in self._copies()]

@@ -133,7 +133,7 @@ def remove(directory: str, model: Stored) -> int:
     broken = _manifests(directory)[1]
     if broken:
         raise Failure(
-            "%s is no manifest of Ollama's: which blobs it needs is not known" % broken[0],
+            "%s is not a manifest of Ollama: which blobs it needs is not known" % broken[0],
             "Remove that file, or the whole of %s, and run this again." % directory,
         )
     os.unlink(model.path)

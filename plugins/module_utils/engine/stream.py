@@ -199,11 +199,11 @@ class Answer:
         if reason is None or reason == "":
             return
         if not isinstance(reason, str):
-            raise StreamError(f"malformed stream: why it ended is no text: {one_line(reason, 120)}")
+            raise StreamError(f"malformed stream: finish_reason is not a string: {one_line(reason, 120)}")
         self.finish_reason = one_line(reason, 40)
         if self.finish_reason.lower() in BROKEN_OFF:
             raise StreamError(
-                f"the engine broke the answer off ({self.finish_reason}) after {self._size} characters"
+                f"the engine aborted the answer ({self.finish_reason}) after {self._size} characters"
                 + (f": {said}" if said else "")
             )
 

@@ -68,7 +68,7 @@ def facts_of(config):
     whole, config = config, dict(text_config(config))
     why = families.no_text(whole, any(isinstance(whole.get(key), dict) for key in _INNER)) or families.no_text(config)
     if why:
-        raise families.NoText("config.json is of %s: it cannot answer" % why)
+        raise families.NoText("config.json is of %s, which cannot generate text" % why)
     how = config.get("attn_config")
     for key, names in (("attn_config", {"kv_n_heads": "num_kv_heads"}), ("ffn_config", known.DBRX)):  # DBRX, MPT
         inner = config.get(key)

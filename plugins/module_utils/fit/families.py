@@ -99,13 +99,13 @@ def no_text(config, around=False):
     if kind in DIFFUSION:
         return "a diffusion model (%s)" % kind
     if classes and all(_NO_TEXT.search(one) for one in classes):
-        return "a model that judges or measures text (%s)" % classes[0][:60]
+        return "a reward or embedding model (%s)" % classes[0][:60]
     if (
         not around
         and not any(name in config for name in ("vocab_size", "padded_vocab_size"))
         and any(isinstance(config.get(name), (int, list)) for name in _PICTURES)
     ):
-        return "a model of pictures or sound (%s), which has no vocab_size" % (kind or "no model_type")
+        return "an image or audio model (%s), which has no vocab_size" % (kind or "no model_type")
     return ""
 
 
@@ -136,7 +136,7 @@ def no_text_gguf(architecture, value):
         return "an encoder (%s without attention.causal)" % architecture[:60]
     pooling = value(architecture + ".pooling_type")
     if isinstance(pooling, int) and not isinstance(pooling, bool) and pooling > 0:  # 0: none (llama.h)
-        return "a model that measures text (%s with pooling_type %d)" % (architecture[:60], pooling)
+        return "an embedding model (%s with pooling_type %d)" % (architecture[:60], pooling)
     return ""
 
 

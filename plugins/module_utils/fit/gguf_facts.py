@@ -66,7 +66,7 @@ def facts_of(value, keys=()):
         raise ValueError("the GGUF header has no general.architecture")
     why = no_text_gguf(architecture, value)
     if why:
-        raise NoText("the GGUF header is of %s: it cannot answer" % why)
+        raise NoText("the GGUF header is of %s, which cannot generate text" % why)
     prefix = architecture + "."
     facts = {"name": architecture}
     lists = {}

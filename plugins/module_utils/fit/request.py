@@ -72,7 +72,7 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
                     "GPU %d (%s): how much of its memory is free is not known, all counts as free" % (index, name)
                 )
         else:
-            notes.append("GPU %d (%s): nvidia-smi tells no memory of its own" % (index, name))
+            notes.append("GPU %d (%s): nvidia-smi reports no memory of its own" % (index, name))
     if instances and not found:
         gpu, name, index, instance = instances[0]
         one = _gpu(dict(instance, processes=gpu.get("processes")), "%s, MIG instance" % name, index, users)

@@ -102,15 +102,15 @@ def look(names: Dict[str, str], here: str, interface: str = "", root: str = "/")
     own = [address for address in resolved[here] if is_own(address)]
     problem = ""
     if not resolved[here]:
-        problem = "its own address %s means nothing here" % one_line(names[here], 80)
+        problem = "its own address %s cannot be resolved here" % one_line(names[here], 80)
     elif not own:
         problem = "%s is not an address of this host's own (NAT?)" % ", ".join(resolved[here])
     elif ipaddress.ip_address(own[0]).is_loopback:
-        problem = "%s means loopback here, where no other host comes (/etc/hosts?)" % one_line(names[here], 80)
+        problem = "%s is a loopback address here, which no other host reaches (/etc/hosts?)" % one_line(names[here], 80)
     address = own[0] if own else ""
     link = interface or (interface_of(address, root) if address else "")
     if not problem and not link:
-        problem = "no interface is found that has %s: set dsdeploy_gang_interface" % address
+        problem = "no interface has %s: set dsdeploy_gang_interface" % address
     elif not problem and not os.path.isdir(root + "sys/class/net/" + link):
         problem = "it has no interface %s (dsdeploy_gang_interface)" % one_line(link, 40)
     elif problem:

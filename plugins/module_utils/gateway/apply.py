@@ -176,7 +176,7 @@ class Gateway:
         known = trust.settle(self.desired, replicas)
         for name in known["unknown"]:
             self.warnings.append(
-                "%s gets no requests: nothing tells its certificate from another's yet. "
+                "%s gets no requests: its certificate is not known here yet. "
                 "Run `dsdeploy up` for all hosts of its replicas" % name
             )
         pools = pools_of(records, known["replicas"])
@@ -307,11 +307,11 @@ class Gateway:
         if self.runtime.workers() is None:
             return
         if reload or self.runtime.version() not in ("", version):
-            self.desired.change("let the gateway take it up, its streams going on", self.runtime.reload)
+            self.desired.change("reload the gateway; its streams go on", self.runtime.reload)
             return
         maps = {"%s/%s" % (places.GATEWAY, name): entries for name, entries in wanted.items()}
         if self.runtime.sync(maps, check=True):
-            self.desired.change("let the gateway know its keys", lambda: self.runtime.sync(maps))
+            self.desired.change("load the keys into the gateway", lambda: self.runtime.sync(maps))
 
     def _result(self, pools: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
         local = "https://" + config.address("127.0.0.1", self.want["port"])
@@ -372,12 +372,12 @@ def _change_key(
     if state == "present":
         if len(after) < len(before) and not replace:
             raise Failure(
-                "there is a key %s already" % name,
-                hint="Choose another name, or replace it (--replace): who has the old one is refused then.",
+                "a key %s exists already" % name,
+                hint="Choose another name, or replace it (--replace): the old one is then refused.",
                 error_kind="usage",
             )
         if any(key["sha256"] == sha256 for key in after):
-            raise Failure("this very key is there already, under another name", error_kind="usage")
+            raise Failure("the same key exists already, under another name", error_kind="usage")
         after.append(keys.make(name, sha256, created, limits))
     elif len(after) == len(before):
         raise Failure(

@@ -83,9 +83,9 @@ def given_problems(found: Dict[str, Any], names: Sequence[str], now: float) -> L
     Pure."""
     lines = []
     if ssl.cert_time_to_seconds(found["notAfter"]) <= now:
-        lines.append("it ended on %s" % found["notAfter"])
+        lines.append("it expired on %s" % found["notAfter"])
     if ssl.cert_time_to_seconds(found["notBefore"]) > now:
-        lines.append("it begins on %s: is the clock of the host right?" % found["notBefore"])
+        lines.append("it is not valid before %s: is the host's clock right?" % found["notBefore"])
     wrong = [name for name in names if not is_for(found, name)]
     if wrong:
         listed = names_of(found)
@@ -121,15 +121,15 @@ def read_given(certificate: str, key: str, names: Sequence[str] = ()) -> str:
         )
     if "ENCRYPTED" in texts[1]:
         raise Failure(
-            "gateway_certificate_key: %s has a passphrase, and nobody is there to type it" % key,
-            hint="Take it off: openssl pkey -in KEY -out PLAIN, with umask 077.",
+            "gateway_certificate_key: %s has a passphrase, which a service cannot type" % key,
+            hint="Remove it: openssl pkey -in KEY -out PLAIN, with umask 077.",
             error_kind="usage",
         )
     mode = stat.S_IMODE(os.stat(key).st_mode)
     if mode & stat.S_IROTH:
         raise Failure(
             "gateway_certificate_key: everybody on the host can read %s (mode %04o)" % (key, mode),
-            hint="Take that away (chmod 600), and have the certificate made anew: others may have the key.",
+            hint="Restrict it (chmod 600), and replace the certificate: others may have copied the key.",
             error_kind="usage",
         )
     try:
@@ -186,7 +186,7 @@ def make(names: Sequence[str], directory: str, days: int = DAYS, loopback: bool 
             os.umask(before)
         if done.rc != 0:
             said = (done.stderr or done.stdout).strip().splitlines() or ["no answer"]
-            raise Failure("openssl made no certificate: %s" % said[-1][:300])
+            raise Failure("openssl could not make a certificate: %s" % said[-1][:300])
         text = ""
         for path in (certificate, key):
             with open(path, encoding="ascii") as handle:

@@ -101,11 +101,11 @@ def problems(want: Dict[str, Any]) -> List[str]:
     for network in want["networks"]:
         try:
             if ipaddress.ip_network(network).prefixlen == 0 and not want.get("open_to_all"):
-                found.append("gateway_networks: %s is everybody" % network)
+                found.append("gateway_networks: %s lets every host in" % network)
         except ValueError:
             found.append("gateway_networks: '%s' is not a network such as 10.0.0.0/8" % network)
     if want["exposed"] and not want["networks"]:
-        found.append("dsdeploy_expose is set, and gateway_networks is empty: name the networks that may come")
+        found.append("dsdeploy_expose is set, and gateway_networks is empty: name the networks that may connect")
     if _ip(want["host"]) is None:
         found.append("gateway_host: '%s' is not an address" % want["host"])
     if want["port"] == want["metrics_port"]:
@@ -161,7 +161,7 @@ def render(want: Dict[str, Any]) -> str:
         raise Failure(wrong, error_kind="usage")
     maps = want["directory"]
     lines = [
-        "# Written by dsdeploy; what is changed here is written over.",
+        "# Written by dsdeploy; changes here are overwritten.",
         "global",
         "  log stdout format raw local0 info",
         "  stats socket %s mode 600 level admin" % _word(want["socket"]),

@@ -67,7 +67,7 @@ def verify(found: Dict[str, Any], port: int, key: str, timeout: float) -> Dict[s
                 status, last = 0, failure
             if time.monotonic() > deadline:
                 raise last or Failure(
-                    "the gateway runs, and sees no %s that answers (status %d)" % (engine, status),
+                    "the gateway runs, but no %s behind it answers (status %d)" % (engine, status),
                     hint="`dsdeploy status` says whether the engine does.",
                     error_kind="verify",
                 )

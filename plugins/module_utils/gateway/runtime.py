@@ -21,7 +21,7 @@ RELOAD = 30.0  # s; until a new worker has read its configuration
 MOST = 16 * 1024 * 1024  # bytes of an answer
 ADMIN = "admin.sock"
 MASTER = "master.sock"
-UNTRUSTED = "its certificate is not the one that is known of it"
+UNTRUSTED = "its certificate is not the one that is known for it"
 
 
 class Worker(NamedTuple):
@@ -146,8 +146,8 @@ class Runtime:
                 return
             time.sleep(0.1)
         raise Failure(
-            "the gateway did not take up its configuration within %.0f s" % RELOAD,
-            hint="It goes on with the one before; `dsdeploy logs --engine gateway` says why.",
+            "the gateway did not load its configuration within %.0f s" % RELOAD,
+            hint="It still runs with the one before; `dsdeploy logs --engine gateway` says why.",
             error_kind="service",
         )
 

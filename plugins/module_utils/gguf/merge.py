@@ -297,7 +297,7 @@ def _link(part: str, dest: str) -> bool:
         os.link(part, dest)
     except FileExistsError:
         raise Failure(
-            "%s came into being while it was merged" % dest, "move it away, or use force, and run it again"
+            "%s was created by another process during the merge" % dest, "move it away, or use force, and run it again"
         ) from None
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):

@@ -56,7 +56,7 @@ class Desired:
         wanted = text.encode("utf-8")
         state, found = _look(path)
         if state is not None and stat.S_ISDIR(state.st_mode):
-            raise Failure("%s is a directory, and is to be a file" % path, hint="Move it away, and run again.")
+            raise Failure("%s is a directory, where a file should be" % path, hint="Move it away, and run again.")
         if state is not None and not stat.S_ISREG(state.st_mode):
             found = None  # a link is no file of ours: replaced, never followed
         same = state is not None and found == wanted

@@ -39,7 +39,7 @@ def open_lock(path: str) -> int:
 
 
 def _no_lock(path: str) -> Failure:
-    return Failure("%s, which is to be a lock, is no file" % path, hint="Remove it, and run again.")
+    return Failure("%s should be a lock file, and is not a file" % path, hint="Remove it, and run again.")
 
 
 def hold(descriptor: int, path: str, limit: float, waiting: Optional[Callable[[], None]] = None) -> None:

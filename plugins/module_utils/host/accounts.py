@@ -55,8 +55,8 @@ def ensure_user(desired: Desired, name: str, home: str, connection: Sequence[str
     problem = users.user_problem(found, found is not None and users.is_ours(found, notes), connection)
     if problem:
         raise Failure(
-            "%s: no service runs as such" % problem,
-            hint="Name another user for it; one that does not exist is made, and is taken away with the service.",
+            "%s: a service cannot run as this user" % problem,
+            hint="Name another user for it; a user that does not exist is created, and removed with the service.",
             error_kind="usage",
         )
     if found is None:

@@ -183,7 +183,7 @@ def settle(name: str, wanted: List[Rule], check_mode: bool, directory: str = "")
             there[manager] = listed(manager, done.stdout)
             problem = "%s: %s" % (manager, " ".join((done.stderr or done.stdout).split())) if done.rc else ""
         if problem and manager in (rule["manager"] for rule in wanted):
-            raise Failure(problem, hint="Install it and let it run, or choose another way.")
+            raise Failure(problem, hint="Install and start it, or choose another way.")
         if problem:
             mine = [rule for rule in before if rule["manager"] == manager]
             out_of_reach += mine

@@ -172,5 +172,5 @@ def _common_hint(names: List[str], candidates: Candidates, prefix: str, branch: 
         found = [upstream(version) for version in _of_branch(candidates[name], branch)]
         common = found if common is None else [version for version in common if version in found]
     if not common:
-        return "No version is there for all of them; wait for the repository, or take another branch or kernel modules."
+        return "They have no version in common; wait for the repository, or take another branch or kernel modules."
     return "All of them have %s: set %s_version to that." % (", ".join(dict.fromkeys(common)), prefix)

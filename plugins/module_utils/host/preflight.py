@@ -135,7 +135,7 @@ INSTALL_DIR_LENGTH = 80  # the kernel before 5.1 cuts a script's first line at 1
 def install_dir_problems(path: str) -> List[Problem]:
     """What is wrong with a directory for programs: it stands in scripts' first lines and in what compilers are told."""
     if not re.match(r"/[A-Za-z0-9._/+@~=,-]*\Z", path):
-        what = "has characters that programs cannot be started from or built in"
+        what = "has characters that break what is started from or built in it"
     elif len(path) > INSTALL_DIR_LENGTH:
         what = "has %d characters, more than the %d that fit a script's first line" % (len(path), INSTALL_DIR_LENGTH)
     else:

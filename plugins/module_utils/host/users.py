@@ -55,7 +55,7 @@ def user_problem(found: Optional[Account], ours: bool, connection: Sequence[str]
     if found.uid == 0:
         return "the user %s is root" % found.name
     if found.name in connection:
-        return "the user %s is the one that this run came by" % found.name
+        return "the user %s is the one that this run connects as" % found.name
     if FIRST_PERSON <= found.uid and found.uid != NOBODY:
         return "the user %s exists and is a person's account (uid %d)" % (found.name, found.uid)
     if os.path.basename(found.shell) not in NO_LOGIN:

@@ -241,7 +241,7 @@ class Fetch:
             self._refuse_unpinned(unknown)
         if self.told_by != host:
             self.warn(
-                "model %s: trusted as told by %s: the catalog has no sha256 of %d of its %d files (%s)"
+                "model %s: trusted as sent by %s: the catalog has no sha256 of %d of its %d files (%s)"
                 % (self.entry["name"], host, len(unknown), len(files), _some(unknown))
             )
         self.told_by = host

@@ -188,7 +188,7 @@ def modelscope(client, endpoint, source, include, exclude, token=None):
         raise HttpError("%s: no such revision: %s" % (answer.what, foreign.one_line(revision, 80)), 0, hint)
     items = list(data.items("Files", most=MOST_FILES))
     if len(items) >= MODELSCOPE_MOST_FILES:
-        raise HttpError("%s lists %d files, more than the hub tells at once" % (answer.what, len(items)), 0)
+        raise HttpError("%s lists %d files, more than the hub returns at once" % (answer.what, len(items)), 0)
     files = []
     for item in items:
         if item.text("Type", "blob") == "tree":
@@ -238,7 +238,7 @@ def _size_of(client, url, headers):
         total = (response.headers.get("Content-Range") or "").rpartition("/")[2]
         total = total if response.status == 206 else response.headers.get("Content-Length")
         if not re.match(r"[0-9]{1,15}\Z", total or ""):
-            raise HttpError("%s does not tell its size; give it as bytes in the entry's files" % shown(url), 0)
+            raise HttpError("%s does not report its size; give it as bytes in the entry's files" % shown(url), 0)
         return int(total)
 
 
@@ -363,7 +363,7 @@ def _batch(client, url, pointers, token):
     files = []
     for path, (oid, size) in sorted(pointers.items()):
         if oid not in actions:
-            raise HttpError("%s tells no address of %s" % (answer.what, path), 0)
+            raise HttpError("%s gives no address for %s" % (answer.what, path), 0)
         href, header = actions[oid]
         files.append(Remote(path, size, href, header, oid))
     return files

@@ -95,7 +95,7 @@ def compile_hint(output: str) -> str:
     """What to do about what nvcc printed when it failed."""
     return next(
         (hint for pattern, hint in _COMPILE_HINTS if re.search(pattern, output)),
-        "Read what nvcc says; remove the toolkit's packages and run this again if files are missing.",
+        "See nvcc's output; remove the toolkit's packages and run this again if files are missing.",
     )
 
 

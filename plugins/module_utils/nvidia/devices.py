@@ -80,7 +80,7 @@ def kernel_modules(generations: Iterable[str], wanted: str, available: List[str]
     if only_proprietary and only_open:
         raise Failure(
             "no driver serves both %s and %s GPUs" % (only_proprietary[0], only_open[0]),
-            "Take one kind out of the host.",
+            "Remove one kind from the host.",
         )
     for names, needed in ((only_proprietary, "proprietary"), (only_open, "open")):
         if names and wanted not in ("auto", needed):
@@ -90,7 +90,7 @@ def kernel_modules(generations: Iterable[str], wanted: str, available: List[str]
             )
         if names and needed not in available:
             raise Failure(
-                "%s GPUs need %s kernel modules, which this source has not got" % (names[0], needed),
+                "%s GPUs need %s kernel modules, which this source does not have" % (names[0], needed),
                 "Set nvidia_driver_install_method to nvidia.",
             )
     if wanted != "auto":

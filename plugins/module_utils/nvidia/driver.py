@@ -128,7 +128,7 @@ def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
             _named(
                 "driver_library_mismatch",
                 "the kernel runs driver %s, but the installed libraries are %s" % (loaded, library),
-                "Reboot the host (nvidia_driver_reboot: true); a driver that is held is not upgraded unseen.",
+                "Reboot the host (nvidia_driver_reboot: true); a held driver is not upgraded silently.",
             )
         )
     if facts["nvswitches"] and driver and not manager and facts["may_load_modules"]:
@@ -156,7 +156,7 @@ def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
                 "mixed_packages",
                 "packages of different drivers are installed: %s"
                 % ", ".join("%s %s" % (name, version) for version, name in few.items()),
-                "Set nvidia_driver_version to the one that shall stay, or remove the others.",
+                "Set nvidia_driver_version to the one to keep, or remove the others.",
             )
         )
     return problems

@@ -221,7 +221,7 @@ class Service:
             files.append(self.record_file(record["engine"]))
         for path in filter(None, files):
             if os.path.isdir(path) and not os.path.islink(path):
-                raise Failure("%s is a directory, and is to be a file" % path, hint="Move it away, and run again.")
+                raise Failure("%s is a directory, where a file should be" % path, hint="Move it away, and run again.")
 
     def record_file(self, engine: str) -> str:
         return "%s/%s.json" % (places.RECORDS, engine)
@@ -285,7 +285,7 @@ class Service:
             if stops:
                 raise Failure(
                     "%s: the user %s %s" % (path, definition["user"], stops),
-                    hint="Let others pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+                    hint="Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path,
                 )
 
     def write_files(self, definition: Dict[str, Any], account: Optional[users.Account]) -> bool:

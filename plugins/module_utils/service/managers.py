@@ -243,7 +243,7 @@ class Supervisor:
         deadline = time.monotonic() + DAEMON_START
         while self.daemon.pid() is not None:
             if time.monotonic() > deadline:
-                raise Failure("supervisord does not end", error_kind="service")
+                raise Failure("supervisord does not stop", error_kind="service")
             time.sleep(0.1)
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.quoting impor
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import AUTOSTART
 
 MARK = "dsdeploy:service"  # in every file that makes a service ours
-HEAD = "Written by dsdeploy; what is changed here is written over."
+HEAD = "Written by dsdeploy; changes here are overwritten."
 
 
 def environment_text(definition: Dict[str, Any]) -> str:

@@ -223,19 +223,19 @@ class Client:
                 break
             if not self.follow:
                 response.__exit__()
-                raise HttpError("%s redirects, which it has no reason to" % shown(url), 0)
+                raise HttpError("%s redirects unexpectedly" % shown(url), 0)
             target = _target_of(url, response.headers.get("Location"))
             response.read(65536)
             response.__exit__()
             if origin(target)[0] not in ("http", "https") or not origin(target)[1]:
-                raise HttpError("%s redirects to no http(s) address" % shown(url), 0)
+                raise HttpError("%s redirects to an address that is not http(s)" % shown(url), 0)
             if origin(url)[0] == "https" and origin(target)[0] != "https":
                 raise HttpError("%s redirects to a host without TLS, %s: refused" % (shown(url), shown(target)), 0)
             if origin(target) != origin(url):
                 headers = dict((k, v) for k, v in headers.items() if k.lower() not in ("authorization", "cookie"))
             url = target
         else:
-            raise HttpError("%s redirects in circles" % shown(url), 0)
+            raise HttpError("%s redirects in a loop" % shown(url), 0)
         if response.status >= 400:
             raise self._refusal(url, response)
         return response

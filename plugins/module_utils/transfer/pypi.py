@@ -190,6 +190,6 @@ def find_file(client, indexes, project, name):
             return found, secret if origin(found) == origin(index) else {}
         reasons.append("%s has no %s" % (shown(url), name))
     raise HttpError(
-        "no package index gives %s: %s" % (name, "; ".join(reasons) or "no index is configured"),
+        "no package index has %s: %s" % (name, "; ".join(reasons) or "no index is configured"),
         hint=next(filter(None, hints), ""),
     )

@@ -147,7 +147,7 @@ def compare(one: str, two: str, force: bool, fail_if_worse: bool) -> int:
         loaded = [bench_results.load(path) for path in (one, two)]
         differ = bench_results.differences(*loaded)
         if differ and not force:
-            raise DsdeployError(f"they do not measure the same: {'; '.join(differ)} (--force compares them anyway)")
+            raise DsdeployError(f"they measure different things: {'; '.join(differ)} (--force compares them anyway)")
         rows = bench_results.compare(*loaded)
     if not rows:
         raise DsdeployError("they have no number of streams in common")

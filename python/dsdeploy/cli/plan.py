@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--users", type=int, metavar="N", help="Requests at the same time.  [default: 1]")
 @click.option("--context", type=int, metavar="TOKENS", help="Tokens of each request.  [default: 8192]")
 @click.option("--profile", type=click.Choice(["latency", "throughput"]), help="What the deployment is for.")
-@click.option("--download-rate", type=float, metavar="MB/S", help="Speed of downloads to reckon with.  [default: 100]")
+@click.option("--download-rate", type=float, metavar="MB/S", help="Download speed to assume.  [default: 100]")
 @click.option("--explain", is_flag=True, help="Each number with its label (exact, estimated, measured) and formula.")
 def plan(options: Options, gpus: str | None, facts: str | None, users: int | None, context: int | None,
          profile: str | None, download_rate: float | None, explain: bool) -> int:  # fmt: skip

@@ -116,8 +116,8 @@ def test_stage_that_takes_its_time_is_told_meanwhile(feed: Feeder) -> None:
         ("/c/roles/model/tasks/resolve.yml:9", "model", "Resolve | T", "preflight"),
         ("/c/roles/cuda_toolkit/tasks/install.yml:9", "cuda_toolkit", "Install | T", "prepare"),
         # These go with what was before them.
-        ("/c/roles/service/tasks/where.yml:9", "service", "Service | T", ""),
-        ("/c/roles/dsdeploy/tasks/unlock.yml:9", "dsdeploy", "Unlock | T", ""),
+        ("/c/roles/_common/tasks/packages.yml:9", "_common", "Service | T", ""),
+        ("/c/roles/_common/tasks/unlock.yml:9", "_common", "Unlock | T", ""),
         ("/c/playbooks/deepseek_r1.yml:9", "", "Report what is deployed", ""),
     ],
 )
@@ -265,10 +265,10 @@ def test_answer_that_failed_verification_is_shown_too(feed: Feeder) -> None:
     [
         ("/c/roles/llama_cpp/tasks/preflight.yml:3", "llama_cpp", "Deploy", "preflight"),
         ("/c/roles/model/tasks/fetch.yml:3", "model", "Deploy", "model"),
-        ("/c/roles/service/tasks/present.yml:3", "service", "Deploy", "service"),
+        ("/c/roles/service/tasks/main.yml:3", "service", "Deploy", "service"),
         ("/c/roles/nvidia_driver/tasks/verify.yml:3", "nvidia_driver", "Prepare the host", "prepare"),
         ("/c/roles/model/tasks/resolve.yml:3", "model", "Deploy", None),
-        ("/c/roles/service/tasks/where.yml:3", "service", "Deploy", None),
+        ("/c/roles/_common/tasks/packages.yml:3", "_common", "Deploy", None),
         ("/c/playbooks/deepseek_r1.yml:3", "", "Deploy", None),
     ],
 )

@@ -167,7 +167,7 @@ def test_killed_in_the_middle_of_an_upload(call, ollama, tmp_path):
     done = call(models_dir=str(ollama.models))
     assert (done["changed"], done["hashed_bytes"]) == (True, 0)
     # The server keeps what the upload before left; it is removed before the next one, where the store is named.
-    assert "which an upload that was cut left" in str(done["warnings"])
+    assert "an interrupted upload left it" in str(done["warnings"])
     assert all(len(name) == 71 for name in ollama.blobs())
 
 
@@ -355,7 +355,7 @@ def test_from_0_30_on_the_weights_are_written_anew(tmp_path):
     ("arguments", "why"),
     [
         ({"parameters": {"num_gpus": 1}}, "did you mean num_gpu"),
-        ({"name": "a b"}, "is no name of a model"),
+        ({"name": "a b"}, "is not a model's name"),
         ({"url": "ftp://x"}, "is not a base URL"),
         ({"path": "/nonexistent.gguf"}, "/nonexistent.gguf does not exist"),
     ],

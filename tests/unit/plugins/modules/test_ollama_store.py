@@ -94,7 +94,7 @@ def test_a_broken_manifest_costs_nobody_its_blobs(store, broken):
     before = blobs(store)
     assert call(store)["changed"] is False
     refused = call(store, remove_ours=True)
-    assert "manifests/registry.ollama.ai/library/yours/latest is no manifest" in refused["msg"]
+    assert "manifests/registry.ollama.ai/library/yours/latest is not a manifest" in refused["msg"]
     assert refused["failed"]
     assert blobs(store) == before
 

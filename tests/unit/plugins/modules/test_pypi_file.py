@@ -129,7 +129,7 @@ def test_server_without_ranges(index, dest):
     assert fetch(index, dest)["fetched_bytes"] == len(CONTENT)
     index.tells_size = False
     dest.unlink()
-    assert "does not tell its size" in fetch(index, dest)["msg"]
+    assert "does not report its size" in fetch(index, dest)["msg"]
     fetch(index, dest, size=len(CONTENT))
     assert dest.read_bytes() == CONTENT
 
@@ -146,7 +146,7 @@ def test_other_content_is_refused(index, dest):
 
 def test_not_there(index, dest):
     result = fetch(index, dest, filename="a_b-2.0.tar.gz")
-    assert result["msg"] == f"no package index gives a_b-2.0.tar.gz: {index.url}/a-b/ has no a_b-2.0.tar.gz"
+    assert result["msg"] == f"no package index has a_b-2.0.tar.gz: {index.url}/a-b/ has no a_b-2.0.tar.gz"
     assert "dsdeploy_mirrors.pypi_index" in result["hint"]
     assert "answered 404" in fetch(index, dest, project="other")["msg"]
     assert "no index is configured" in fetch(index, dest, index_url="")["msg"]

@@ -163,14 +163,14 @@ def test_a_file_that_is_not_the_lock_s_is_refused_and_nothing_counts_as_made(arg
     # Another index, which is away here, is not asked for it.
     done = made(arguments, fallback_index_urls=["http://127.0.0.1:9/"])
     assert done["failed"]
-    assert "of tiny-engine==1.0 another file is served than the lock names (its sha256 is " in done["msg"]
+    assert "the index serves another file of tiny-engine==1.0 than the lock names (its sha256 is " in done["msg"]
     assert "If the lock is your own, make it again" in done["hint"]
     assert not (Path(arguments["path"]) / ".dsdeploy-venv.json").exists()
 
 
 def test_a_lock_without_hashes_is_refused(arguments):
     Path(arguments["lock"]).write_text("tiny-engine==1.0\n")
-    assert "is no lock file: tiny-engine==1.0 has no hash" in made(arguments)["msg"]
+    assert "is not a lock file: tiny-engine==1.0 has no hash" in made(arguments)["msg"]
 
 
 def test_a_program_that_does_not_run_is_not_installed(arguments):

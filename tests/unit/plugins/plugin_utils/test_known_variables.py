@@ -45,8 +45,8 @@ def test_the_shared_role_has_the_variables_of_the_product():
 
 def test_the_nearest_name_is_told():
     said = problem("vllm_venv_max_modle_len", KNOWN)
-    assert said == "vllm_venv_max_modle_len is no variable of dsdeploy; did you mean vllm_venv_max_model_len?"
-    assert problem("ollama_zzzz", KNOWN) == "ollama_zzzz is no variable of dsdeploy"
+    assert said == "vllm_venv_max_modle_len is not a variable of dsdeploy; did you mean vllm_venv_max_model_len?"
+    assert problem("ollama_zzzz", KNOWN) == "ollama_zzzz is not a variable of dsdeploy"
 
 
 def test_documented_are_the_options_of_all_entry_points():

@@ -35,7 +35,7 @@ ABOUT = {
     "lock_text": LOCK,
     "versions": ["0.19.1", "0.32.0"],
     "oldest": "0.18.0",
-    "holes": "CVE-2026-27893 and older",
+    "vulnerabilities": "CVE-2026-27893 and older",
     "allow_vulnerable": False,
     "safe_hint": "Use 0.18.0 or later;",
     "wheel_cuda": "13.0",
@@ -103,8 +103,8 @@ def test_a_host_and_a_lock_that_are_right_are_refused_nothing():
         ),
         (
             {"version": "0.17.1", "lock_text": "vllm==0.17.1\n"},
-            "vLLM 0.17.1 has known holes (CVE-2026-27893 and older), closed in 0.18.0",
-            "Use 0.18.0 or later; vllm_venv_allow_vulnerable says that you know.",
+            "vLLM 0.17.1 has known vulnerabilities (CVE-2026-27893 and older), fixed in 0.18.0",
+            "Use 0.18.0 or later; vllm_venv_allow_vulnerable accepts that risk.",
             "usage",
         ),
         (
@@ -133,7 +133,7 @@ def test_each_lock_pins_the_engine_at_the_version_of_its_name(path):
     ("version", "old"), [("v0.32.0", False), ("0.32.0rc1", False), ("0.4.3.post2", True), ("1", False)]
 )
 def test_every_form_of_a_version_is_compared(version, old):
-    assert any("has known holes" in rule["msg"] for rule in broken(version=version)) is old
+    assert any("has known vulnerabilities" in rule["msg"] for rule in broken(version=version)) is old
     assert len(python_engines.warnings({**ABOUT, "version": version, "allow_vulnerable": True})) == old
 
 
@@ -144,8 +144,8 @@ def test_warnings():
     )
     assert lines == [
         "this host has GPUs, but vllm_venv_profile is cpu; it is far slower",
-        "vLLM 0.17.1 has known holes (CVE-2026-27893 and older) and is allowed by vllm_venv_allow_vulnerable; "
-        "keep it on loopback",
+        "vLLM 0.17.1 has known vulnerabilities (CVE-2026-27893 and older) and is allowed by "
+        "vllm_venv_allow_vulnerable; keep it on loopback",
         "what the 2 hosts tell each other is neither encrypted nor authenticated; keep it on a network of their own",
     ]
 

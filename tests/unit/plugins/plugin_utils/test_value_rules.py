@@ -93,7 +93,7 @@ def test_origins_that_make_it_panic(value):
     ("given", "version", "said"),
     [
         ({"temperature": 0.6, "stop": ["x"]}, "0.24.0", None),
-        ({"num_gpus": 1}, "0.24.0", "ollama_parameters: Ollama knows no parameter num_gpus; did you mean num_gpu?"),
+        ({"num_gpus": 1}, "0.24.0", "ollama_parameters: Ollama has no parameter num_gpus; did you mean num_gpu?"),
         ({"num_ctx": "many"}, "0.24.0", "ollama_parameters: num_ctx is 'many', not a whole number"),
         (
             {"draft_num_predict": 4},
@@ -101,7 +101,11 @@ def test_origins_that_make_it_panic(value):
             "ollama_parameters: Ollama 0.24.0 ignores draft_num_predict, which came with 0.30.0",
         ),
         ({"draft_num_predict": 4}, "0.30.0", None),
-        ("temperature=1", "0.24.0", "ollama_parameters: 'temperature=1' is no dictionary, such as {temperature: 0.6}"),
+        (
+            "temperature=1",
+            "0.24.0",
+            "ollama_parameters: 'temperature=1' is not a dictionary, such as {temperature: 0.6}",
+        ),
     ],
 )
 def test_parameters_of_ollama_are_checked_before_anything_is_fetched(given, version, said):
@@ -111,4 +115,4 @@ def test_parameters_of_ollama_are_checked_before_anything_is_fetched(given, vers
 
 def test_names_of_ollama():
     assert value_problem("ollama_served_model_name", "", "ollama_name", [""]) is None
-    assert "is no name of a model" in value_problem("ollama_served_model_name", "a b", "ollama_name", [""])
+    assert "is not a model's name" in value_problem("ollama_served_model_name", "a b", "ollama_name", [""])

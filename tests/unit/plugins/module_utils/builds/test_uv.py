@@ -41,12 +41,14 @@ def test_a_file_that_is_not_the_lock_s_is_told_from_an_index_that_is_away():
         "           sha256:4721f391",
     ]:
         output.feed(line + "\n")
-    assert output.wrong_file() == ("of six==1.17.0 another file is served than the lock names (its sha256 is 4721f391)")
+    assert output.wrong_file() == (
+        "the index serves another file of six==1.17.0 than the lock names (its sha256 is 4721f391)"
+    )
     assert len(output.tail()) == uv.TAIL_LINES
     output = uv.Output()
     for line in ["error: Failed to download `a==1`", "  cause: Failed to extract archive: a-1-py3-none-any.whl"]:
         output.feed(line)
-    assert output.wrong_file() == "a-1-py3-none-any.whl is served damaged or cut short"
+    assert output.wrong_file() == "the index serves a-1-py3-none-any.whl damaged or cut short"
     output = uv.Output()
     output.feed("error: No solution found when resolving dependencies")
     assert output.wrong_file() is None

@@ -274,7 +274,7 @@ FAULTS = [
     ),
     (
         "a replica that may be somebody else", "engine_replicas", "fail", "up for all hosts",
-        put("replicas", "lacking", {"gpu2": "its certificate is not the one that is known of it"}),
+        put("replicas", "lacking", {"gpu2": "its certificate is not the one that is known for it"}),
     ),
     (
         "developer's endpoints", "engine_dev_mode", "fail", "up",

@@ -18,13 +18,13 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import 
     [
         ("llama_cpp", ["--host", "0.0.0.0"], "--host: set llama_cpp_host"),
         ("llama_cpp", ["--port", "1"], "--port: set llama_cpp_port"),
-        ("llama_cpp", ["--api_key_file", "f"], "--api-key-file: the API key is no word"),
+        ("llama_cpp", ["--api_key_file", "f"], "--api-key-file: an API key must not be"),
         ("llama_cpp", ["-m", "/etc/passwd"], "-m: the model is chosen with dsdeploy_model"),
         ("llama_cpp", ["-hf", "org/model"], "-hf: the model is chosen"),
         ("llama_cpp", ["--ssl-key-file=x"], "--ssl-key-file: set llama_cpp_ssl_keyfile"),
         ("llama_cpp", ["--cors-origins", "*"], "--cors-origins: set llama_cpp_allowed_origins"),
-        ("llama_cpp", ["--tools", "all"], "--tools: it lets those who ask run programs"),
-        ("llama_cpp", ["--models-preset", "f"], "--models-preset: a file of settings"),
+        ("llama_cpp", ["--tools", "all"], "--tools: it lets clients run programs"),
+        ("llama_cpp", ["--models-preset", "f"], "--models-preset: a configuration file"),
         ("llama_cpp", ["--fim-qwen-1.5b-default"], "--fim-qwen-1.5b-default: the model is chosen"),
         ("llama_cpp", ["--fim_qwen_7b_spec"], "--fim_qwen_7b_spec: the model is chosen"),
         ("llama_cpp", ["--gpt-oss-120b-default"], "--gpt-oss-120b-default: the model is chosen"),
@@ -44,8 +44,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import 
         ("vllm_venv", ["--", "x"], "--: write the words themselves"),
         ("sglang", ["--model", "x"], "--model: the model is chosen"),
         ("sglang", ["--model-pa=x"], "--model-pa: it is short for --model-path"),
-        ("sglang", ["--admin-api-key", "x"], "--admin-api-key: the API key is no word"),
-        ("sglang", ["--config=f"], "--config: a file of settings"),
+        ("sglang", ["--admin-api-key", "x"], "--admin-api-key: an API key must not be"),
+        ("sglang", ["--config=f"], "--config: a configuration file"),
     ],
 )
 def test_a_word_is_refused_by_name(role, words, flag):

@@ -27,7 +27,7 @@ def test_names_of_models(name):
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "-r1", "r1:", "a/b/c/d", "r1\n"])
 def test_what_is_no_name(name):
-    with pytest.raises(ValueError, match="is no name of a model"):
+    with pytest.raises(ValueError, match="is not a model's name"):
         ollama.check_name(name)
 
 
@@ -49,7 +49,7 @@ def test_parameters_get_the_servers_types():
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"num_gpus": 1}, "knows no parameter num_gpus; did you mean num_gpu?"),
+        ({"num_gpus": 1}, "has no parameter num_gpus; did you mean num_gpu?"),
         ({"num_gpu": "all"}, "num_gpu is 'all', not a whole number"),
         ({"num_ctx": 1.5}, "num_ctx is '1.5', not a whole number"),
         ({"num_ctx": True}, "num_ctx is 'True', not a whole number"),

@@ -25,7 +25,7 @@ def test_leftovers_make_room_before_the_disk_is_found_full(job, tmp_path, monkey
     left.write_bytes(bytes(3 << 20))
     monkeypatch.setattr(ollama_job, "space", lambda _path: ("/data", 1 << 20 if left.exists() else 4 << 20))
     job._make_room(4 << 20)
-    assert job.warned == [f"{left} is removed, which an upload that was cut left (3.0 MiB)"]
+    assert job.warned == [f"{left} is removed: an interrupted upload left it (3.0 MiB)"]
     short = r"not enough disk space on /data: 5.0 MiB needed \(Ollama's copy in .*\), 4.0 MiB free, 1.0 MiB too few"
     with pytest.raises(Failure, match=short):
         job._make_room(5 << 20)

@@ -154,7 +154,7 @@ def test_a_gpu_that_shares_the_host_s_memory_is_there_and_not_known(case, name):
     assert (plan["verdict"], plan["problems"]) == ("unknown", [])
     assert "gpu_layers" not in plan
     assert plan["summary"].startswith("memory not checked: GPU 0 (")
-    assert "tells no memory of its own" in plan["summary"]
+    assert "reports no memory of its own" in plan["summary"]
 
 
 # Layouts

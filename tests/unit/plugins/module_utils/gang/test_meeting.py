@@ -154,14 +154,14 @@ def test_a_host_knows_its_own_address_and_link():
     assert found["interface"] == "lo"
     assert found["mtu"] > 0
     assert found["resolved"] == {"gpu1": ["127.0.0.1"]}
-    assert found["problem"].startswith("127.0.0.1 means loopback here")
+    assert found["problem"].startswith("127.0.0.1 is a loopback address here")
 
 
 @pytest.mark.parametrize(
     ("names", "interface", "problem"),
     [
         ({"gpu1": "192.0.2.7"}, "", "192.0.2.7 is not an address of this host's own (NAT?): set dsdeploy_gang_address"),
-        ({"gpu1": "no.such.name.invalid"}, "", "its own address no.such.name.invalid means nothing here: set "),
+        ({"gpu1": "no.such.name.invalid"}, "", "its own address no.such.name.invalid cannot be resolved here: set "),
     ],
 )
 def test_what_keeps_a_host_from_taking_part_is_said(names, interface, problem):

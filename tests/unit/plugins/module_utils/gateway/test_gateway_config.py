@@ -54,7 +54,7 @@ def test_it_is_on_loopback_unless_it_is_exposed_to_networks_that_are_named() -> 
     assert "tcp-request connection reject if !{ src 127.0.0.0/8 ::1 10.0.0.0/8 }" in exposed
     with pytest.raises(Failure, match="gateway_networks is empty"):
         config.render(want(exposed=True))
-    with pytest.raises(Failure, match="0.0.0.0/0 is everybody"):
+    with pytest.raises(Failure, match="0.0.0.0/0 lets every host in"):
         config.render(want(exposed=True, networks=["0.0.0.0/0"]))
     assert "0.0.0.0/0" in config.render(want(exposed=True, networks=["0.0.0.0/0"], open_to_all=True))
 

@@ -70,9 +70,9 @@ def test_one_that_clients_take_is_taken(make: Make) -> None:
 
 def test_one_that_is_over_or_has_not_begun(make: Make) -> None:
     pem, key = make(begin=NOW - 100 * DAY)
-    assert f"gateway_certificate: {pem}: it ended on " in refused(pem, key, [])
+    assert f"gateway_certificate: {pem}: it expired on " in refused(pem, key, [])
     pem, key = make(begin=NOW + DAY)
-    assert f"gateway_certificate: {pem}: it begins on " in refused(pem, key, [])
+    assert f"gateway_certificate: {pem}: it is not valid before " in refused(pem, key, [])
 
 
 @pytest.mark.parametrize("name", ["llm.example.com", "gpu.example.org", "a.b.gpu.example.org", "10.0.0.2"])

@@ -86,7 +86,7 @@ def test_one_with_another_certificate_is_named_at_once(monkeypatch):
         if " set server " in command
         else "# pxname,svname,qcur,scur,status,check_status,last_chk\nvllm,gpu2,0,0,DOWN,L6RSP,SSL handshake failure\n"
     )
-    with pytest.raises(Failure, match="its certificate is not the one that is known of it") as caught:
+    with pytest.raises(Failure, match="its certificate is not the one that is known for it") as caught:
         of(gateway).take_back(3600)
     assert "dsdeploy up" in caught.value.hint
 
@@ -106,7 +106,7 @@ def test_what_gets_nothing_is_named_with_the_reason():
     servers = runtime.servers_of(text)
     assert runtime.others_of(servers) == ["gpu2", "gpu3", "gpu4", "gpu5", "gpu6"]
     assert runtime.lacking(servers) == {
-        "gpu3": "its certificate is not the one that is known of it (SSL handshake failure)",
+        "gpu3": "its certificate is not the one that is known for it (SSL handshake failure)",
         "gpu4": "it does not answer (at initial connection step, twice)",
         "gpu5": "it answers, and has no engine that does (Layer7 wrong status)",
     }

@@ -35,7 +35,7 @@ def test_the_file_is_its_owners_alone(tmp_path, held):
 
 def test_a_link_is_no_lock(tmp_path):
     (tmp_path / "link").symlink_to("/etc/passwd")
-    with pytest.raises(Failure, match="link, which is to be a lock, is no file"):
+    with pytest.raises(Failure, match="link should be a lock file, and is not a file"):
         open_lock(str(tmp_path / "link"))
 
 

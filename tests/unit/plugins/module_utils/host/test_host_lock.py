@@ -119,7 +119,7 @@ def test_who_waits_for_one_that_is_removed_takes_the_next(lock):
 
 def test_a_link_is_not_followed(lock, tmp_path):
     os.symlink(str(tmp_path / "victim"), lock)
-    with pytest.raises(Failure, match="is no file"):
+    with pytest.raises(Failure, match="is not a file"):
         take(lock, OURS)
     assert not (tmp_path / "victim").exists()
 

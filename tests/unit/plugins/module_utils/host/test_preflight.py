@@ -156,7 +156,7 @@ def test_programs_are_installed_where_they_can_be_started_from(path, said):
 def test_module_refuses_a_user_that_is_somebody():
     """Before anything is fetched: no login account becomes a service's user."""
     result = run(user="root")
-    assert result["msg"] == "the user root is root: no engine runs as such"
+    assert result["msg"] == "the user root is root: an engine cannot run as this user"
     assert result["error_kind"] == "usage" and "x_user" in result["hint"]
     assert not run(user="dsdeploy-of-the-tests").get("failed")
 

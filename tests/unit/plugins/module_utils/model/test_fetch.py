@@ -64,7 +64,7 @@ def make(hub, tmp_path, monkeypatch):
     warnings, told = [], []
 
     def warn(line):
-        (told if ": trusted as told by " in line else warnings).append(line)
+        (told if ": trusted as sent by " in line else warnings).append(line)
 
     def make(entry, **options):
         monkeypatch.setattr(Client.__init__, "__defaults__", (60, 5, None, None, lambda _seconds: None))
@@ -233,7 +233,7 @@ def test_catalog_wins_over_the_hub(make, root):
         make(entry(HF, include=["*.json"])).run()
 
 
-TOLD = "model model: trusted as told by 127.0.0.1: the catalog has no sha256 of "
+TOLD = "model model: trusted as sent by 127.0.0.1: the catalog has no sha256 of "
 
 
 @pytest.mark.parametrize("kind", ["huggingface", "modelscope", "url", "git_lfs"])
@@ -436,7 +436,7 @@ def test_disk_is_checked_first(hub, make, monkeypatch):
     real = os.statvfs
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 10, 10, 10) + tuple(real(path))[5:]))
     one = make(entry(HF))
-    with pytest.raises(fetch_module.DiskFull, match="has 0.0 MiB free .40960 bytes., 8.0 MiB needed"):
+    with pytest.raises(fetch_module.DiskFull, match=r"8.0 MiB needed \(model model 8.0 MiB\), 0.0 MiB free"):
         one.run()
     assert not any("/raw/" in item["path"] for item in hub.log)
 

@@ -268,7 +268,7 @@ def test_files_that_cannot_lie_in_one_directory(paths, words):
         (modelscope, ({"Data": {"Files": [{"Path": "a", "Size": 1, "Sha256": 5}]}},), "Sha256: a text expected"),
         (modelscope, ({"Data": {"Files": [{"Path": "a", "Size": 1, "Sha256": "z"}]}},), "Sha256: a text like"),
         (batch, ([],), "objects"),
-        (batch, ({"objects": []},), "tells no address of q4/m.gguf"),
+        (batch, ({"objects": []},), "gives no address for q4/m.gguf"),
         (batch, (lfs(error={"message": "gone"}),), "object aaaaaaaaaaaa: gone"),
         (batch, (lfs(error="gone"),), "object aaaaaaaaaaaa: gone"),
         (batch, (lfs(),), "actions.download: a mapping expected, found nothing"),

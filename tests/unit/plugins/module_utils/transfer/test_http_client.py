@@ -112,13 +112,13 @@ def test_a_document_that_is_cut_is_tried_again(client):
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        (b"", "redirects to no http(s) address"),
-        (b"Location: \r\n", "redirects to no http(s) address"),
-        (b"Location: http://[::1\r\n", "redirects to no http(s) address"),
-        (b"Location: file:///etc/passwd\r\n", "redirects to no http(s) address"),
-        (b"Location: http://\r\n", "redirects in circles"),
-        (b"Location: http://127.0.0.1:99999999/\r\n", "redirects to no http(s) address"),
-        (b"Location: /again\r\n", "redirects in circles"),
+        (b"", "redirects to an address that is not http(s)"),
+        (b"Location: \r\n", "redirects to an address that is not http(s)"),
+        (b"Location: http://[::1\r\n", "redirects to an address that is not http(s)"),
+        (b"Location: file:///etc/passwd\r\n", "redirects to an address that is not http(s)"),
+        (b"Location: http://\r\n", "redirects in a loop"),
+        (b"Location: http://127.0.0.1:99999999/\r\n", "redirects to an address that is not http(s)"),
+        (b"Location: /again\r\n", "redirects in a loop"),
     ],
 )
 def test_redirects_that_lead_nowhere(client, location, words):
