@@ -191,7 +191,7 @@ def hint_for(said: str) -> str:
     collection.make_importable()
     from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import hints
 
-    return hints.hint_for(said)
+    return str(hints.hint_for(said))
 
 
 def _generic_hint(msg: str, tail: list[str], result: Mapping[str, Any], kind: str) -> str:
