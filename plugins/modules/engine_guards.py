@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: engine_guards
-short_description: Refuse what would go around the checks of an engine's address, API key, TLS and model
+short_description: Refuse what would bypass the checks of an engine's address, API key, TLS and model
 version_added: 1.0.0
 description:
   - Engines take words and environment variables of the user's own. Those that set the address, the port, the API key,

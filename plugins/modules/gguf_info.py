@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gguf_info
-short_description: Tell what a GGUF model is, from its headers
+short_description: Describe a GGUF model by its headers
 version_added: 1.0.0
 description:
   - Reads the headers of a GGUF file, or of all shards of a set, and checks them on the way as

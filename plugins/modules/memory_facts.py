@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: memory_facts
-short_description: Gather how much memory of a host can be had
+short_description: Gather how much memory of a host can be used
 version_added: 1.0.0
 author:
   - The dsdeploy developers (@dsdeploy)

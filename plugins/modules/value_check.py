@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The work is done on the controller, by the action plugin of the same name.
-"""Refuse values of variables that cannot be meant."""
+"""Refuse wrong values of variables."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: value_check
-short_description: Refuse values of variables that cannot be meant
+short_description: Refuse wrong values of variables
 version_added: 1.0.0
 description:
   - What a role's argument specification cannot say, a range for a number or a number with a few words besides it.

@@ -55,7 +55,7 @@ def plan_host(shape, ram_free, request):
         what = "%s does not fit into the memory of this host: weights %s + KV %s" % (shape.name, gib(weights), gib(kv))
         if weights + kv + overhead > ram_free:
             total = weights + kv + overhead
-            problems.append("%s + engine %s are %s, %s can be had" % (what, gib(overhead), gib(total), gib(ram_free)))
+            problems.append("%s + engine %s are %s, %s is available" % (what, gib(overhead), gib(total), gib(ram_free)))
         elif weights + kv > limit:
             problems.append(
                 "%s are %s, %s may be taken: a share of %.2f of %s"

@@ -227,7 +227,7 @@ def test_on_a_cpu_all_of_it_has_to_fit_into_the_host_s_memory_whatever_gpus_ther
     assert problem.startswith(
         "deepseek-r1-awq does not fit into the memory of this host: weights 339.8 GiB + KV 1.0 GiB + "
     )
-    assert problem.endswith("are 342.3 GiB, 22.0 GiB can be had")
+    assert problem.endswith("are 342.3 GiB, 22.0 GiB is available")
     assert plan["would_fit"] == ["a host that has 342.3 GiB to give"]
     assert on_cpu("deepseek-r1-awq", ram(400), kv_space=GIB, context=8192)["verdict"] == "fits"
     # Nothing is refused of which nothing is known.
