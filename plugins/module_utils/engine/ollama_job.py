@@ -56,7 +56,6 @@ class Job:
         self.notes = Notes(params["state_file"])
         self.key = "%s %s" % (api.endpoint.url, ollama.qualified(self.name))
         self.hashed = self.uploaded = 0
-        self.loads_again = False
 
     def absent(self) -> Dict[str, Any]:
         show = self._reach(lambda: self.api.show(self.name))
@@ -251,7 +250,6 @@ class Job:
         entry = ollama.find(self.api.ps(), self.name)
         if made or entry is None or not self._is_current(entry, show or {}, digest):
             if self.dry:
-                self.loads_again = True
                 return None
             entry = self._loaded(digest)
         problem = self._placement(entry, show)

@@ -21,7 +21,6 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 Key = Dict[str, Any]
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of no key at all
-MAPS = ("keys.map", "streams.map", "rates.map", "limited.map", "allowed.map")
 OWN = (PROBE, REPLICAS)  # that no user has
 _LIMITS = ("requests_per_minute", "streams")
 

@@ -92,8 +92,6 @@ def _require_ours(path: str, what: str) -> None:
 class Systemd:
     """One service under systemd."""
 
-    name_of_file = "unit"
-
     def __init__(self, name: str) -> None:
         self.name, self.file = name, "%s/%s.service" % (places.UNITS, name)
 
@@ -154,8 +152,6 @@ class Systemd:
 
 class Supervisor:
     """One service under supervisor; supervisord is started when it does not run."""
-
-    name_of_file = "program"
 
     def __init__(self, name: str, directory: str = "", user: str = "") -> None:
         """:param directory: of supervisor's own environment, needed to start it. `user`: that the service runs as."""
