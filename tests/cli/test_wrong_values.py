@@ -109,7 +109,7 @@ def test_a_misspelt_variable_of_the_inventory_is_one_warning_a_run(run: Run) -> 
     mine = {"llama_cpp_contxt": 4096, "model_team": "us", "_llama_cpp_x": 1, "dsdeploy_prepare_host": True}
     code, told = run("up", "-t", "prepare,preflight", **mine)
     assert code == 0
-    warned = [line["text"] for line in told if line["event"] == "warning" and "no variable" in line["text"]]
+    warned = [line["text"] for line in told if line["event"] == "warning" and "not a variable" in line["text"]]
     assert len(warned) == 1
     assert warned[0].startswith(
         "llama_cpp_contxt is not a variable of dsdeploy; did you mean llama_cpp_context?; model_team is"
