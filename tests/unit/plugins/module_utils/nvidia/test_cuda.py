@@ -81,7 +81,7 @@ def test_nvcc_version():
         ("host_config.h:143:2: error: #error -- unsupported GNU version! gcc versions later than 13", "too new"),
         ("sh: 1: gcc: not found\nnvcc fatal   : Failed to preprocess host compiler properties.", "C++ compiler"),
         ("/usr/bin/ld: cannot find -lcudart_static: No such file or directory", "incomplete"),
-        ("something else", "Read what nvcc says"),
+        ("something else", "See nvcc's output"),
     ],
 )
 def test_compile_hints(output, word):

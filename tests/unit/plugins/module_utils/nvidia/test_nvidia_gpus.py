@@ -89,7 +89,7 @@ def test_kernel_modules(generations, wanted, available, chosen):
         ),
         (["Blackwell"], "auto", ["proprietary"], "Blackwell GPUs need open kernel modules, which", "to nvidia"),
         (["Hopper"], "open", ["proprietary"], "this source has no open kernel modules", "auto"),
-        (["Pascal", "Blackwell"], "auto", BOTH, "no driver serves both Pascal and Blackwell GPUs", "Take one kind"),
+        (["Pascal", "Blackwell"], "auto", BOTH, "no driver serves both Pascal and Blackwell GPUs", "Remove one kind"),
     ],
 )
 def test_kernel_modules_that_cannot_be(generations, wanted, available, message, hint):

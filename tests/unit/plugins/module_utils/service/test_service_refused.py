@@ -105,7 +105,7 @@ ACCOUNTS = {
     "a person": (users.Account("x", 1000, 1000, "/home/x", "/bin/bash"), "a person's account"),
     "a person without a shell": (users.Account("x", 1000, 1000, "/home/x", "/usr/sbin/nologin"), "a person's account"),
     "who can log in": (users.Account("x", 200, 200, "/", "/bin/sh"), "can log in"),
-    "the connection's": (users.Account("operator", 300, 300, "/", "/usr/sbin/nologin"), "this run came by"),
+    "the connection's": (users.Account("operator", 300, 300, "/", "/usr/sbin/nologin"), "this run connects as"),
 }
 
 
