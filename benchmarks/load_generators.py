@@ -233,15 +233,19 @@ def together(arguments: argparse.Namespace) -> None:
             ]
             mine["request_throughput"] = sum(parts_of) / (end - begin)
             mine["output_throughput"] = mine["request_throughput"] * arguments.output
+            # Answers are as long as was asked for. The other counts those of llama.cpp with its own tokenizer: its TPOT
+            # and tokens/s mean nothing there.
+            theirs["output_throughput"] = theirs["request_throughput"] * arguments.output
+            for found in (mine, theirs):
+                found["decode_ms"] = (found["mean_e2el_ms"] - found["mean_ttft_ms"]) / (arguments.output - 1)
             shown = []
             for name in FIGURES:
-                if name != "decode_ms":
-                    ratios.setdefault(name, []).append(mine[name] / theirs[name])
-                    shown.append(f"{name} {mine[name]:.2f} {theirs[name]:.2f}")
+                ratios.setdefault(name, []).append(mine[name] / theirs[name])
+                shown.append(f"{name} {mine[name]:.2f} {theirs[name]:.2f}")
             print(f"  ours and vllm, {len(kept)} and {len(ends)} requests: {', '.join(shown)}", file=sys.stderr)
         print(f"{streams} streams of each at the same time, {arguments.rounds} rounds: ratio of ours to vllm's")
-        for name, found in ratios.items():
-            print(f"  {name:<20} {statistics.median(found):.4f}  ({', '.join(f'{one:.4f}' for one in found)})")
+        for name, values in ratios.items():
+            print(f"  {name:<20} {statistics.median(values):.4f}  ({', '.join(f'{one:.4f}' for one in values)})")
 
 
 @contextlib.contextmanager
