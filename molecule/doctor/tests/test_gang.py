@@ -7,7 +7,7 @@ import json
 
 import pytest
 import testinfra
-from test_doctor import MACHINE, RECORD, UNIT, ask, doctor, of, play, write
+from test_doctor import DEAD, MACHINE, RECORD, UNIT, ask, doctor, of, play, write
 
 NAMES = ["doctor-systemd", "doctor-container"]
 BOTH = ",".join(NAMES)
@@ -26,6 +26,13 @@ PROGRAM = """[program:dsdeploy-vllm]
 command=/srv/tests/standins/standin_engine 127.0.0.1 8000
 user=games
 autostart=true
+"""
+OPEN = "user=games\nenvironment=VLLM_SERVER_DEV_MODE=1"
+DEAD_PROGRAM = """[program:dsdeploy-sglang]
+command=/bin/false
+autostart=true
+autorestart=false
+startsecs=0
 """
 LATE, CUSTOM = "/srv/tests/standins/late_clock/sitecustomize.py", "/etc/python3.11/sitecustomize.py"
 WORKS = UNIT.replace("0.0.0.0 8000 --enforce-eager", "127.0.0.1 8000")
@@ -150,3 +157,25 @@ def test_a_firewall_with_one_open_port_and_a_way_that_drops_large_packets(host, 
     with host.sudo():
         host.check_output("nft delete table inet planted")
     ask(BOTH, only=["gang"], **MACHINE)
+
+
+def test_the_faults_of_an_engine_under_supervisor(host, second, gang):
+    """The same as under systemd, of a program of supervisor and of one that died."""
+    program = PROGRAM.replace("127.0.0.1 8000", "0.0.0.0 8000 --enforce-eager").replace("user=games", OPEN)
+    service = {"name": "dsdeploy-vllm", "manager": "supervisor", "log": None}
+    dead = dict(service, name="dsdeploy-sglang")
+    with second.sudo():
+        write(second, "/etc/dsdeploy/keys/vllm", "a-key")
+        write(second, "/etc/dsdeploy/deployments/vllm.json", json.dumps(dict(RECORD, service=service)))
+        write(second, "/etc/dsdeploy/deployments/sglang.json", json.dumps(dict(DEAD, service=dead)))
+        write(second, "/etc/dsdeploy/deployments/ollama.json", "{")
+        write(second, "/etc/dsdeploy/supervisor/conf.d/dsdeploy-vllm.conf", program)
+        write(second, "/etc/dsdeploy/supervisor/conf.d/dsdeploy-sglang.conf", DEAD_PROGRAM)
+        second.run("supervisorctl -s unix:///run/dsdeploy-supervisor.sock update")
+    found, _summary = doctor(NAMES[1], rc=1, only=["engine", "gang"])
+    wanted = {"running", "exposed", "eager", "open_files", "key_file", "version", "records", "generates"}
+    assert {f"engine_{name}" for name in wanted} - of(found, "fail", "warn") == set(), found
+    assert all(found[name]["fix"] for name in of(found, "fail", "warn"))
+    assert "sglang" in found["engine_running"]["value"]
+    # In a container without the right to trace, root itself does not see another user's environment.
+    assert found["engine_dev_mode"]["status"] in ("fail", "unknown")

@@ -282,15 +282,16 @@ def side_ports(facts: Facts) -> Verdict:
 )
 def dev_mode(facts: Facts) -> Verdict:
     names = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION")
-    found = _environments(running(facts, "vllm", "vllm_venv"))
+    found = _environments(facts, running(facts, "vllm", "vllm_venv"))
     bad = each(found, lambda one: ", ".join(name for name in names if one["environ"].get(name, "0") != "0") or None)
     return fail(bad, "off") if bad else ok("off", "off")
 
 
-def _environments(found: List[Record]) -> List[Record]:
+def _environments(facts: Facts, found: List[Record]) -> List[Record]:
     closed = [one["engine"] for one in found if one["environ"] is None]
     if closed:
-        raise Unknown("only root can read the environment of %s" % ", ".join(closed))
+        who = "not even root can, in this container," if facts["host"]["root"] else "only root can"
+        raise Unknown("%s read the environment of %s" % (who, ", ".join(closed)))
     return found
 
 
@@ -362,7 +363,7 @@ def keep_alive(facts: Facts) -> Verdict:
     found = [one for one in running(facts, "ollama") if one["model_bytes"] is None or one["model_bytes"] >= LARGE]
     if not found:
         raise Skip("its model is small")
-    _environments(found)
+    _environments(facts, found)
 
     def bad(one: Record) -> Optional[str]:
         value = one["environ"].get("OLLAMA_KEEP_ALIVE", "")
@@ -581,7 +582,7 @@ def multicast(facts: Facts) -> Verdict:
     ]
     if not several:
         raise Skip("no engine spans GPUs here")
-    _environments(several)
+    _environments(facts, several)
     bad = each(
         several, lambda one: "NCCL_NVLS_ENABLE is not 0" if one["environ"].get("NCCL_NVLS_ENABLE") != "0" else None
     )

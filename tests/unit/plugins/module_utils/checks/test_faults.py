@@ -547,3 +547,12 @@ def test_facts_of_an_odd_form_leave_checks_unknown(section, rubbish):
 
 def test_files_that_are_read():
     assert set(files()) == set(look_system.FILES)
+
+
+@pytest.mark.parametrize(("root", "says"), [(True, "not even root can, in this container,"), (False, "only root can")])
+def test_an_environment_that_cannot_be_read_is_unknown_with_its_reason(root, says):
+    facts = healthy()
+    facts["host"]["root"] = root
+    facts["deployments"] = deployments(record(environ=None))
+    found = results(facts)["engine_dev_mode"]
+    assert (found["status"], found["value"]) == ("unknown", f"{says} read the environment of vllm")
