@@ -37,13 +37,14 @@ def _poll_less() -> None:
         constants.DEFAULT_INTERNAL_POLL_INTERVAL = POLL_EVERY_S
 
 
-def _copy_less() -> None:
+def copy_less() -> None:
     """Ansible copies all that it has read of a role for each task that includes it, each text with its origin, although
     nothing can change a text: a tenth of a run that changes nothing."""
     with contextlib.suppress(ImportError, AttributeError):  # before ansible-core 2.19 texts are plain ones
         from ansible.module_utils._internal import _datatag  # type: ignore[import-untyped]
 
-        for kind in (_datatag._AnsibleTaggedStr, _datatag._AnsibleTaggedInt, _datatag._AnsibleTaggedFloat):
+        texts = (_datatag._AnsibleTaggedStr, _datatag._AnsibleTaggedInt, _datatag._AnsibleTaggedFloat)
+        for kind in (*texts, _datatag.AnsibleDatatagBase, _datatag._AnsibleTagsMapping):
             kind.__deepcopy__ = lambda self, memo: self
 
 
@@ -73,7 +74,7 @@ def play(root: Path) -> None:
     sys.argv[1:1] = ["playbook"]
     _collect_less()
     _poll_less()
-    _copy_less()
+    copy_less()
     with _caches(root):
         runpy.run_module("ansible", run_name="__main__", alter_sys=True)
 
