@@ -67,7 +67,7 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
     ),
     (
         r"network is unreachable|no route to host|connection refused|connect timeout"
-        r"|(connect|read|operation|request|handshake|urlopen error).{0,80}timed out"
+        r"|(connect|read|operation|request|handshake|url.?open error).{0,80}timed out"
         r"|newconnectionerror|connection reset|connection aborted|remote end closed|error sending request|max retries",
         "The server cannot be reached from this host: check its network and firewall, or set a mirror in "
         "dsdeploy_mirrors.",
