@@ -439,6 +439,11 @@ class Fetch:
             return None
         return files
 
+    def _connections(self):
+        """To a source: of hosts that share the download each has its part of them, two where that many are allowed."""
+        allowed = self.options.get("connections", 16)
+        return min(allowed, max(2, allowed // self.swarm.sharers)) if self.swarm else allowed
+
     def _last_resort(self):
         """The other hosts, where no source could be used here."""
         files = self._given_by_others() if self.swarm else None
@@ -518,7 +523,7 @@ class Fetch:
             client or self.client(),
             self.partial,
             done or self.publish,
-            connections=max(2, self.options.get("connections", 16) // (self.swarm.sharers if self.swarm else 1)),
+            connections=self._connections(),
             files_at_once=self.options.get("files_at_once", 4),
             limit=self._limit,
             report=report,

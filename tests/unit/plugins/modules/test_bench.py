@@ -181,7 +181,7 @@ def test_a_missed_limit_fails_with_what_was_measured(bench, record):
         ({"max_ttft_p99_ms": -1}, "usage", "max_ttft_p99_ms: -1"),
         ({"slo_ttft_ms": 0}, "usage", "slo_ttft_ms: 0"),
         ({"stall_s": "inf"}, "usage", "stall_s: inf"),
-        ({"record": {"endpoint": "nonsense", "model": "m"}}, "preflight", "'nonsense' is no URL"),
+        ({"record": {"endpoint": "nonsense", "model": "m"}}, "preflight", "'nonsense' is not a URL"),
         ({"record": {"endpoint": "http://127.0.0.1:9", "model": "m"}}, "verify", "cannot connect: Connection refused"),
     ],
 )
