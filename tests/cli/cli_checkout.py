@@ -21,6 +21,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("a checkout")  # with a space in its path
     shutil.copytree(HERE / "fixtures" / "checkout", root, dirs_exist_ok=True)
     shutil.copytree(PACKAGE, root / "python" / "dsdeploy")
+    # The hints that the command shares with the modules.
+    ground = Path("plugins", "module_utils", "ground")
+    shutil.copytree(PACKAGE.parents[1] / ground, root / ground)
     link = root / ".collections" / "ansible_collections" / "dsdeploy" / "llm"
     link.parent.mkdir(parents=True)
     link.symlink_to("../../..", target_is_directory=True)
@@ -53,7 +56,7 @@ def dsdeploy(environ: dict[str, str], tmp_path: Path) -> Cli:
         )
         # However it ends: nothing of the run stays on disk, and no traceback is shown.
         assert not list(tmp_path.glob("dsdeploy-*"))
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
         return done
 
     return run
