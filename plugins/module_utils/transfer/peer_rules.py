@@ -32,11 +32,11 @@ class Look(NamedTuple):
     busy: bool = False  # it has just said that it sends as many as it can
 
 
-def is_there(look: Look, lost: float = LOST) -> bool:
+def is_there(look: Look) -> bool:
     """Whether a host is counted on."""
     if look.over:
         return False
-    return look.age < GRACE if look.heard is None else look.heard < lost
+    return look.age < GRACE if look.heard is None else look.heard < LOST
 
 
 def is_awaited(look: Look, done: bool) -> bool:

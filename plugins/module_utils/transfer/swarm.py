@@ -151,11 +151,15 @@ class Swarm(swarm_pieces.ByPieces):
     # --- what the hosts tell each other ---
 
     def _status(self):
+        # Its state before what it has: one that says that it is through has to say all that it got, or the others fetch
+        # that again, or give up.
+        state, fetches = self.state, self.fetches
+        parts = {key: "%x" % bits for key, bits in self._offered.growing(pieces.unit_of).items()}
         return {
             "have": sorted(self._offered.files),
-            "parts": {key: "%x" % bits for key, bits in self._offered.growing(pieces.unit_of).items()},
-            "fetches": self.fetches and self.state == "busy",
-            "done": self.state == "done",
+            "parts": parts,
+            "fetches": fetches and state == "busy",
+            "done": state == "done",
             "load": self._offered.load(),
         }
 
