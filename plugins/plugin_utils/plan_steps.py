@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_bytes
@@ -54,9 +54,9 @@ def costs(
     merged = ollama and len(shards) > 1
     purposes = disk_bytes(size, merged, merge == "consume", max(shards or [0]), ollama)
     purposes["download"] = left
-    same = bool(deployed) and row["version"] in ("", deployed.get("version"))
-    purposes["engine"] = 0 if same else engine.install_bytes
-    if same and deployed.get("model") == row["model"] and not left:
+    installed = is_installed(row, deployed)
+    purposes["engine"] = 0 if installed else engine.install_bytes
+    if installed and deployed.get("model") == row["model"] and not left:
         purposes = {name: 0 for name in purposes}  # its merged file and Ollama's copy are there, too
     how = "sum of %s" % (", ".join(name for name, value in purposes.items() if value) or "nothing")
     rate = download_mb_s * 1e6
@@ -88,6 +88,16 @@ def first_start(row: Dict[str, Any], entry: Dict[str, Any]) -> Dict[str, Any]:
     return number(None, "not known", "not measured")
 
 
+def record_of(row: Dict[str, Any], records: Iterable[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """The record of the deployment by the row's engine, of those of a host."""
+    return next((one for one in records if one["engine"] == row["engine"]), None)
+
+
+def is_installed(row: Dict[str, Any], deployed: Optional[Dict[str, Any]]) -> bool:
+    """Whether the host has the row's version of the engine, by the record of its deployment."""
+    return bool(deployed) and row["version"] in ("", deployed.get("version"))
+
+
 def changes(
     row: Dict[str, Any], records: List[Dict[str, Any]], costs_of: Dict[str, Any], known: bool = True
 ) -> List[str]:
@@ -98,14 +108,15 @@ def changes(
     """
     title = TITLES.get(row["engine"], row["engine"])
     lines = []
-    mine = next((one for one in records if one["engine"] == row["engine"]), None)
+    mine = record_of(row, records)
+    installed = is_installed(row, mine)
     others = [one for one in records if one["engine"] != row["engine"] and one.get("device", "gpu") == "gpu"]
-    if mine and mine.get("model") == row["model"] and row["version"] in ("", mine.get("version")):
+    if installed and mine.get("model") == row["model"]:
         return ["nothing is known to differ: %s %s serves %s (`up --check` compares every file)"
                 % (title, mine.get("version") or "", row["model"])]  # fmt: skip
     for other in others:
         lines.append("stop %s, which holds the GPUs (%s)" % (other["engine"], other.get("model") or "?"))
-    if not mine or (row["version"] and mine.get("version") != row["version"]):
+    if not installed:
         lines.append("install %s" % ("%s %s" % (title, row["version"])).strip())
     left = costs_of["download"]["value"]
     if left:

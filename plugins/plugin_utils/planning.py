@@ -198,7 +198,7 @@ def _deployment(row, reason, context, chosen):
     catalog, by_name, roles, _machine_of, _ask, host, rate, merge, wish = context
     engine, entry = by_name[row["engine"]], catalog.get(row["model"]) or {}
     role = roles.get(engine.name, engine.name)
-    mine = next((one for one in host.records if one["engine"] == row["engine"]), None)
+    mine = plan_steps.record_of(row, host.records)
     costs = plan_steps.costs(row, entry, engine, host.stored.get(row["model"]), host.free, rate, merge, mine)
     fit = row["layout"].get("gpu_layers")
     # A number of layers that is set is what the row was planned with: what would fit is asked without it.

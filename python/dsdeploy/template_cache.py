@@ -163,16 +163,19 @@ def kept(root: Path, version: str, ansible: Path, others: list[str], used: Path)
     """
     directories = [root / "plugins", ansible / "_internal/_templating", ansible / "plugins/filter"]
     directories += [ansible / "plugins/test", *map(Path, others)]
-    path, place = None, cache.place("templates")
-    with contextlib.suppress(ImportError, AttributeError, OSError):
+
+    def name() -> str:
         import jinja2
 
+        return cache.key(f"{version} {jinja2.__version__}", directories)
+
+    path, place, spool = None, cache.place("templates"), used / "templates"
+    with contextlib.suppress(ImportError, AttributeError, OSError):
         if place:
-            path = place / cache.key(f"{version} {jinja2.__version__}", directories)
+            path = place / name()
             known = read(path)
             if known:
                 os.utime(path)  # what is in use is not the oldest
-            spool = used / "templates"
             spool.mkdir(parents=True)
             templates = Templates(known, spool)
             use_routing(templates)
@@ -180,12 +183,7 @@ def kept(root: Path, version: str, ansible: Path, others: list[str], used: Path)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, NameError):
-            if (
-                path
-                and place
-                and (new := _spooled(spool))
-                and path.name == cache.key(f"{version} {jinja2.__version__}", directories)
-            ):
+        with contextlib.suppress(OSError):
+            if path and place and (new := _spooled(spool)) and path.name == name():
                 write(path, {**read(path), **new})
                 cache.remove_old(place)

@@ -10,7 +10,7 @@ nothing are not there. It is empty for a host that is in no gang. Each host of a
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     Skip,
@@ -43,12 +43,17 @@ def there(facts: Facts) -> Tuple[List[str], Dict[str, Dict[str, Any]]]:
     looks: Dict[str, Dict[str, Any]] = found["looks"]
     hosts = [host for host in found["hosts"] if host in looks]
     if len(hosts) < 2:
-        raise Unknown("no other of its hosts was looked at: %s" % away(found))
+        raise Unknown("no other of its hosts was looked at: %s" % listed(found["away"]))
     return hosts, looks
 
 
-def away(found: Dict[str, Any]) -> str:
-    return "; ".join("%s %s" % pair for pair in sorted(found["away"].items()))
+def listed(away: Dict[str, str]) -> str:
+    return "; ".join("%s %s" % pair for pair in sorted(away.items()))
+
+
+def unless(lines: List[str], value: Any, expected: str, otherwise: Callable[[Any, str], Verdict] = fail) -> Verdict:
+    """A pass with the value where no line says what is wrong."""
+    return otherwise("; ".join(lines), expected) if lines else ok(value, expected)
 
 
 def same(facts: Facts, what: str, key: str) -> Verdict:
@@ -58,7 +63,7 @@ def same(facts: Facts, what: str, key: str) -> Verdict:
     if not any(values.values()):
         raise Skip("none of them has one")
     lines = compare.different(what, hosts, values)
-    return fail("; ".join(lines), "the same on all") if lines else ok(values[hosts[0]], "the same on all")
+    return unless(lines, values[hosts[0]], "the same on all")
 
 
 @check(
@@ -75,9 +80,9 @@ def hosts(facts: Facts) -> Verdict:
         return fail(found["problem"], expected)
     dead = {host: why for host, why in found["away"].items() if why == UNREACHABLE}
     if dead:
-        return fail("; ".join("%s %s" % pair for pair in sorted(dead.items())), expected)
+        return fail(listed(dead), expected)
     if found["away"]:
-        raise Unknown(away(found))
+        raise Unknown(listed(found["away"]))
     return ok(expected, expected)
 
 
@@ -158,8 +163,7 @@ def running(facts: Facts) -> Verdict:
 )
 def clock(facts: Facts) -> Verdict:
     names, looks = there(facts)
-    lines = compare.clocks(names, looks)
-    return fail("; ".join(lines), "at most 30 s apart") if lines else ok("they agree", "at most 30 s apart")
+    return unless(compare.clocks(names, looks), "they agree", "at most 30 s apart")
 
 
 @check(
@@ -174,7 +178,7 @@ def names(facts: Facts) -> Verdict:
     lines = ["%s: %s" % (host, looks[host]["problem"]) for host in found if looks[host].get("problem")]
     lines += compare.names(found, looks)
     said = ", ".join("%s %s" % (host, looks[host].get("address")) for host in found)
-    return fail("; ".join(lines), "its own address on all") if lines else ok(said, "its own address on all")
+    return unless(lines, said, "its own address on all")
 
 
 def meeting(facts: Facts, *kinds: str) -> List[str]:
@@ -199,8 +203,7 @@ def meeting(facts: Facts, *kinds: str) -> List[str]:
     source="NCCL user guide, NCCL_SOCKET_IFNAME; vLLM, docs/usage/security.md (inter-node communication)",
 )
 def ports(facts: Facts) -> Verdict:
-    lines = meeting(facts, meet.PORT, meet.ANY_PORT)
-    return fail("; ".join(lines), "both ways") if lines else ok("both ways", "both ways")
+    return unless(meeting(facts, meet.PORT, meet.ANY_PORT), "both ways", "both ways")
 
 
 @check(
@@ -213,13 +216,10 @@ def ports(facts: Facts) -> Verdict:
 def mtu(facts: Facts) -> Verdict:
     found, looks = there(facts)
     sizes = ", ".join(sorted({str(looks[host].get("mtu") or "unknown") for host in found}))
-    lines = compare.mtus(found, looks)
-    lines += meeting(facts, meet.LARGE)
-    if lines:
-        return fail("; ".join(lines), "one size, all the way")
-    if meeting(facts, meet.PORT, meet.ANY_PORT):
+    lines = compare.mtus(found, looks) + meeting(facts, meet.LARGE)
+    if not lines and meeting(facts, meet.PORT, meet.ANY_PORT):
         raise Unknown("they do not reach each other: nothing could be sent")
-    return ok(sizes, "one size, all the way")
+    return unless(lines, sizes, "one size, all the way")
 
 
 @check(
@@ -236,4 +236,4 @@ def rdma(facts: Facts) -> Verdict:
     counts = {host: "%d devices" % len(looks[host].get("hcas") or []) for host in found}
     indexes = {host: "GID index %s" % looks[host].get("gid_index") for host in found}
     lines = compare.different("RDMA", found, counts) + compare.different("RoCE", found, indexes)
-    return warn("; ".join(lines), "the same on all") if lines else ok(counts[found[0]], "the same on all")
+    return unless(lines, counts[found[0]], "the same on all", warn)

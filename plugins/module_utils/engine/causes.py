@@ -57,13 +57,14 @@ _KNOWN = [
         ),
         (
             r"unknown model architecture: ",
-            "This llama.cpp does not know the model: deploy a newer version of it (llama_cpp_version).",
+            "This llama.cpp does not know the model: deploy a newer one (llama_cpp_wheel_version, "
+            "llama_cpp_source_version).",
             True,
         ),
         (
             r"cudaMalloc failed: out of memory|failed to allocate (?:buffer for|compute) |"
             r"unable to allocate \S+ buffer",
-            "Lower llama_cpp_gpu_layers or llama_cpp_context_size, or end what else holds the memory (nvidia-smi).",
+            "Lower llama_cpp_gpu_layers or llama_cpp_context, or end what else holds the memory (nvidia-smi).",
             False,
         ),
         (

@@ -68,13 +68,13 @@ class WatchedService:
         if hopeless and state["active"] == "absent":
             raise EngineFailure(f"{name}: {hopeless}", "Deploy it first, or correct service.name and service.manager.")
         if hopeless:
-            found = self._cause() or Cause("")
+            found = self._cause()
             hint = "The engine's log says why. If the port answers all the same, another program has taken it."
             raise EngineFailure(f"{name}: {hopeless}" + (found.line and f": {found.line}"), found.hint or hint)
         if self._watch.deaths > self._explained:
             # Another start that ends the same way would take the minutes of this one.
             self._explained = self._watch.deaths
-            found = self._cause() or Cause("")
+            found = self._cause()
             if found.final:
                 raise EngineFailure(f"{name}: the engine ended: {found.line}", found.hint)
         if not has_process(state):
@@ -131,14 +131,14 @@ class WatchedService:
             time.sleep(0.25 if self.state else 0)
             self.check()
 
-    def _cause(self) -> Optional[Cause]:
-        """Why it ended, by its log; None where that does not tell."""
+    def _cause(self) -> Cause:
+        """Why it ended, by its log; an empty one where that does not tell."""
+        service = self.service
         try:
-            return cause(
-                service_log(self.service["name"], self.service["manager"], self.service.get("log"), CAUSE_LINES)
-            )
+            lines = service_log(service["name"], service["manager"], service.get("log"), CAUSE_LINES)
         except Failure:
-            return None
+            lines = []
+        return cause(lines) or Cause("")
 
     def log_tail(self, count: int = LOG_LINES) -> List[str]:
         return log_tail(self.service, count)

@@ -29,14 +29,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import (
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client, peer_rules, pieces, swarm_pieces
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import SYNC_EVERY, Downloader, WrongFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server import NAME, Offered, PeerServer
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.swarm_pieces import (
-    BUSY,
-    EARLIER,
-    LEAST,
-    POLL,
-    TIMEOUT,
-    WINDOW,
-)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.swarm_pieces import BUSY, EARLIER, POLL
 
 PULLS = 2  # files that are taken from other hosts at the same time
 CONNECTIONS = 2  # of each of them
@@ -172,13 +165,13 @@ class Swarm(swarm_pieces.ByPieces):
             peer.told_done = peer.told_done or self.state == "done"
 
     def _follow(self, peer):
-        client = http_client.Client(timeout=5, retries=0, proxy="", follow=False)
+        client = swarm_pieces.client(5)
         while not self._ends.is_set() and not peer.over:
             self._ask(peer, self.state, client=client)
             self._ends.wait(POLL)
 
     def _ask(self, peer, state, timeout=5.0, client=None):
-        client = client or http_client.Client(timeout=timeout, retries=0, proxy="", follow=False)
+        client = client or swarm_pieces.client(timeout)
         url = "%s/status" % peer.url
         try:
             body, _headers, _url = client.read("%s?state=%s" % (url, state), self.headers, 1024 * 1024)
@@ -401,17 +394,14 @@ class Swarm(swarm_pieces.ByPieces):
                 broken.append(error)
                 raise
 
-        client = http_client.Client(timeout=TIMEOUT, retries=0, proxy="", follow=False)
-        tell, window = self._teller(key), [self._clock(), 0]
+        client = swarm_pieces.client()
+        tell, pace = self._teller(key), swarm_pieces.Pace(self._clock, self.limit)
 
         def report(here, total, paths):
             tell(here, total, paths)
-            now = self._clock()
-            if now - window[0] > WINDOW:
-                if downloader.transferred - window[1] < LEAST * WINDOW and not self.limit.rate:
-                    slow = "host %s gives %s too slowly" % (peer.name, remote.path)
-                    downloader.stop(http_client.HttpError(slow, 404))
-                window[:] = [now, downloader.transferred]
+            if pace.is_slow(downloader.transferred):
+                slow = "host %s gives %s too slowly" % (peer.name, remote.path)
+                downloader.stop(http_client.HttpError(slow, 404))
 
         downloader = Downloader(
             client, self.directory, publish, connections=CONNECTIONS, files_at_once=1, limit=self.limit, report=report

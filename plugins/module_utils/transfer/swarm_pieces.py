@@ -22,6 +22,27 @@ TWICE = 2  # files that were wrong, until none is taken in pieces any more
 EARLIER = "an earlier run"  # whoever gave the part of a file that was there at the start
 
 
+def client(timeout=TIMEOUT):
+    """Asks other hosts: by no proxy, once, and at no other address than theirs."""
+    return http_client.Client(timeout=timeout, retries=0, proxy="", follow=False)
+
+
+class Pace:
+    """Whether what comes from one host comes too slowly. A limit of this host's own makes it no host's fault."""
+
+    def __init__(self, clock, limit):
+        self._clock, self._limit, self._since, self._before = clock, limit, clock(), 0
+
+    def is_slow(self, total):
+        """To be asked again and again. `total`: bytes that have come so far."""
+        now = self._clock()
+        if now - self._since <= WINDOW:
+            return False
+        slow = total - self._before < LEAST * WINDOW and not self._limit.rate
+        self._since, self._before = now, total
+        return slow
+
+
 class ByPieces:
     """A base of `Swarm`, whose files and hosts these are.
 
@@ -50,10 +71,10 @@ class ByPieces:
             bit = 1 << number
             assembly.taken |= bit
             peer.asked += 1
-        client = self._client()
+        asks = self._client()
         came = False
         try:
-            assembly.fetch(client, "%s/piece/%s" % (peer.url, key), self.headers, number, self._counter(peer))
+            assembly.fetch(asks, "%s/piece/%s" % (peer.url, key), self.headers, number, self._counter(peer))
             came = True
         except http_client.HttpError as error:
             now = self._clock()
@@ -168,25 +189,23 @@ class ByPieces:
     def _client(self):
         """Of this thread: it keeps its connections."""
         if not hasattr(self._local, "client"):
-            self._local.client = http_client.Client(timeout=TIMEOUT, retries=0, proxy="", follow=False)
+            self._local.client = client()
         return self._local.client
 
     def _counter(self, peer):
         """What is called with the bytes that come of one piece, and ends it where they come too slowly."""
-        window = [self._clock(), 0]
+        pace, total = Pace(self._clock, self.limit), 0
 
         def came(count):
+            nonlocal total
             self.limit.take(count)
-            now = self._clock()
             with self._lock:
                 self.from_peers += count
-                self._moved = now
+                self._moved = self._clock()
             if self._error or self._hub_error:
                 raise http_client.HttpError("another part of this run has failed")
-            window[1] += count
-            if now - window[0] > WINDOW:
-                if window[1] < LEAST * WINDOW and not self.limit.rate:
-                    raise http_client.HttpError("host %s gives too slowly" % peer.name, 0)
-                window[:] = [now, 0]
+            total += count
+            if pace.is_slow(total):
+                raise http_client.HttpError("host %s gives too slowly" % peer.name, 0)
 
         return came

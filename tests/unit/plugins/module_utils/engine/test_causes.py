@@ -3,9 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Why an engine ended: logs of vLLM and SGLang on an H200, and lines of llama.cpp, CUDA and others."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import causes, figures
 
 LOGS = Path(__file__).resolve().parents[3] / "fixtures" / "engine_logs"
@@ -52,7 +54,7 @@ def test_sglang_says_its_own_fraction():
         (
             "llama_model_load: error loading model: unknown model architecture: 'deepseek9'",
             "unknown model architecture: 'deepseek9'",
-            "llama_cpp_version",
+            "llama_cpp_wheel_version",
             True,
         ),
         (
@@ -130,3 +132,13 @@ def test_a_failed_start_s_weights_are_not_those_of_the_next_model():
         "load_tensors:        CUDA0 model buffer size =   100.00 MiB",
     ]
     assert figures.of_log("llama_cpp", llama) == {"weights": 100 * 1024**2}
+
+
+def test_the_hints_name_variables_that_there_are():
+    known = set()
+    for path in Path(__file__).resolve().parents[5].glob("roles/*/meta/argument_specs.yml"):
+        for point in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            known |= set(point.get("options") or {})
+    named = {word for _known, hint, _final in causes._KNOWN for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", hint)}
+    assert "vllm_venv_gpu_memory_utilization" in named
+    assert named <= known, sorted(named - known)
