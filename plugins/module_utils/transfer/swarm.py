@@ -67,6 +67,7 @@ class _Peer:
         self.have, self.parts = frozenset(), {}
         self.asked, self.no_pieces, self.pieces_from = 0, False, 0.0
         self.heard = None  # when
+        self.listed = False  # it has told what it has
         self.fetches, self.refused, self.over, self.done = True, False, False, False
         self.told_done = False  # it was told that this host has all
         self.load, self.busy_until = 0, 0.0
@@ -190,6 +191,7 @@ class Swarm(swarm_pieces.ByPieces):
             return
         peer.parts = parts
         peer.have, peer.fetches, peer.done, peer.load = have, fetches, done, load
+        peer.listed = True
         peer.heard = self._clock()
         peer.told_done = peer.told_done or state == "done"
         with self._lock:
@@ -204,9 +206,12 @@ class Swarm(swarm_pieces.ByPieces):
 
     def _look(self, peer):
         now = self._clock()
+        # What it has and whether it fetches it tells together, when it is asked. Its own questions tell only that it is
+        # there, and may come before: one that has the model, or is done with it, would seem to have nothing.
+        heard = None if peer.seed and not peer.listed else peer.heard
         return peer_rules.Look(
-            peer.name, peer.have, None if peer.heard is None else now - peer.heard, now - self._since, peer.seed,
-            peer.fetches and not peer.done, peer.refused, peer.over, peer.load, now < peer.busy_until,
+            peer.name, peer.have, None if heard is None else now - heard, now - self._since, peer.seed,
+            peer.fetches, peer.refused, peer.over, peer.load, now < peer.busy_until,
         )  # fmt: skip
 
     def _looks(self):

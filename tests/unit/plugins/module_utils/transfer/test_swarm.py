@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_server
+from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import peer_rules, peer_server, swarm
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import HEADER, PartFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.peer_server import Offered, PeerServer
 
@@ -324,6 +324,23 @@ def test_a_host_without_a_way_to_the_hub_gets_all_from_the_others(fleet, content
     hosts.end("gpu1")
     assert "source huggingface (127.0.0.1)" in said
     assert "FROM 0 " in said
+
+
+@pytest.mark.parametrize("seed", [False, True])
+def test_who_asks_first_and_has_not_said_what_it_has_is_waited_for(tmp_path, seed):
+    members = [
+        {"name": "gpu1", "address": "127.0.0.1", "port": 1, "seed": seed},
+        {"name": "gpu2", "address": "127.0.0.1", "port": 2, "seed": False},
+    ]
+    told = {"name": "gpu2", "token": TOKEN, "members": members}
+    one = swarm.Swarm(told, str(tmp_path), None, None, None, None)
+    one._heard("gpu1", "done")
+    looks = one._looks()
+    assert not peer_rules.is_hopeless(["key"], looks, {})
+    assert peer_rules.from_hub("gpu2", one.order, ["key"], ["key"], looks, {}, False) == []
+    one.peers["gpu1"].have, one.peers["gpu1"].fetches, one.peers["gpu1"].listed = frozenset(["key"]), False, True
+    assert not peer_rules.is_hopeless(["key"], one._looks(), {})
+    assert peer_rules.is_hopeless(["other"], one._looks(), {})
 
 
 def test_where_nobody_has_it_the_run_ends_and_says_why(fleet, content):
