@@ -51,6 +51,11 @@ class ActionModule(ActionBase):
         every = {host: self.registered(host, name) for host in gang.hosts}
         return {host: one[key] for host, one in every.items() if not one.get("failed") and key in one}
 
+    def records(self, host):
+        """The deployment records that a host had at the beginning of the run."""
+        facts = self.hostvars[host].get("ansible_facts") if host in self.hostvars else None
+        return (facts or {}).get("dsdeploy_deployments") or []
+
     def require(self, lines, hint=HINT, kind="preflight"):
         if lines:
             raise Failure(lines, hint=hint, error_kind=kind)
@@ -108,9 +113,7 @@ class ActionModule(ActionBase):
         if not self.args["has_key"]:
             hint = "Set dsdeploy_api_key, the same for all of them."
             self.require("the hosts of a gang know each other by the engine's API key, and none is set", hint, "usage")
-        facts = {host: self.hostvars[host].get("ansible_facts") or {} for host in gang.hosts}
-        records = {host: found.get("dsdeploy_deployments") or [] for host, found in facts.items()}
-        self.require(gangs.broken_up(gang, engine, records))
+        self.require(gangs.broken_up(gang, engine, {host: self.records(host) for host in gang.hosts}))
         self.require(gangs.common_problems(gang, looks))
         addresses = {host: looks[host]["address"] for host in gang.hosts}
         rank, own = gang.hosts.index(self.here), looks[self.here]
@@ -142,7 +145,7 @@ class ActionModule(ActionBase):
 
     def shown(self):
         gang = self.gang()
-        return {"lines": gangs.shown(gang, self.told(gang, LOOKED, "look"), self.active)}
+        return {"lines": gangs.shown(gang, self.told(gang, LOOKED, "look"), self.active, self.records(gang.head))}
 
     def met(self):
         gang = self.gang()
@@ -188,10 +191,7 @@ class ActionModule(ActionBase):
         running = [host for host in gang.hosts if states.get(host, {}).get("active") in ("running", "starting")]
         found = {"stop": stop and bool(running)}
         if found["stop"] and self.here == gang.head:
-            found["warnings"] = [
-                "%s stops and starts as one: there are no answers until it is ready again, at most %d min"
-                % (gang, -(-self.args["stop_timeout"] // 60))
-            ]
+            found["warnings"] = [gangs.outage(gang, self.records(gang.head), self.args["stop_timeout"])]
         return found
 
     def answered(self):

@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
             told = {host: hostvars[host].get(CERTIFICATE) for host in group}
             lines = compare.same({host: (one or {}).get("place") for host, one in told.items()})
             if lines:
-                hint = "Take one of the names out of the inventory, or out of the replicas."
+                hint = "Take one of the names out. Several copies on one host are the engine's own (data_parallel_size)."
                 raise Failure(lines, hint=hint, error_kind="usage")
             return {"certificates": replicas.certificates_of(here, group, told)}
         if args["state"] == "turn":

@@ -214,6 +214,10 @@ health_wait_s:
   description: Seconds until the server was healthy.
   returned: when the server was healthy
   type: float
+ready_s:
+  description: Seconds from the start of the process of O(service) until the server was healthy.
+  returned: when it was seen to become healthy
+  type: int
 ttft_s:
   description: Seconds from the question to the first token, of the reasoning or the answer.
   returned: when a question was asked
@@ -234,6 +238,7 @@ measured:
   description:
     - With O(figures_of), what the engine said of its own memory. C(weights) and C(kv) (bytes), C(kv_tokens), C(source),
       C(since), the start that it is of.
+    - C(ready_s), the seconds of the last start that was seen.
   returned: when the engine said something
   type: dict
 changes:
@@ -275,6 +280,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.thinking impor
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import processes
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployments
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
@@ -356,7 +362,18 @@ def probe(
     path, timeout = params["health_path"] or HEALTH_PATHS[params["api"]], params["health_timeout"]
     check_service = service.check if service else None
     give_up = (lambda: service.give_up(timeout)) if service else None
-    result["health_wait_s"] = round(wait_healthy(endpoint, path, timeout, check_service, on_wait, give_up), 3)
+    waited = []
+
+    def waits(elapsed: float, deadline: float, state: str) -> None:
+        waited.append(state)
+        if on_wait:
+            on_wait(elapsed, deadline, state)
+
+    result["health_wait_s"] = round(wait_healthy(endpoint, path, timeout, check_service, waits, give_up), 3)
+    # Of one that was healthy before nobody knows for how long.
+    ready_s = seconds_to_ready(service) if waited and service else None
+    if ready_s is not None:
+        result["ready_s"] = ready_s
     before = metrics(endpoint, params["metrics_path"])
     wanted = ("model", "system", "max_tokens", "temperature")
     try:
@@ -384,24 +401,37 @@ def probe(
         check_service()  # an engine that dies of its first question is not verified
 
 
-def note_figures(params: Dict[str, Any], endpoint: Endpoint, service: WatchedService) -> Dict[str, Any]:
-    """What the engine said of its memory, kept in its record: a part of the result. A log that cannot be read, or says
-    nothing, is no failure: the engine answers."""
+def seconds_to_ready(service: WatchedService) -> Optional[int]:
+    """How old the service's process is, which has just become healthy."""
+    pid = (service.state or {}).get("pid")
+    age = processes.age_of(pid) if pid else None
+    return None if age is None else max(1, round(age))
+
+
+def note_figures(
+    params: Dict[str, Any], endpoint: Endpoint, service: WatchedService, ready_s: Optional[int] = None
+) -> Dict[str, Any]:
+    """What the engine said of its memory, and how long its start took, kept in its record: a part of the result. A log
+    that cannot be read, or says nothing, is no failure: the engine answers.
+
+    :param ready_s: seconds of the start, where it was seen.
+    """
     engine = params["figures_of"]
     records, _problems = deployments.read_records()
     record = next((one for one in records if one["engine"] == engine), {})
     before = record.get("measured")
     since = (service.state or {}).get("since")
-    if before and since and before.get("since") == since:
+    if before and since and before.get("since") == since and ready_s is None:
         return {"measured": before}
     lines = service.log_tail(FIGURES_LINES)
     models = metrics_text(endpoint, "/v1/models") if engine == "llama_cpp" else ""
-    found = figures.measured(engine, lines, metrics_text(endpoint, params["metrics_path"]), since, before, models)
+    text = metrics_text(endpoint, params["metrics_path"])
+    found = figures.measured(engine, lines, text, since, before, models, ready_s)
     if not found:
         return {"measured": before} if before else {}
     result: Dict[str, Any] = {"measured": found}
     if record and deployments.note_measured(engine, found):
-        result.update(changed=True, changes=["note what %s takes of memory" % engine])
+        result.update(changed=True, changes=["note what %s takes of memory, and to start" % engine])
     return result
 
 
@@ -480,7 +510,7 @@ def main() -> None:
             **result,
         )
     if params["figures_of"] and service:
-        result.update(note_figures(params, endpoint, service))
+        result.update(note_figures(params, endpoint, service, result.get("ready_s")))
     speed = f", {result['tokens_per_s']} tokens/s" if result["tokens_per_s"] else ""
     cut = ", cut at max_tokens" if result["finish_reason"] == "length" else ""
     result.update(verified=True, msg=f"{result['model']} answered{speed}{cut}: {one_line(result['answer'], 120)}")

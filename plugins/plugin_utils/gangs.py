@@ -194,6 +194,26 @@ def require_answer(gang: Gang, asked: Dict[str, Any]) -> None:
         )
 
 
+def _record_of(gang: Gang, records: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+    return next((one for one in records if (one.get("gang") or {}).get("hosts") == list(gang.hosts)), {})
+
+
+def outage(gang: Gang, records: Sequence[Dict[str, Any]], limit_s: int = 0) -> str:
+    """What a change of a gang means to who asks it, on one line.
+
+    :param records: the deployment records of its first host. `limit_s`: seconds that a start may take, 0: not known.
+    """
+    record = _record_of(gang, records)
+    ready = (record.get("measured") or {}).get("ready_s")
+    if ready:
+        minutes = "%d min" % -(-ready // 60) if ready > 90 else "%d s" % ready
+        known = "about %s, as the last start of %s took %d s" % (minutes, record.get("version") or "it", ready)
+    else:
+        known = "how long is not known, as no start of it was seen"
+    most = "; at most %d min" % -(-limit_s // 60) if limit_s else ""
+    return "%s stops and starts as one: there are no answers until it is ready again (%s%s)" % (gang, known, most)
+
+
 def placement(engine: str, rank: int, size: int, head: str, port: int) -> Dict[str, Any]:
     """The engine's own parameters of one rank.
 
@@ -244,10 +264,13 @@ def rows(gang: Gang, addresses: Dict[str, str], port: int) -> List[str]:
     ]
 
 
-def shown(gang: Gang, looks: Dict[str, Dict[str, Any]], active: Sequence[str]) -> List[str]:
-    """The gang as `plan` shows it before anything is deployed: a line a rank, and what would keep it from starting.
+def shown(
+    gang: Gang, looks: Dict[str, Dict[str, Any]], active: Sequence[str], records: Sequence[Dict[str, Any]] = ()
+) -> List[str]:
+    """The gang as `plan` shows it: a line a rank, what a change would mean to who asks it, and what would keep it from
+    starting.
 
-    :param looks: `active`: as of `missing`.
+    :param looks: `active`: as of `missing`. `records`: as of `outage`.
     """
     lines = []
     for rank, host in enumerate(gang.hosts):
@@ -259,5 +282,7 @@ def shown(gang: Gang, looks: Dict[str, Dict[str, Any]], active: Sequence[str]) -
         elif look:
             words.append("no RDMA device that works")
         lines.append("rank %d: %s (%s)%s" % (rank, host, ", ".join(words), "" if rank else ", answers"))
+    if _record_of(gang, records):
+        lines.append("a change of it: %s" % outage(gang, records))
     away = missing(gang, looks, active)
     return lines + ["`up` would refuse: %s" % line for line in away or common_problems(gang, looks)]

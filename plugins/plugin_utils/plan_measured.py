@@ -24,7 +24,7 @@ def beside(records, catalog, engines, machine, ask) -> List[Dict[str, Any]]:
     found = []
     for record in records:
         measured = record.get("measured")
-        if not measured or record["engine"] not in engines:
+        if not {"weights", "kv", "kv_tokens"} & set(measured or {}) or record["engine"] not in engines:
             continue
         engine = engines[record["engine"]]
         entry = catalog.get(record.get("model") or "")

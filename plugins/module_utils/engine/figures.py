@@ -173,13 +173,15 @@ def measured(
     since: Optional[str] = None,
     before: Optional[Dict] = None,
     models: str = "",
+    ready_s: Optional[int] = None,
 ) -> Optional[Dict[str, Any]]:
-    """What to note of a deployment that has answered: ``{source, since, weights, kv, kv_tokens}``; None: nothing new.
+    """What to note of a deployment that has answered: ``{source, since, weights, kv, kv_tokens, ready_s}``; None:
+    nothing new.
 
-    :param models: what it says under ``/v1/models``.
+    :param models: what it says under ``/v1/models``. `ready_s`: seconds of the start, where it was seen.
     :param since: when the service was started. What was noted of that start already (``before``) stays.
     """
-    if before and since and before.get("since") == since:
+    if before and since and before.get("since") == since and ready_s is None:
         return None
     found = dict(of_models(engine, models), **of_log(engine, lines))
     source = "log"
@@ -189,4 +191,8 @@ def measured(
         found.update(more)
     if found and before and "weights" not in found and "weights" in before:
         found["weights"] = before["weights"]  # the same model; the log of its start is gone
+    if ready_s is None and found and before:
+        ready_s = before.get("ready_s")
+    if ready_s is not None:
+        found["ready_s"] = ready_s
     return dict(found, source=source, since=since) if found else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Dict, List, NamedTuple, Optional
 
 _STAT = re.compile(r"\d+ \(.*\) (.*)", re.S)
@@ -61,6 +62,20 @@ def work_of(pid: int, proc: str = "/proc") -> Optional[Work]:
         ticks += sum(int(value) for value in stats[one][11:15])
         read += _read_bytes(proc, one)
     return Work(ticks / os.sysconf("SC_CLK_TCK"), read)
+
+
+def age_of(pid: int, proc: str = "/proc") -> Optional[float]:
+    """Seconds since a process was started, whatever became of the clock; None where it is gone."""
+    try:
+        with open(os.path.join(proc, str(pid), "stat"), encoding="utf-8", errors="replace") as handle:
+            match = _STAT.match(handle.read())
+    except OSError:
+        return None
+    fields = match.group(1).split() if match else []
+    if len(fields) < 20:
+        return None
+    # starttime is in ticks since the host was started; /proc/uptime may be that of a container.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def uid_of(pid: int, proc: str = "/proc") -> Optional[int]:

@@ -77,6 +77,8 @@ def _check_gang(value: Any) -> None:
 
 
 _MEASURED = ("weights", "kv", "kv_tokens")
+# A start takes as long as the one before, more or less.
+_ALIKE = 0.2
 
 
 def _check_measured(value: Any) -> None:
@@ -85,7 +87,8 @@ def _check_measured(value: Any) -> None:
         return
     good = isinstance(value, dict) and isinstance(value.get("source"), str)
     if good:
-        good = all(foreign.is_whole(value[key]) and value[key] >= 0 for key in _MEASURED if key in value)
+        numbers = [value[key] for key in (*_MEASURED, "ready_s") if key in value]
+        good = all(foreign.is_whole(number) and number >= 0 for number in numbers)
         good = good and isinstance(value.get("since"), (str, type(None)))
     if not good:
         raise ValueError("'measured' is not what an engine was seen to take")
@@ -111,7 +114,9 @@ def note_measured(engine: str, value: Dict[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     before = record.get("measured") or {}
-    if all(before.get(key) == value.get(key) for key in _MEASURED):
+    ready, new = before.get("ready_s"), value.get("ready_s")
+    alike = new is None or (ready is not None and abs(new - ready) <= _ALIKE * ready)
+    if alike and all(before.get(key) == value.get(key) for key in _MEASURED):
         return False
     write_durably(path, dump(dict(record, measured=value)), 0o644)
     return True

@@ -19,7 +19,7 @@ def step(state, gpu1=None, gpu2=None, here="gpu1", **args):
         "gpu1": dict({gang.LOOKED: LOOKED}, **(gpu1 or {})),
         "gpu2": dict({gang.LOOKED: LOOKED}, **(gpu2 or {})),
     }
-    for name in ("registered", "gang", "told", "require"):
+    for name in ("registered", "gang", "told", "require", "records"):
         setattr(action, name, types.MethodType(getattr(gang.ActionModule, name), action))
     return gang.ActionModule.STATES[state](action)
 
@@ -77,9 +77,25 @@ def test_all_ranks_stop_where_one_is_to_start_anew(gpu1, gpu2, stops):
     assert "warnings" not in other
     if stops:
         assert head["warnings"] == [
-            "the gang of gpu1, gpu2 stops and starts as one: there are no answers until it is ready again, at most "
-            "10 min"
+            "the gang of gpu1, gpu2 stops and starts as one: there are no answers until it is ready again (how long is "
+            "not known, as no start of it was seen; at most 10 min)"
         ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ({"ready_s": 272}, "(about 5 min, as the last start of 0.31.0 took 272 s; at most 10 min)"),
+        ({"ready_s": 45}, "(about 45 s, as the last start of 0.31.0 took 45 s; at most 10 min)"),
+        (None, "(how long is not known, as no start of it was seen; at most 10 min)"),
+    ],
+)
+def test_the_length_of_an_outage_is_that_of_the_last_start(measured, said):
+    own = {"engine": "vllm", "version": "0.31.0", "gang": {"hosts": ["gpu1", "gpu2"]}, "measured": measured}
+    others = {"engine": "sglang", "version": "1", "gang": {"hosts": ["gpu1"]}, "measured": {"ready_s": 1}}
+    facts = {"ansible_facts": {"dsdeploy_deployments": [others, own]}}
+    head = step("stopping", {**would(["restart"], "running"), **facts}, would([], "running"))
+    assert head["warnings"][0].endswith(said)
 
 
 def test_what_the_first_host_heard_counts_for_all():

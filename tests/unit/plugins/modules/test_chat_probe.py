@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import QUESTION
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import processes
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
 from standin_chat_server import StandinChatServer
@@ -133,6 +134,17 @@ def test_one_that_is_not_to_be_waited_for(run_module, refused):
         result = run_module("chat_probe", url=server.url, wait=False, metrics_path="/nothing/there")
     assert result["verified"] is True
     assert "waiting" not in result
+
+
+def test_how_long_a_start_took_is_known_where_it_was_seen(run_module, service):
+    options = service(f"RUNNING   pid {os.getpid()}, uptime 0:00:09")
+    with StandinChatServer(loading_replies=1) as server:
+        started = run_module("chat_probe", url=server.url, **options)
+        again = run_module("chat_probe", url=server.url, **options)
+    assert started["verified"] and again["verified"]
+    # It listens in this process.
+    assert abs(started["ready_s"] - processes.age_of(os.getpid())) < 30
+    assert "ready_s" not in again
 
 
 def test_what_had_arrived_comes_with_the_failure(run_module):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import figures
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployments
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
@@ -55,6 +56,30 @@ def test_it_is_noted_once_and_everybody_can_read_it(record):
     assert os.listdir(places.RECORDS) == ["llama_cpp.json"]
 
 
+def test_how_long_a_start_took_is_noted_where_it_differs(record):
+    def noted(**more):
+        written = deployments.note_measured("llama_cpp", dict(SEEN, **more))
+        return written, deployments.read_records()[0][0]["measured"].get("ready_s")
+
+    assert noted() == (True, None)
+    assert noted(ready_s=100) == (True, 100)
+    assert noted(ready_s=119) == (False, 100)
+    assert noted(ready_s=80) == (False, 100)
+    assert noted(ready_s=121) == (True, 121)
+    # One that was not seen to start says nothing of it.
+    assert noted() == (False, 121)
+
+
+def test_a_later_start_that_was_not_seen_keeps_what_was():
+    before = dict(SEEN, ready_s=100)
+    seen = figures.measured("llama_cpp", LOG.splitlines(), since="2026-11-28T00:00:00Z", before=before)
+    assert seen["ready_s"] == 100
+    assert figures.measured("llama_cpp", [], ready_s=7) == {"source": "log", "since": None, "ready_s": 7}
+    assert figures.measured("llama_cpp", []) is None
+    again = figures.measured("llama_cpp", LOG.splitlines(), since=SEEN["since"], before=SEEN, ready_s=7)
+    assert again["ready_s"] == 7
+
+
 def test_where_there_is_no_record_nothing_is_written(record):
     assert not deployments.note_measured("vllm", SEEN)
     record.write_text("{")
@@ -64,7 +89,16 @@ def test_where_there_is_no_record_nothing_is_written(record):
 
 @pytest.mark.parametrize(
     "value",
-    [[], "much", {"weights": 1}, dict(SEEN, kv=-1), dict(SEEN, kv=True), dict(SEEN, kv=1.5), dict(SEEN, since=5)],
+    [
+        [],
+        "much",
+        {"weights": 1},
+        dict(SEEN, kv=-1),
+        dict(SEEN, kv=True),
+        dict(SEEN, kv=1.5),
+        dict(SEEN, since=5),
+        dict(SEEN, ready_s=-1),
+    ],
 )
 def test_what_is_none_makes_no_record(record, value):
     text = json.dumps(dict(json.loads(record.read_text()), measured=value))
@@ -94,7 +128,7 @@ def test_an_engine_that_has_answered_is_read_once(record, tmp_path):
         again = chat_probe.note_figures(asked, Endpoint("http://127.0.0.1:1"), watched)
         (tmp_path / "log").write_text("rotated\n")
         gone = chat_probe.note_figures(asked, Endpoint("http://127.0.0.1:1"), watched)
-    assert (first["changed"], first["changes"]) == (True, ["note what llama_cpp takes of memory"])
+    assert (first["changed"], first["changes"]) == (True, ["note what llama_cpp takes of memory, and to start"])
     assert first["measured"]["kv_tokens"] == 8192 and first["measured"]["kv"] == 180 * 1024**2
     assert "changed" not in again and "changed" not in gone
     assert gone["measured"]["kv_tokens"] == 8192

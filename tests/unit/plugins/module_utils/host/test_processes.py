@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import processes
 
@@ -22,6 +23,17 @@ def test_a_child_s_work_is_its_parent_s():
         parent.stdin.close()
     assert processes.work_of(parent.pid) is None
     assert processes.uid_of(parent.pid) is None
+
+
+def test_the_age_of_a_process():
+    began = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        age = processes.age_of(child.pid)
+        assert -0.05 < age < time.monotonic() - began + 0.05
+        older = processes.age_of(os.getpid())
+        assert older >= age
+        child.stdin.close()
+    assert processes.age_of(child.pid) is None
 
 
 def test_what_is_read_counts(tmp_path):
