@@ -56,6 +56,12 @@ _KNOWN = [
             False,
         ),
         (
+            r"No module named 'intel_extension_for_pytorch'",
+            "SGLang's CPU path wants Intel's extension of PyTorch for more than one rank: give a lock that has it "
+            "(sglang_lock), or set sglang_tensor_parallel_size to 1.",
+            True,
+        ),
+        (
             r"unknown model architecture: ",
             "This llama.cpp does not know the model: deploy a newer one (llama_cpp_wheel_version, "
             "llama_cpp_source_version).",

@@ -30,6 +30,10 @@ TRUST = (
     "{0}_trust_remote_code is set: Python code that lies with the model is run. SGLang serves DeepSeek, Qwen and Llama "
     "without it."
 )
+EXTENSION = (
+    "{0}_tensor_parallel_size: on CPUs SGLang wants Intel's extension of PyTorch (intel_extension_for_pytorch) for more "
+    "than one rank, which the role's locks have not: it starts, and ends with its first answer."
+)
 
 
 def check(values: Values, facts: Dict[str, Any], prefix: str) -> Tuple[List[str], List[str]]:
@@ -51,6 +55,8 @@ def check(values: Values, facts: Dict[str, Any], prefix: str) -> Tuple[List[str]
         warnings.append(GRAPHS.format(prefix))
     if values.get("trust_remote_code"):
         warnings.append(TRUST.format(prefix))
+    if (values.get("tensor_parallel_size") or 1) > 1 and facts.get("profile") == "cpu":
+        warnings.append(EXTENSION.format(prefix))
     return ["%s_%s" % (prefix, line) for line in lines], warnings
 
 

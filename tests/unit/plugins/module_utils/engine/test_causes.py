@@ -85,6 +85,12 @@ def test_sglang_says_its_own_fraction():
         ),
         ("vllm: error: unrecognized arguments: --nope", "error: unrecognized arguments: --nope", "_extra_args", True),
         ("error: invalid argument: --nope", "error: invalid argument: --nope", "_extra_args", True),
+        (
+            "ModuleNotFoundError: No module named 'intel_extension_for_pytorch'",
+            "ModuleNotFoundError: No module named 'intel_extension_for_pytorch'",
+            "sglang_tensor_parallel_size",
+            True,
+        ),
         ("KeyError: 'rope_scaling'", "KeyError: 'rope_scaling'", "", False),
         (
             "ValueError: To serve at least one request with the model's max seq len (163840), (11.2 GiB KV cache is "

@@ -144,7 +144,7 @@ def test_what_is_refused(values, facts, line):
             },
             {},
         ),
-        ({"tensor_parallel_size": 2, "disable_cuda_graph": True}, {"name": "tiny-qwen2", "profile": "cpu", "gpus": 0}),
+        ({"tensor_parallel_size": 1, "disable_cuda_graph": True}, {"name": "tiny-qwen2", "profile": "cpu", "gpus": 0}),
     ],
 )
 def test_what_is_right(values, facts):
@@ -158,6 +158,14 @@ def test_what_is_warned_of(values, word):
     problems, warnings = check(values)
     assert problems == []
     assert [word in line for line in warnings] == [True]
+
+
+def test_more_than_one_rank_on_cpus_wants_what_no_lock_has():
+    problems, (warning,) = check({"tensor_parallel_size": 2}, "tiny-qwen2", profile="cpu", gpus=0)
+    assert problems == []
+    assert "intel_extension_for_pytorch" in warning
+    (lock,) = (ROOT / "roles/sglang/files/locks").glob("*-cpu.lock")
+    assert "intel-extension-for-pytorch" not in lock.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("version", ["0.4.3.post2", "0.5.10.post1", "0.5.23"])
