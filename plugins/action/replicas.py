@@ -10,6 +10,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils import other_hosts, r
 
 # What each host has registered, by the names under which the tasks register it.
 FOUND, COME, DONE = "_dsdeploy_replicas", "_dsdeploy_turn_come", "_dsdeploy_turn_done"
+COMPILED = "_dsdeploy_compiled"
 CERTIFICATE = "_gateway_own_certificate"
 
 
@@ -24,7 +25,7 @@ class ActionModule(ActionBase):
                 "state": {
                     "type": "str",
                     "required": True,
-                    "choices": ["found", "certificates", "come", "turn", "done"],
+                    "choices": ["found", "certificates", "come", "turn", "like", "done"],
                 },
                 "name": {"type": "str", "default": ""},
                 "engine": {"type": "str", "default": ""},
@@ -47,7 +48,7 @@ class ActionModule(ActionBase):
             told = {host: hostvars[host].get(CERTIFICATE) for host in group}
             lines = compare.same({host: (one or {}).get("place") for host, one in told.items()})
             if lines:
-                hint = "Take one of the names out. Several copies on one host are the engine's own (data_parallel_size)."
+                hint = "Take one of the names out. Copies on one host's GPUs are the engine's own (data_parallel_size)."
                 raise Failure(lines, hint=hint, error_kind="usage")
             return {"certificates": replicas.certificates_of(here, group, told)}
         if args["state"] == "turn":
@@ -60,6 +61,11 @@ class ActionModule(ActionBase):
             if lines:
                 raise Failure(lines, hint=replicas.WITHOUT)
             return {}
+        if args["state"] == "like":
+            group = hostvars[here][FOUND]["hosts"]
+            looks = {host: hostvars[host].get(COMPILED) or {} for host in group}
+            done = [host for host in group if (hostvars[host].get(DONE) or {}).get("done")]
+            return {"like": replicas.like(here, group, looks, done)}
         inventory = task_vars["groups"]["all"]
         values = other_hosts.OtherHosts(hostvars)
         every = replicas.group_of(args["name"], inventory, values)

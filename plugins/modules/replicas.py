@@ -31,9 +31,11 @@ options:
         of M(dsdeploy.llm.replica_certificate) as C(_gateway_own_certificate).
       - V(come) notes that the host has come as far as the first turn. Register it as C(_dsdeploy_turn_come).
       - V(turn) fails where it must not be this host's turn, as another has failed.
+      - V(like) finds a replica that was changed before this one, answers, and may give it what its engine has compiled,
+        by what M(dsdeploy.llm.compiled_cache) has said on each (C(_dsdeploy_compiled)).
       - V(done) notes that its turn is over, and that it answers. Register it as C(_dsdeploy_turn_done).
     type: str
-    choices: [found, certificates, come, turn, done]
+    choices: [found, certificates, come, turn, like, done]
     required: true
   name:
     description: The replicas' name, for V(state=found).
@@ -95,6 +97,10 @@ behind:
   returned: state found
   type: list
   elements: dict
+like:
+  description: The host, empty where there is none.
+  returned: state like
+  type: str
 engine:
   description: Their engine.
   returned: state found

@@ -84,6 +84,16 @@ def turn_problems(here: str, group: Sequence[str], come: Sequence[str], done: Se
     return []
 
 
+def like(here: str, group: Sequence[str], looks: Dict[str, Dict[str, Any]], done: Sequence[str]) -> str:
+    """A replica before host `here` that answers and is its like; "" where there is none.
+
+    :param looks: by host what module `compiled_cache` has said in its turn.
+    """
+    own = (looks.get(here) or {}).get("key")
+    before = [host for host in group[: group.index(here)] if host in done]
+    return next((host for host in before if own and (looks.get(host) or {}).get("key") == own), "")
+
+
 def unreached(gateway: str, name: str, state: str, why: str) -> str:
     """What it means that the host of a gateway cannot be reached: it goes on as it did.
 

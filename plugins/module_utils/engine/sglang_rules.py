@@ -31,8 +31,8 @@ TRUST = (
     "without it."
 )
 EXTENSION = (
-    "{0}_tensor_parallel_size: on CPUs SGLang wants Intel's extension of PyTorch (intel_extension_for_pytorch) for more "
-    "than one rank, which the role's locks have not: it starts, and ends with its first answer."
+    "{0}_tensor_parallel_size: on CPUs SGLang wants Intel's extension of PyTorch (intel_extension_for_pytorch) for "
+    "more than one rank, which the role's locks have not: it starts, and ends with its first answer."
 )
 
 

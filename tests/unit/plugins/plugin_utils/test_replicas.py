@@ -71,3 +71,14 @@ def test_replicas_need_gateways_and_a_key(gateways, has_key, lines):
 )
 def test_no_host_is_changed_where_one_before_it_failed(here, come, done, lines):
     assert replicas.turn_problems(here, HOSTS, come, done) == lines
+
+
+def test_what_is_compiled_comes_from_one_that_is_alike_and_answers():
+    looks = {"gpu1": {"key": "a"}, "gpu2": {"key": "b"}, "gpu3": {"key": "a"}, "gpu4": {"key": "b"}, "gpu5": {}}
+    group = list(looks)
+    assert replicas.like("gpu3", group, looks, ["gpu1", "gpu2"]) == "gpu1"
+    assert replicas.like("gpu4", group, looks, ["gpu1", "gpu2", "gpu3"]) == "gpu2"
+    assert replicas.like("gpu3", group, looks, ["gpu2"]) == ""
+    assert replicas.like("gpu1", group, looks, group) == ""
+    # One that told nothing is nobody's like.
+    assert replicas.like("gpu5", group, {"gpu4": {}}, group) == ""
