@@ -14,19 +14,27 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action impor
 
 # Where this file exists, the measurement ends, and what it has is kept: how the command passes on a Ctrl-C.
 STOP_FILE = "DSDEPLOY_STOP_FILE"
+_HINT = "Make room there, or name another directory with --results."
 
 
 class ActionModule(ProgressAction):
     def _run_job(self, task_vars):
+        host, directory = task_vars["inventory_hostname"], self._task.args.get("results_dir") or ""
+        try:
+            # Before a load is put on anything.
+            directory = directory or bench_results.default_directory()
+            bench_results.require_place(directory, host)
+        except OSError as error:
+            said = f"a measurement could not be kept: {error.filename or directory}: {error.strerror or error}"
+            return {"failed": True, "msg": said, "hint": _HINT, "error_kind": "preflight"}
         result = super()._run_job(task_vars)
         if result.get("bench"):
-            directory = self._task.args.get("results_dir") or bench_results.default_directory()
             try:
-                result["path"] = bench_results.save(directory, task_vars["inventory_hostname"], result["bench"])
+                result["path"] = bench_results.save(directory, host, result["bench"])
             except OSError as error:
                 said = f"the measurement could not be kept: {error.filename or directory}: {error.strerror or error}"
                 result.update(failed=True, msg="; ".join(filter(None, [result.get("msg"), said])), path="")
-                result.setdefault("hint", "Make room there, or name another directory with --results.")
+                result.setdefault("hint", _HINT)
         return result
 
     def _poll(self, command):

@@ -27,8 +27,8 @@ STYLE = """
 --warn:#f0b35a;--c0:#6aa9ff;--c1:#ff8f61;--c2:#5fd19a;--c3:#c39bf5;--c4:#e3bf4d;--c5:#ff86ae}}
 body{margin:0 auto;max-width:1180px;padding:24px;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI","Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif}
-h1{font-size:22px;margin:0 0 4px}h2{font-size:16px;margin:28px 0 8px}.soft{color:var(--soft)}
-.verdict{font-size:18px;margin:16px 0}
+h1{font-size:22px;margin:0 0 4px;overflow-wrap:anywhere}h2{font-size:16px;margin:28px 0 8px}.soft{color:var(--soft)}
+.verdict{font-size:18px;margin:16px 0;overflow-wrap:anywhere}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:16px}
 figure{margin:0;background:var(--card);border-radius:8px;padding:10px}figcaption{font-weight:600;font-size:14px}
 svg{width:100%;height:auto}
@@ -44,7 +44,7 @@ th{white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left}
 .facts td{text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere}
 .facts td:first-child{white-space:nowrap}code{font:13px ui-monospace,monospace}
-.warn{color:var(--warn)}
+.warn{color:var(--warn);overflow-wrap:anywhere}
 @media print{body{max-width:none;padding:0;background:#fff;color:#000}figure{break-inside:avoid;background:none}
 .plots{grid-template-columns:1fr 1fr}table{font-size:10px}code{font-size:9px}th,td{padding:2px 4px}
 .wide{overflow:visible}}
@@ -216,8 +216,8 @@ def render(result: dict[str, Any], language: str = "en", expected: dict[str, Any
     told = result.get("warnings") or []
     warnings = "".join(f"<li>{escape(str(line))}</li>" for line in told)
     # Inside a script element only "<" could end it; its JSON escape is the same value.
-    raw = json.dumps(result, ensure_ascii=False).replace("<", "\\u003c")
-    return (
+    raw = json.dumps(result, ensure_ascii=False).replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode()
+    page = (
         f'<!doctype html>\n<html lang="{"zh-CN" if language == "zh" else "en"}"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{CSP}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -230,3 +230,4 @@ def render(result: dict[str, Any], language: str = "en", expected: dict[str, Any
         f'<p class="soft">{escape(words["definitions"])}</p>'
         f'<script type="application/json" id="result">{raw}</script></body></html>\n'
     )
+    return page.encode("utf-8", "replace").decode()  # half a character is none

@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 SCHEMA = 1
 # What must be the same for two measurements to say something of each other.
@@ -29,6 +33,16 @@ COMPARED = (
     ("p99_tpot_ms", "p99 TPOT, ms", False),
     ("p99_e2el_ms", "p99 E2EL, ms", False),
 )
+# What else of a point is a number, or not known; and what is drawn over time.
+_NUMBERS = ("p90_ttft_ms", "p90_tpot_ms", "request_goodput", "client_lag_p99_ms")
+_DRAWN = {
+    "timeline": ("at_s", "tokens_s", "running"),
+    "queue": ("at_s", "running", "waiting"),
+    "gpu_strip": ("at_s", "power_w", "sm_mhz", "temperature_c"),
+}
+_LONGEST_WORD = 80  # of a host's name in a path; a file system takes 255 bytes
+# File systems that know no hard links: FAT, some of networks.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class NotAResult(ValueError):
@@ -36,31 +50,57 @@ class NotAResult(ValueError):
 
 
 def default_directory() -> str:
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    """Raises OSError where this user has no home directory."""
+    state = os.environ.get("XDG_STATE_HOME") or ""
+    # By its specification a relative one is none.
+    state = state if os.path.isabs(state) else os.path.expanduser("~/.local/state")
+    if not os.path.isabs(state):
+        raise OSError(errno.ENOENT, "no home directory to keep measurements in: name one with --results", "$HOME")
     return os.path.join(state, "dsdeploy", "bench")
 
 
 def _word(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "_"
+    """`text` as a name of a file; where little of it is left, what tells it from others."""
+    word = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")
+    if word and len(word) <= _LONGEST_WORD:
+        return word
+    told = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{word[: _LONGEST_WORD - len(told) - 1] or 'host'}-{told}"
+
+
+def _folder(directory: str, host: str) -> Path:
+    folder = Path(os.path.expanduser(directory), _word(host))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file, or a link that leads nowhere
+        raise OSError(errno.ENOTDIR, "is no directory", str(error.filename)) from None
+    return folder
+
+
+def require_place(directory: str, host: str) -> None:
+    """That a measurement of `host` can be kept, as far as that is known before there is one. Raises OSError."""
+    with tempfile.TemporaryFile(dir=_folder(directory, host), prefix=".bench-") as file:
+        file.write(b" " * 4096)
+        file.flush()
 
 
 def save(directory: str, host: str, result: dict[str, Any], now: float | None = None) -> str:
     """Keep a result, whole or not at all; returns its path. Raises OSError."""
     taken = time.time() if now is None else now
-    folder = Path(os.path.expanduser(directory), _word(host))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(directory, host)
     record = result["environment"]["record"]
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(taken))
     base = f"{stamp}-{_word(record['engine'])}-{_word(result['profile']['name'])}"
     kept = dict(result, inventory_hostname=host, taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(taken)))
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".bench-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        # Half a character, as an engine's JSON can hold one, is written as JSON writes it.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(kept, file, ensure_ascii=False, indent=1)
         for number in range(100):  # two in one second have a number
             path = folder / (f"{base}-{number}.json" if number else f"{base}.json")
             try:
-                os.link(temporary, path)
+                _named(temporary, path)
             except FileExistsError:
                 continue
             return str(path)
@@ -69,36 +109,81 @@ def save(directory: str, host: str, result: dict[str, Any], now: float | None = 
     raise OSError(f"{folder} has 100 measurements of one second")
 
 
+def _named(temporary: str, path: Path) -> None:
+    """Give a file that is whole its name. Raises FileExistsError where another has it."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with open(temporary, "rb") as source, open(path, "wb") as target:
+            target.write(source.read())
+
+
 def load(path: str) -> dict[str, Any]:
     """A measurement; raises NotAResult with a line that names the file, OSError."""
     try:
-        result = foreign.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError:
-        raise NotAResult(f"{path} is not JSON") from None
+        with open(path, "rb") as file:  # a pipe as well
+            result = foreign.loads(file.read(foreign.MOST_BYTES + 1))
+    except ValueError as error:
+        raise NotAResult(f"{path} is not JSON ({error})") from None
     points = result.get("points") if isinstance(result, dict) else None
     whole = isinstance(points, list) and points and all(isinstance(point, dict) for point in points)
     if not whole or not isinstance(result.get("environment"), dict) or not isinstance(result.get("profile"), dict):
         raise NotAResult(f"{path} is not a measurement of dsdeploy bench")
     if result.get("schema") != SCHEMA:
         raise NotAResult(f"{path} has schema {result.get('schema')!r}; this dsdeploy reads {SCHEMA}")
+    try:
+        _check(foreign.Foreign(result, path))
+    except Failure as error:
+        raise NotAResult(str(error)) from None
     return result
+
+
+def _check(result: foreign.Foreign) -> None:
+    """That numbers are numbers: somebody may have changed the file. Raises Failure."""
+    for point in result.items("points"):
+        if point.count("max_concurrency", most=10**9) < 1:
+            point.wrong("a max_concurrency of 1 at least expected")
+        for name in ("completed", "failed"):
+            point.count(name, most=10**12)
+        for name in (*(key for key, _said, _more in COMPARED), *_NUMBERS):
+            point.number(name, None)
+        for series, names in _DRAWN.items():
+            for step in point.items(series, []):
+                step.number("at_s")
+                for name in names:
+                    step.number(name, None)
+        for _name, level in point.mapping("slo_ms").entries() if point.has("slo_ms") else ():
+            level.number("")
+    environment = result.mapping("environment")
+    for name in ("record", "served", "model"):
+        environment.mapping(name, None)
+    environment.texts("gpus", [])
+    result.texts("warnings", [])
 
 
 def listing(directory: str) -> list[dict[str, Any]]:
     """Path, host, time, engine, model, profile and best throughput of each measurement, oldest first."""
     rows = []
-    for path in sorted(Path(os.path.expanduser(directory)).glob("*/*.json")):
+    for path, problem in _files(os.path.expanduser(directory)):
         try:
-            result = load(str(path))
-        except (NotAResult, OSError) as error:
-            rows.append({"path": str(path), "problem": str(error)})
+            if problem:
+                raise NotAResult(f"{path}: {problem}")
+            result = load(path)
+        except NotAResult as error:
+            rows.append({"path": path, "problem": str(error)})
+            continue
+        except OSError as error:
+            rows.append({"path": path, "problem": f"{path}: {error.strerror}"})
             continue
         record = result["environment"].get("record")
         record = record if isinstance(record, dict) else {}
         rates = [point.get("output_throughput") for point in result["points"]]
         rows.append(
             {
-                "path": str(path),
+                "path": path,
                 "host": result.get("inventory_hostname"),
                 "taken": result.get("taken"),
                 "engine": f"{record.get('engine')} {record.get('version')}",
@@ -109,6 +194,26 @@ def listing(directory: str) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: str(row.get("taken") or ""))
+
+
+def _files(directory: str) -> Iterator[tuple[str, str]]:
+    """(path, what is wrong with it) of each file that may be a measurement. Raises OSError for the directory itself."""
+    try:
+        hosts = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    for host in hosts:
+        try:
+            found = sorted(os.scandir(host.path), key=lambda entry: entry.name)
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            yield host.path, str(error.strerror)
+            continue
+        for entry in found:
+            if entry.name.endswith(".json") and not entry.name.startswith("."):
+                # Nobody may ever write into a pipe.
+                yield entry.path, "" if entry.is_file() else "not a file"
 
 
 def differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:

@@ -15,7 +15,8 @@ from dsdeploy.stages import STAGES, stage_of
 
 PROGRESS_PREFIX = "DSDEPLOY_PROGRESS "
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+# Without those that turn the direction of what follows (U+202A to 202E, 2066 to 2069).
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
 # A stage whose tasks are all skipped is not worth a word; one that takes this long (s) is.
 _STAGE_PATIENCE = 1.0
 
@@ -24,6 +25,21 @@ def plain_text(text: str) -> str:
     """`text` without ANSI sequences and control characters but newline and tab: what a host or a model says must not
     steer the terminal."""
     return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
+
+
+def json_line(value: Any) -> str:
+    """`value` as JSON on one line, which steers no terminal either."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` in at most `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def one_line(text: Any) -> str:
+    """Foreign text, such as a name, on one line, without what steers a terminal."""
+    return " ".join(plain_text(str(text)).split())
 
 
 @dataclass
@@ -140,8 +156,8 @@ class Tracker:
             told = json.loads(text)
             event = events.Progress(
                 host=str(told["host"]),
-                task=str(told.get("task") or ""),
-                what=str(told.get("what") or ""),
+                task=one_line(told.get("task") or ""),
+                what=one_line(told.get("what") or ""),
                 done=float(told["done"]),
                 total=None if told.get("total") is None else float(told["total"]),
                 unit=str(told.get("unit") or ""),
@@ -352,7 +368,7 @@ def _task(data: Mapping[str, Any]) -> str:
     """The task's name without the `<room> | ` before it."""
     if _action(data) == "validate_argument_spec":
         return "Check the role's variables"
-    return plain_text(str(data.get("task") or "").rpartition(" | ")[2])
+    return one_line(str(data.get("task") or "").rpartition(" | ")[2])
 
 
 _STORE_RESULTS = {"model_info": "models", "model_verify": "verified", "model_prune": "removed"}
@@ -385,8 +401,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
         long = ("timeline", "queue", "gpu_strip")
         yield events.Measurement(
             host=host,
-            engine=f"{record.get('engine')} {record.get('version')}",
-            model=plain_text(str(record.get("model") or "")),
+            engine=one_line(f"{record.get('engine')} {record.get('version')}"),
+            model=one_line(record.get("model") or ""),
             path=str(result.get("path") or ""),
             points=[{name: value for name, value in point.items() if name not in long} for point in measured["points"]],
             ended=plain_text(str(measured.get("ended") or "")),
@@ -400,17 +416,17 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
         for found in result.get("deployments") or []:
             yield events.Deployment(
                 host=host,
-                engine=str(found.get("engine") or ""),
-                version=str(found.get("version") or ""),
-                model=str(found.get("model") or ""),
-                endpoint=str(found.get("endpoint") or ""),
+                engine=one_line(found.get("engine") or ""),
+                version=one_line(found.get("version") or ""),
+                model=one_line(found.get("model") or ""),
+                endpoint=one_line(found.get("endpoint") or ""),
                 api=str(found.get("api") or ""),
                 service=found.get("service") or {},
                 state=found.get("state") or {},
                 ready=found.get("ready"),
                 ready_detail=plain_text(str(found.get("ready_detail") or "")),
                 stopped_on_purpose=bool(found.get("stopped_on_purpose")),
-                public_endpoint=str(found.get("public_endpoint") or ""),
+                public_endpoint=one_line(found.get("public_endpoint") or ""),
                 fingerprint=str(found.get("fingerprint") or ""),
                 gang=found.get("gang") or {},
             )
@@ -440,8 +456,8 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
         for found in result.get(_STORE_RESULTS[module]) or []:
             yield events.StoredModel(
                 host=host,
-                model=str(found.get("name") or ""),
-                revision=str(found.get("revision") or ""),
+                model=one_line(found.get("name") or ""),
+                revision=one_line(found.get("revision") or ""),
                 directory=str(found.get("directory") or ""),
                 bytes=int(found.get("bytes") or 0),
                 complete=found.get("complete"),

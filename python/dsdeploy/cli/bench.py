@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import click
 
 from dsdeploy.cli._options import common_options
 from dsdeploy.errors import DsdeployError, ExitCode
+from dsdeploy.tracker import json_line, one_line, plain_text, shortened
 
 if TYPE_CHECKING:
     from dsdeploy.invocation import Options
@@ -119,19 +119,23 @@ def list_(results: str | None, json: bool) -> int:
     with _collection():
         from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_results
 
-        rows = bench_results.listing(results or bench_results.default_directory())
+        directory = results or bench_results.default_directory()
+        rows = bench_results.listing(directory)
     for row in rows:
-        click.echo(jsonlib.dumps(row, ensure_ascii=False) if json else _row(row))
+        click.echo(json_line(row) if json else _row(row))
+    if not rows:
+        click.echo(f"nothing was measured yet: no results in {directory}", err=True)
     return int(ExitCode.OK)
 
 
 def _row(row: dict[str, Any]) -> str:
     if row.get("problem"):
-        return f"{row['problem']}"
+        return one_line(row["problem"])
     best = "not known" if row["best_tokens_s"] is None else f"{row['best_tokens_s']:.1f}"
     cut = ", interrupted" if row["interrupted"] else ""
-    about = "  ".join(str(row[key]) for key in ("taken", "host", "engine", "model", "profile"))
-    return f"{about}  {best} tokens/s{cut}\n  {row['path']}"
+    # A name may be as long as somebody likes.
+    about = "  ".join(shortened(one_line(row[key]), 80) for key in ("taken", "host", "engine", "model", "profile"))
+    return f"{about}  {best} tokens/s{cut}\n  {plain_text(row['path'])}"
 
 
 @bench.command()
@@ -147,12 +151,13 @@ def compare(one: str, two: str, force: bool, fail_if_worse: bool) -> int:
         loaded = [bench_results.load(path) for path in (one, two)]
         differ = bench_results.differences(*loaded)
         if differ and not force:
-            raise DsdeployError(f"they measure different things: {'; '.join(differ)} (--force compares them anyway)")
+            said = "; ".join(shortened(one_line(line), 300) for line in differ)
+            raise DsdeployError(f"they measure different things: {said} (--force compares them anyway)")
         rows = bench_results.compare(*loaded)
     if not rows:
         raise DsdeployError("they have no number of streams in common")
     for line in differ:
-        click.echo(f"differ: {line}")
+        click.echo(f"differ: {shortened(one_line(line), 300)}")
     for row in rows:
         said = {True: "better", False: "worse", None: ""}[row["better"]]
         values = [("not known" if row[key] is None else f"{row[key]:.2f}") for key in ("one", "two")]
@@ -220,5 +225,5 @@ def _collection() -> Iterator[None]:
         raise DsdeployError(" ".join(str(error).split())) from None
     except OSError as error:
         raise DsdeployError(f"{error.filename}: {error.strerror}") from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # a file that somebody changed
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:  # a file that somebody changed
         raise DsdeployError(f"not a measurement of dsdeploy bench: {type(error).__name__} {error}") from None

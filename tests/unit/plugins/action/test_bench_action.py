@@ -58,3 +58,29 @@ def test_nothing_half_written_is_left(run, monkeypatch, tmp_path):
 
 def test_a_failure_without_a_measurement_is_left_alone(run):
     assert run({"failed": True, "msg": "x"}) == {"failed": True, "msg": "x"}
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link", "read-only"])
+def test_where_nothing_can_be_kept_nothing_is_measured(run, monkeypatch, tmp_path, kind):
+    place = tmp_path / "results"
+    if kind == "file":
+        place.write_text("")
+    elif kind == "dangling link":
+        place.symlink_to(tmp_path / "nowhere")
+    else:
+        place.mkdir()
+
+        def refused(*_args, **_named):
+            raise OSError(errno.EROFS, "Read-only file system", str(place))
+
+        monkeypatch.setattr(bench.bench_results.tempfile, "mkstemp", refused)
+        monkeypatch.setattr(bench.bench_results.tempfile, "TemporaryFile", refused)
+    result = run({"bench": RESULT}, place)
+    assert result["failed"] and "bench" not in result and "--results" in result["hint"]
+    assert result["msg"].startswith(f"a measurement could not be kept: {place}")
+
+
+def test_a_link_to_a_directory_is_one(run, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert run({"bench": RESULT}, tmp_path / "link")["path"].startswith(f"{tmp_path}/link/gpu_")

@@ -4,6 +4,7 @@
 
 """Measurements that are kept, compared and drawn."""
 
+import errno
 import json
 import os
 import re
@@ -183,3 +184,115 @@ def test_a_comparison_says_which_is_better():
     assert rows[8, "output tokens/s"]["ratio"] == 0.9 and rows[8, "output tokens/s"]["better"] is False
     assert rows[8, "median TTFT, ms"]["better"] is None
     assert all(row["better"] is not False for row in bench_results.compare(result(), result(rate=101.0)))
+
+
+def changed(place, value):
+    """A measurement in which somebody has changed one value. `place`: its keys."""
+    found = result()
+    inner = found
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("points", 0, "max_concurrency"), "8"),
+        (("points", 0, "max_concurrency"), 0),
+        (("points", 0, "max_concurrency"), True),
+        (("points", 0, "completed"), None),
+        (("points", 1, "median_ttft_ms"), "12"),
+        (("points", 1, "p90_tpot_ms"), [1]),
+        (("points", 1, "timeline"), [[0, 1]]),
+        (("points", 1, "timeline"), [{"at_s": None, "tokens_s": 1.0}]),
+        (("points", 1, "queue"), [{"at_s": 1, "running": "x"}]),
+        (("points", 1, "slo_ms"), {"ttft": "fast"}),
+        (("environment", "record"), "vllm"),
+        (("environment", "gpus"), [{"name": "H200"}]),
+        (("warnings",), "one"),
+    ],
+)
+def test_a_value_that_somebody_changed_is_named_with_its_file(tmp_path, place, value):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(changed(place, value)))
+    with pytest.raises(bench_results.NotAResult, match=re.escape(f"{path}: {place[0]}")):
+        bench_results.load(str(path))
+
+
+def test_a_pipe_a_directory_and_a_folder_of_somebody_else_s_hold_up_no_list(tmp_path, monkeypatch):
+    path = bench_results.save(str(tmp_path), "h", result())
+    os.mkfifo(tmp_path / "h" / "pipe.json")
+    (tmp_path / "h" / "folder.json").mkdir()
+    (tmp_path / "h" / ".hidden.json").write_text("")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def refused(place):
+        if str(place).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    rows = {row["path"]: row.get("problem") for row in bench_results.listing(str(tmp_path))}
+    assert rows == {
+        path: None,
+        str(tmp_path / "h" / "pipe.json"): f"{tmp_path}/h/pipe.json: not a file",
+        str(tmp_path / "h" / "folder.json"): f"{tmp_path}/h/folder.json: not a file",
+        str(tmp_path / "locked"): f"{tmp_path}/locked: Permission denied",
+    }
+    assert bench_results.listing(str(tmp_path / "none")) == []
+    # A directory that cannot be read is not one without measurements.
+    with pytest.raises(PermissionError):
+        bench_results.listing(str(tmp_path / "locked"))
+
+
+def test_a_pipe_that_is_named_is_read(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(result()).encode())
+    os.close(writing)
+    assert bench_results.load(f"/dev/fd/{reading}")["points"]
+    os.close(reading)
+
+
+@pytest.mark.parametrize("host", ["x" * 300, "日本", "\u202eevil", "🦙", "..", "-", "gpu_" * 40])
+def test_any_host_has_a_folder_of_its_own(tmp_path, host):
+    path = bench_results.save(str(tmp_path), host, result())
+    folder = os.path.basename(os.path.dirname(path))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}", folder) and folder.strip(".")
+    assert os.path.dirname(bench_results.save(str(tmp_path), host + "y", result())) != os.path.dirname(path)
+    assert bench_results.load(path)["inventory_hostname"] == host
+
+
+def test_half_a_character_of_an_engine_s_json_is_kept_and_drawn(tmp_path):
+    path = bench_results.save(str(tmp_path), "h", result(model="half \ud83d"))
+    kept = bench_results.load(path)
+    assert kept["environment"]["record"]["model"] == "half \ud83d"
+    page = bench_report.render(kept)
+    page.encode("utf-8")
+    assert "half ?" in page and json.loads(Page(page).scripts[0]) == kept
+
+
+def test_a_file_system_without_links_keeps_it_all_the_same(tmp_path, monkeypatch):
+    def none(*_arguments):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    first = bench_results.save(str(tmp_path), "h", result(), now=1.0)
+    second = bench_results.save(str(tmp_path), "h", result(), now=1.0)
+    assert first != second and bench_results.load(first)["points"] == bench_results.load(second)["points"]
+    assert len(os.listdir(tmp_path / "h")) == 2
+
+
+def test_where_measurements_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert bench_results.default_directory() == f"{tmp_path}/.local/state/dsdeploy/bench"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert bench_results.default_directory() == f"{tmp_path}/state/dsdeploy/bench"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no $HOME, and a user that the system does not know
+    with pytest.raises(OSError, match="--results"):
+        bench_results.default_directory()
