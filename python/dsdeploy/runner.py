@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Run:
         self._umask = 0o022
         self.rc: int | None = None
 
-    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+    def __iter__(self) -> Generator[dict[str, Any] | None, None, None]:
         remove_stale()
         # What ansible-runner writes is for nobody else; Ansible itself gets the user's own back (dsdeploy.playbook).
         self._umask = os.umask(0o077)

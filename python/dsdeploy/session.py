@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import click
 from dsdeploy import collection, events, invocation, render
 from dsdeploy.errors import DsdeployError, ExitCode
 from dsdeploy.invocation import Invocation, Options
+from dsdeploy.output import Telling
 from dsdeploy.runner import Run
 from dsdeploy.tracker import Tracker
 
@@ -56,7 +56,8 @@ def execute(
         return refuse(verb, options, failure, error.exit_code, renderer)
     finally:
         if renderer:
-            renderer.close()
+            with Telling()():
+                renderer.close()
 
 
 def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocation:
@@ -94,47 +95,51 @@ def _run(
     kill_at = 0.0
     began, told_at_start = time.monotonic(), False
     gave_up = ""
-    with caught_signals() as caught:
-        _tell(renderer, events.Start(verb, inventory, options.check))
-        for raw in run:
+    telling = Telling()
+
+    def tell(event: events.Event) -> None:
+        with telling():
+            renderer.event(event)
+
+    def note(text: str) -> None:
+        with telling():
+            renderer.note(text)
+
+    # Closed whatever happens: else Ansible would go on alone.
+    with caught_signals() as caught, contextlib.closing(iter(run)) as happening:
+        tell(events.Start(verb, inventory, options.check))
+        for raw in happening:
             now = time.monotonic()
             for event in tracker.tick(now) if raw is None else tracker.feed(raw, now):
-                _tell(renderer, event)
-            renderer.tick(tracker, now)
+                tell(event)
+            with telling():
+                renderer.tick(tracker, now)
             if tracker.ansible_pid is None and not caught:
                 if not told_at_start and now - began > START_PATIENCE:
                     told_at_start = True
-                    renderer.note(
-                        "Ansible has not begun yet: it reads the inventory, or waits for an input unknown to dsdeploy"
-                    )
+                    note("Ansible has not begun yet: it reads the inventory, or waits for an input unknown to dsdeploy")
                 if now - began > START_LIMIT:
                     gave_up = f"Ansible did not begin within {START_LIMIT:.0f} s"
                     run.kill()
             if caught and stop_file and not stop_file.exists() and tracker.ansible_pid is not None:
                 stop_file.touch()
                 caught.clear()
-                renderer.note("ending the work on the hosts and keeping its results (once more to stop Ansible) ...")
+                note("ending the work on the hosts and keeping its results (once more to stop Ansible) ...")
             if caught and interrupted_at is None:
                 interrupted_at = tracker.positions()
                 kill_at = now + (READING_GRACE if verb in events.READING else GRACE)
-                renderer.note("stopping Ansible (once more to kill it) ...")
+                note("stopping Ansible (once more to kill it) ...")
                 run.interrupt(tracker.ansible_pid)
             elif interrupted_at is not None and (len(caught) > 1 or now > kill_at):
                 run.kill(tracker.ansible_pid)
         code = int(ExitCode.FAILED)
         for event in tracker.finish(run.rc, time.monotonic(), interrupted_at, gave_up):
-            _tell(renderer, event)
+            tell(event)
             if isinstance(event, events.Summary):
                 code = event.exit_code
+    if telling.error:
+        raise telling.error
     return code
-
-
-def _tell(renderer: render.Renderer, event: events.Event) -> None:
-    try:
-        renderer.event(event)
-    except BrokenPipeError:
-        # Nobody reads stdout any more (`| head`): the run is not theirs to stop.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
 
 
 @contextlib.contextmanager

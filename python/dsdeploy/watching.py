@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -14,15 +15,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from dsdeploy import collection, events, render
 from dsdeploy.errors import DsdeployError, ExitCode
 from dsdeploy.invocation import Options
+from dsdeploy.output import Telling
 from dsdeploy.render import screen
 from dsdeploy.runner import Run
 from dsdeploy.session import caught_signals, plan, refuse, typed_passwords
-from dsdeploy.tracker import Tracker
+from dsdeploy.tracker import Tracker, json_line, one_line
 
 # In the environment of Ansible: where looks are sent to (plugins/action/host_watch.py).
 SOCKET = "DSDEPLOY_WATCH_SOCKET"
@@ -53,7 +56,7 @@ class JsonSight:
         pass
 
     def message(self, message: dict[str, Any]) -> None:
-        print(json.dumps({"event": "look", **message}, ensure_ascii=False), flush=True)
+        print(json_line({"event": "look", **message}), flush=True)
 
     def tick(self) -> bool:
         return True
@@ -73,13 +76,13 @@ class PlainSight(JsonSight):
         self._line = look_line.line
 
     def connecting(self, hosts: list[str]) -> None:
-        names = ", ".join(map(screen.clean, hosts))
+        names = ", ".join(map(one_line, hosts))
         print(f"connecting to host{'s' if len(hosts) > 1 else ''} {names} ...", file=sys.stderr, flush=True)
 
     def message(self, message: dict[str, Any]) -> None:
         look = message.get("look")
-        host = screen.clean(message["host"])
-        print(self._line(host, look) if look else f"{host}: {screen.clean(message['problem'])}", flush=True)
+        host = one_line(message["host"])
+        print(self._line(host, look) if look else f"{host}: {one_line(message['problem'])}", flush=True)
 
 
 class ScreenSight:
@@ -93,6 +96,13 @@ class ScreenSight:
         self._size: tuple[int, ...] = ()
         self._keys = sys.stdin.isatty()
         self._before: Any = None
+        self._suspended = False
+        self._on_stop = signal.getsignal(signal.SIGTSTP)
+        if self._on_stop == signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspend)
+        self._open()
+
+    def _open(self) -> None:
         if self._keys:
             import termios
 
@@ -102,8 +112,12 @@ class ScreenSight:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
         # A screen of its own, without cursor and without line wrap.
         self._write("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J")
+        self._size = ()
         # On a busy machine it is long until Ansible is there.
         self._draw()
+
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        self._suspended = True
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)
@@ -120,6 +134,11 @@ class ScreenSight:
         view.heard, self._news = time.monotonic(), True
 
     def tick(self) -> bool:
+        if self._suspended:  # Ctrl-Z: the shell gets its terminal as it was, until `fg`
+            self._suspended = False
+            self._give_back()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self._open()
         while self._keys and select.select([sys.stdin], [], [], 0)[0]:
             pressed = os.read(sys.stdin.fileno(), 64)
             if not pressed:
@@ -141,12 +160,17 @@ class ScreenSight:
             text = "\x1b[K\r\n".join(screen.drawn(line, width, self._colour) for line in lines)
             self._write(f"{wiped}\x1b[H{text}\x1b[K\x1b[J")
 
-    def close(self) -> None:
+    def _give_back(self) -> None:
         self._write("\x1b[?7h\x1b[?25h\x1b[?1049l")
         if self._before is not None:
             import termios
 
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+            with contextlib.suppress(termios.error):  # closed
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+    def close(self) -> None:
+        signal.signal(signal.SIGTSTP, self._on_stop)
+        self._give_back()
 
 
 def choose(json_lines: bool, interval_s: float) -> Sight:
@@ -168,38 +192,41 @@ def watch(options: Options, interval_s: float) -> int:
     with _listening() as (receiver, path), caught_signals() as caught:
         planned = replace(planned, environment={**planned.environment, SOCKET: path, "ANSIBLE_FORKS": FORKS})
         tracker, run = Tracker("status", time.monotonic(), options.check), Run(planned, passwords)
-        sight = choose(options.json, interval_s)
+        telling = Telling()
         kill_at: float | None = None
         spoken_to: set[str] = set()
-        try:
-            for raw in run:
-                now = time.monotonic()
-                for _event in tracker.feed(raw, now) if raw else ():
-                    pass  # how it ended is told at the end
-                if new := [name for name in tracker.hosts if name not in spoken_to]:
-                    spoken_to.update(new)
-                    sight.connecting(new)
-                for message in _messages(receiver):
-                    sight.message(message)
-                if kill_at is None and (not sight.tick() or caught):
-                    kill_at = now + GRACE
-                    # The user's terminal is theirs at once.
-                    sight.close()
-                    # Workers that a signal does not reach find nobody to send to, and end.
-                    receiver.close()
-                    run.interrupt(tracker.ansible_pid)
-                elif kill_at is not None and (len(caught) > 1 or now > kill_at):
-                    run.kill(tracker.ansible_pid)
-        except BrokenPipeError:
-            # Nobody reads stdout any more (`| head`). The run ends with its iterator.
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
-            return int(ExitCode.OK)
-        finally:
-            if kill_at is None:
-                sight.close()
-        if kill_at is not None:
-            return int(ExitCode.OK)
-        return _ended(tracker, run.rc, options)
+        with contextlib.closing(iter(run)) as happening:
+            sight = choose(options.json, interval_s)
+            try:
+                for raw in happening:
+                    now = time.monotonic()
+                    for _event in tracker.feed(raw, now) if raw else ():
+                        pass  # how it ended is told at the end
+                    goes_on = False  # nor where nobody sees it any more (`| head`, a terminal that was closed)
+                    with telling():
+                        if new := [name for name in tracker.hosts if name not in spoken_to]:
+                            spoken_to.update(new)
+                            sight.connecting(new)
+                        for message in _messages(receiver):
+                            sight.message(message)
+                        goes_on = kill_at is None and sight.tick()
+                    if kill_at is None and (not goes_on or caught):
+                        kill_at = now + GRACE
+                        # The user's terminal is theirs at once.
+                        with telling():
+                            sight.close()
+                        # Workers that a signal does not reach find nobody to send to, and end.
+                        receiver.close()
+                        run.interrupt(tracker.ansible_pid)
+                    elif kill_at is not None and (len(caught) > 1 or now > kill_at):
+                        run.kill(tracker.ansible_pid)
+            finally:
+                if kill_at is None:
+                    with telling():
+                        sight.close()
+        if telling.error:
+            raise telling.error
+        return int(ExitCode.OK) if kill_at is not None else _ended(tracker, run.rc, options)
 
 
 def _ended(tracker: Tracker, rc: int | None, options: Options) -> int:

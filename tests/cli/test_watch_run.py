@@ -120,6 +120,38 @@ def test_a_screen_that_follows_its_terminal_and_ends_with_q(
     assert child.exitstatus == 0
 
 
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(
+    environ: dict[str, str], inventory: str, tmp_path: Path
+) -> None:
+    child = pexpect.spawn(
+        COMMAND[0], [*COMMAND[1:], "-i", inventory, "--limit", "here"], env=environ, dimensions=(24, 80), timeout=60,
+        cwd=str(tmp_path), encoding="utf-8",
+    )  # fmt: skip
+    child.expect(r"load [\d.]+ of \d+  memory ")
+    child.sendcontrol("z")
+    child.expect_exact("\x1b[?1049l")
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.kill(signal.SIGCONT)
+    child.expect_exact("\x1b[?1049h")
+    child.expect(r"load [\d.]+ of \d+  memory ")
+    child.send("q")
+    child.expect(pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == 0
+
+
+def test_a_terminal_that_is_closed_ends_it(environ: dict[str, str], inventory: str, tmp_path: Path) -> None:
+    child = pexpect.spawn(
+        COMMAND[0], [*COMMAND[1:], "-i", inventory, "--limit", "here"], env=environ, dimensions=(24, 80), timeout=60,
+        cwd=str(tmp_path), encoding="utf-8",
+    )  # fmt: skip
+    child.expect(r"load [\d.]+ of \d+  memory ")
+    os.close(child.child_fd)  # as a terminal window that is closed; what follows is checked by nothing_is_left()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_nothing_is_left_of_a_command_that_is_killed(
     environ: dict[str, str], inventory: str, tmp_path: Path, number: signal.Signals

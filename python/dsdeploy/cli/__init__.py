@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
 
 import click
 
+from dsdeploy import output
 from dsdeploy.errors import MEANING, DsdeployError, ExitCode
 
 # Where each verb is, and what `--help` says of it: it names them all, and imports none.
@@ -111,11 +111,9 @@ def _complete() -> None:
     sys.exit(shell_complete(cli, {}, "dsdeploy", "_DSDEPLOY_COMPLETE", os.environ["_DSDEPLOY_COMPLETE"]))
 
 
-_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-
-
 def main() -> None:
     """Entry point of the command; ends the process with the exit codes of dsdeploy.errors."""
+    output.replace_missing()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
@@ -134,11 +132,10 @@ def main() -> None:
             click.echo(f"  next: {error.hint}", err=True)
         code = int(error.exit_code)
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if error.errno not in output.UNWRITABLE:
             raise
-        # Python would try it again at its end.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
-        if error.errno != errno.EPIPE:  # nobody reads it any more (`| head`)
+        output.drop_unwritable()
+        if error.errno not in output.UNREAD:
             click.echo(f"dsdeploy: {error.filename or 'the output'} cannot be written: {error.strerror}", err=True)
         code = int(ExitCode.FAILED)
     except (click.Abort, KeyboardInterrupt):

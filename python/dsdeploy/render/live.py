@@ -13,7 +13,7 @@ from rich.text import Text
 from dsdeploy import events
 from dsdeploy.render import text
 from dsdeploy.render.plain import PlainRenderer
-from dsdeploy.tracker import Host, Tracker
+from dsdeploy.tracker import Host, Tracker, one_line, plain_text
 
 # Seconds between two drawings; events come in bursts.
 REFRESH = 0.1
@@ -47,7 +47,7 @@ class LiveRenderer(PlainRenderer):
 
     def note(self, text: str) -> None:
         # Text, not markup: what a host says may hold brackets.
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(plain_text(text)), soft_wrap=True)
 
     def close(self) -> None:
         self._live.stop()
@@ -69,11 +69,12 @@ class LiveRenderer(PlainRenderer):
 
 
 def _row(name: str, host: Host, now: float) -> tuple[Text, Text, Text]:
-    return Text(f"  {name}", style="bold"), Text(host.task), Text(text.duration(now - host.since), style="dim")
+    since = text.duration(now - host.since)
+    return Text(f"  {one_line(name)}", style="bold"), Text(host.task), Text(since, style="dim")
 
 
 def _bar(progress: events.Progress) -> Table:
     table = Table.grid(padding=(0, 1))
     bar = ProgressBar(total=progress.total, completed=progress.done, width=30, pulse=progress.total is None)
-    table.add_row(Text(f"  {progress.host}"), bar, Text(text.progress(progress)))
+    table.add_row(Text(f"  {one_line(progress.host)}"), bar, Text(text.progress(progress)))
     return table

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from dsdeploy.events import Event
-from dsdeploy.tracker import Tracker
+from dsdeploy.tracker import Tracker, json_line, plain_text
 
 
 class JsonRenderer:
     def event(self, event: Event) -> None:
-        print(json.dumps(event.as_json(), ensure_ascii=False), flush=True)
+        print(json_line(event.as_json()), flush=True)
 
     def tick(self, tracker: Tracker, now: float) -> None:
         pass
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(plain_text(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass

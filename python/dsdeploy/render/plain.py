@@ -69,14 +69,16 @@ class PlainRenderer:
         return self._verb in CHANGING or bool(self._verbose)
 
     def _summary(self, summary: events.Summary) -> None:
-        for line in text.result(summary, self._reasoning, self._logs, bool(self._verbose)):
-            print(line, flush=True)
-        for failure in summary.failures:
-            for line in text.failure(failure):
-                self.note(line)
-        if summary.exit_code == 130:
-            for line in text.interrupted(summary):
-                self.note(line)
+        try:
+            for line in text.result(summary, self._reasoning, self._logs, bool(self._verbose)):
+                print(plain_text(line), flush=True)
+        finally:  # also where nobody reads stdout
+            for failure in summary.failures:
+                for line in text.failure(failure):
+                    self.note(line)
+            if summary.exit_code == 130:
+                for line in text.interrupted(summary):
+                    self.note(line)
 
     def tick(self, tracker: Tracker, now: float) -> None:
         self._now = now
@@ -85,7 +87,7 @@ class PlainRenderer:
             self._stage = ""
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(plain_text(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass

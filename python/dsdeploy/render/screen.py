@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dsdeploy.render.text import duration
-from dsdeploy.tracker import plain_text
+from dsdeploy.tracker import one_line
 
 START_PATIENCE = 30.0  # s; until Ansible's start is said to be a long one
 STALE_INTERVALS, STALE_S = 4, 10.0  # without news: what is shown is old
@@ -36,11 +36,6 @@ class Part(NamedTuple):
 
 
 Line = list[Part]
-
-
-def clean(value: Any) -> str:
-    """Foreign text on one line, without what steers a terminal."""
-    return " ".join(plain_text(str(value)).split())
 
 
 def cells(text: str) -> int:
@@ -87,7 +82,7 @@ def state(found: Mapping[str, Any]) -> Part:
         return Part("stopped", "dim")
     if found["ready"]:
         return Part("ready", "good")
-    active = clean(found["active"] or "unknown")
+    active = one_line(found["active"] or "unknown")
     if active in ("running", "starting"):
         return Part("not ready" if active == "running" else active, "warn")
     return Part(active, "bad")
@@ -133,10 +128,10 @@ def _old(view: View, now: float, interval_s: float) -> str:
 
 def host(name: str, view: View, now: float, interval_s: float) -> Iterator[Line]:
     """A host in full."""
-    line: Line = [Part(clean(name), "bold")]
+    line: Line = [Part(one_line(name), "bold")]
     look, old = view.look, _old(view, now, interval_s)
     if view.problem:
-        yield [*line, Part(f"  {clean(view.problem)}", "bad")]
+        yield [*line, Part(f"  {one_line(view.problem)}", "bad")]
         return
     if look is None:
         yield [*line, Part("  "), _connecting(view, now)]
@@ -150,14 +145,14 @@ def host(name: str, view: View, now: float, interval_s: float) -> Iterator[Line]
     for found in look["deployments"]:
         yield from _deployment(found)
     for problem in look["problems"]:
-        yield [Part(f"  {clean(problem)}", "bad")]
+        yield [Part(f"  {one_line(problem)}", "bad")]
     yield from _gpus(look["gpus"])
 
 
 def _deployment(found: Mapping[str, Any]) -> Iterator[Line]:
     up = f"  up {duration(found['uptime_s'])}" if found["uptime_s"] is not None else ""
-    what = f"  {clean(found['engine'])} {clean(found['version'] or '?')}  "
-    yield [Part(what), state(found), Part(up, "dim"), Part(f"  {clean(found['model'] or '?')}")]
+    what = f"  {one_line(found['engine'])} {one_line(found['version'] or '?')}  "
+    yield [Part(what), state(found), Part(up, "dim"), Part(f"  {one_line(found['model'] or '?')}")]
     if found["ready"]:
         busy = f"    {known(found['running'])} running  {known(found['waiting'])} waiting  "
         speed = f"{known(found['generated_s'], 1)} tokens/s out  {known(found['prompted_s'], 1)} in  "
@@ -167,9 +162,9 @@ def _deployment(found: Mapping[str, Any]) -> Iterator[Line]:
             Part(f"KV {share(found['kv_use'])}", "warn" if (found["kv_use"] or 0) > 0.9 else ""),
         ]
     elif found["ready_detail"] and not found["stopped_on_purpose"]:
-        yield [Part(f"    {clean(found['ready_detail'])}", "warn")]
+        yield [Part(f"    {one_line(found['ready_detail'])}", "warn")]
     if found["last_error"]:
-        yield [Part("    last error  ", "dim"), Part(clean(found["last_error"]), "bad")]
+        yield [Part("    last error  ", "dim"), Part(one_line(found["last_error"]), "bad")]
 
 
 def _gpus(gpus: Sequence[Mapping[str, Any]] | None) -> Iterator[Line]:
@@ -182,7 +177,7 @@ def _gpus(gpus: Sequence[Mapping[str, Any]] | None) -> Iterator[Line]:
             Part(f"{known(gpu['utilization']):>3} %  "),
             Part(f"{known(gpu['temperature_c'])} °C  ", "warn" if (gpu["temperature_c"] or 0) >= 85 else ""),
             Part(f"{known(gpu['power_w'])}/{known(gpu['power_limit_w'])} W  "),
-            Part(", ".join(gpu["throttled"] or ()) or clean(gpu["name"]), "bad" if gpu["throttled"] else "dim"),
+            Part(", ".join(gpu["throttled"] or ()) or one_line(gpu["name"]), "bad" if gpu["throttled"] else "dim"),
         ]
         yield line
 
@@ -219,8 +214,8 @@ _RIGHT = {"RUN", "WAIT", "TOK/S", "KV", "GPU%", "GiB", "°C", "W"}
 def _rows(name: str, view: View, now: float, interval_s: float) -> Iterator[dict[str, Part]]:
     old = _old(view, now, interval_s)
     if view.problem or view.look is None:
-        said = Part(clean(view.problem), "bad") if view.problem else _connecting(view, now)
-        yield {"HOST": Part(clean(name)), "STATE": said}
+        said = Part(one_line(view.problem), "bad") if view.problem else _connecting(view, now)
+        yield {"HOST": Part(one_line(name)), "STATE": said}
         return
     look = view.look
     gpus = look["gpus"]
@@ -236,17 +231,17 @@ def _rows(name: str, view: View, now: float, interval_s: float) -> Iterator[dict
     for found in look["deployments"] or [None]:
         if found is None:
             yield {
-                "HOST": Part(clean(name)),
+                "HOST": Part(one_line(name)),
                 "STATE": Part(old or "nothing deployed", "bad" if old else "dim"),
                 **first,
             }
             return
         ready = found["ready"]
         yield {
-            "HOST": Part(clean(name)),
+            "HOST": Part(one_line(name)),
             "STATE": Part(old, "bad") if old else state(found),
-            "ENGINE": Part(clean(found["engine"])),
-            "MODEL": Part(clean(found["model"] or "?")),
+            "ENGINE": Part(one_line(found["engine"])),
+            "MODEL": Part(one_line(found["model"] or "?")),
             "RUN": Part(known(found["running"]) if ready else ""),
             "WAIT": Part(known(found["waiting"]) if ready else "", "warn" if found["waiting"] else ""),
             "TOK/S": Part(known(found["generated_s"]) if ready else ""),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dsdeploy import events
-from dsdeploy.tracker import plain_text
+from dsdeploy.tracker import one_line, plain_text
 
 CHANGES_SHOWN = 12  # lines, of a host's changes in the summary
 CHANGES_IN_STAGE = 3
@@ -246,7 +247,7 @@ def _measurements(summary: events.Summary) -> Iterator[str]:
     """A row for each number of streams."""
     for name, host in summary.hosts.items():
         for found in host.measurements:
-            yield f"{name}: {found['engine']}, {found['model']}"
+            yield f"{one_line(name)}: {found['engine']}, {found['model']}"
             yield f"  {'streams':>7} {'tokens/s':>10} {'TTFT p50':>10} {'TTFT p99':>10} {'TPOT p50':>10} {'failed':>7}"
             for point in found["points"]:
                 times = [_ms(point[key]) for key in ("median_ttft_ms", "p99_ttft_ms", "median_tpot_ms")]
@@ -259,7 +260,7 @@ def _measurements(summary: events.Summary) -> Iterator[str]:
             yield from (f"  warning   {line}" for line in found["warnings"])
             if found["path"]:
                 yield f"  kept      {found['path']}"
-                yield f"  next      dsdeploy bench report {found['path']}"
+                yield f"  next      dsdeploy bench report {shlex.quote(found['path'])}"
 
 
 def _beside(point: dict[str, Any]) -> Iterator[str]:
@@ -402,7 +403,7 @@ def _model_state(found: dict[str, Any]) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """`rows` in aligned columns; East Asian wide characters count two."""
-    cells = [[plain_text(cell) for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         yield "  ".join(_padded(row, widths)).rstrip()

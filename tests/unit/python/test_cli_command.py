@@ -48,7 +48,7 @@ def test_help_imports_click_and_nothing_else(environ: dict[str, str]) -> None:
     )
     smallest = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True).stdout
     more = modules_of(environ, "--help") - set(smallest.rpartition("MODULES ")[2].split())
-    assert more == {"dsdeploy", "dsdeploy.cli", "dsdeploy.errors"}
+    assert more == {"dsdeploy", "dsdeploy.cli", "dsdeploy.errors", "dsdeploy.output"}
 
 
 def test_a_verb_is_imported_alone(environ: dict[str, str]) -> None:
