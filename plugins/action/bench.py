@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_results
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.progress_action import ProgressAction
@@ -37,9 +37,13 @@ class ActionModule(ProgressAction):
                 result.setdefault("hint", _HINT)
         return result
 
+    def _follow(self, host, job, progress):
+        self._progress = shlex.quote(progress)
+        super()._follow(host, job, progress)
+
     def _poll(self, command):
         # The module looks at both: a load that nobody waits for any more must not go on.
-        progress = re.search(r"cat (\S+\.progress) ", command).group(1)
+        progress = self._progress
         touch = f": > {progress}.alive; "
         if os.path.exists(os.environ.get(STOP_FILE) or os.devnull + "/none"):
             touch += f": > {progress}.stop; "

@@ -44,6 +44,8 @@ def place(what: str) -> Path | None:
     """The directory for `what`, made if need be; None where there is none that is safe to use."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     found = Path(base, "dsdeploy", what)
+    if not found.is_absolute():  # no $HOME, and a user that the system does not know
+        return None
     with contextlib.suppress(OSError):
         found.mkdir(mode=0o700, parents=True, exist_ok=True)
         if ours_alone(found):

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from dsdeploy import collection, events, invocation, render
+from dsdeploy import cache, collection, events, invocation, render
 from dsdeploy.errors import DsdeployError, ExitCode
 from dsdeploy.invocation import Invocation, Options
 from dsdeploy.output import Telling
@@ -40,10 +40,10 @@ def execute(
     also a wrong inventory ends in a summary line. `soft_stop`: the first Ctrl-C asks the work on the hosts to end, and
     leaves it the time to report; the second one stops Ansible."""
     renderer = None
-    # A name that nobody else can take; the file comes into being with the first Ctrl-C.
-    private = tempfile.TemporaryDirectory(prefix="dsdeploy-stop-") if soft_stop else contextlib.nullcontext("")
     try:
         planned = plan(verb, options, variables)
+        # A name that nobody else can take; the file comes into being with the first Ctrl-C.
+        private = tempfile.TemporaryDirectory(prefix="dsdeploy-stop-") if soft_stop else contextlib.nullcontext("")
         passwords = typed_passwords(planned)
         renderer = render.choose(options.json, options.verbose, reasoning)
         with private as directory:
@@ -61,8 +61,41 @@ def execute(
 
 
 def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocation:
-    user_config = invocation.read_user_config(os.environ, Path.cwd(), Path.home())
-    return invocation.build(verb, options, variables, collection.find(), os.environ, user_config)
+    try:
+        here = Path.cwd()
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if "temporary" in str(error):
+            said, hint = "no directory for temporary files can be written", "Set TMPDIR to a directory of yours."
+        else:
+            said, hint = "the working directory is not there any more", "Go to another one (cd), then run it again."
+        raise DsdeployError(said, hint) from None
+    home = os.path.expanduser("~")
+    user_config = invocation.read_user_config(os.environ, here, Path(home))
+    planned = invocation.build(verb, options, variables, collection.find(), os.environ, user_config)
+    if "ANSIBLE_HOME" in os.environ or user_config.has_option("defaults", "home") or _writable(Path(home)):
+        return planned
+    return replace(planned, environment={**planned.environment, **_other_home(home)})
+
+
+def _writable(home: Path) -> bool:
+    """Whether Ansible can keep its own files there."""
+    place = home / ".ansible"
+    while home.is_absolute() and not place.exists() and place != place.parent:
+        place = place.parent
+    return home.is_absolute() and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
+def _other_home(home: str) -> dict[str, str]:
+    """Ansible does not start where it has no home directory to write into, as in many containers."""
+    made = Path(tempfile.gettempdir(), f"dsdeploy-home-{os.geteuid()}")
+    with contextlib.suppress(FileExistsError):
+        made.mkdir(mode=0o700)
+    if not cache.ours_alone(made):
+        raise DsdeployError(
+            f"{home} cannot be written, and {made} is not yours alone", "Set HOME to a directory of yours."
+        )
+    return {"ANSIBLE_HOME": str(made), **({} if os.path.isabs(home) else {"HOME": str(made)})}
 
 
 def typed_passwords(planned: Invocation) -> dict[str, str]:

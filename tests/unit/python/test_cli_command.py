@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from dsdeploy import session
 from dsdeploy.cli import VERBS
-from dsdeploy.errors import MEANING
+from dsdeploy.errors import MEANING, DsdeployError
+from dsdeploy.invocation import Options
 
 HEAVY = {"ansible", "ansible_runner", "rich", "yaml", "jinja2", "pexpect"}
 
@@ -160,3 +163,47 @@ def test_of_an_output_that_nobody_reads_any_more_nothing_is_said(environ: dict[s
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_machine_without_places_of_its_own_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A working directory that was removed, a machine without a place for temporary files."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for soft_stop in (False, True):
+        assert session.execute("status", Options(), {}, soft_stop=soft_stop) == 2
+        assert "the working directory is not there any more" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(gone)])
+    assert session.execute("bench", Options(), {}, soft_stop=True) == 2
+    assert "next: Set TMPDIR" in capsys.readouterr().err
+
+
+def test_ansible_has_a_home_where_the_user_has_none_to_write_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    other = str(tmp_path / f"dsdeploy-home-{os.geteuid()}")
+    for name in ("ANSIBLE_HOME", "ANSIBLE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # as one that cannot be written
+    environment = session.plan("status", Options(), {}).environment
+    assert (environment["ANSIBLE_HOME"], "HOME" in environment) == (other, False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no $HOME, and a user that the system does not know
+    environment = session.plan("status", Options(), {}).environment
+    assert environment["ANSIBLE_HOME"] == environment["HOME"] == other
+    assert Path(other).stat().st_mode & 0o777 == 0o700
+    Path(other).chmod(0o777)  # somebody else may have put anything there
+    with pytest.raises(DsdeployError, match="not yours alone"):
+        session.plan("status", Options(), {})
+    monkeypatch.setenv("ANSIBLE_HOME", "/elsewhere")
+    assert "ANSIBLE_HOME" not in session.plan("status", Options(), {}).environment
+    monkeypatch.undo()
+    monkeypatch.delenv("ANSIBLE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "not" / "yet"))
+    assert "ANSIBLE_HOME" not in session.plan("status", Options(), {}).environment

@@ -84,3 +84,14 @@ def test_a_link_to_a_directory_is_one(run, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert run({"bench": RESULT}, tmp_path / "link")["path"].startswith(f"{tmp_path}/link/gpu_")
+
+
+def test_it_is_followed_where_a_home_directory_has_a_space(monkeypatch):
+    said = []
+    action = bench.ActionModule.__new__(bench.ActionModule)
+    monkeypatch.setattr(bench.ActionModule, "_low_level_execute_command", lambda self, command: said.append(command))
+    monkeypatch.setattr(ProgressAction, "_poll", lambda self, command: said.append(command) or (True, None, "dead"))
+    monkeypatch.setattr(ProgressAction, "_follow", lambda self, host, job, progress: self._poll(f"cat '{progress}' x"))
+    action._follow("h", "j", "/home/my user/.ansible_async/x.progress")
+    assert said[0].startswith(": > '/home/my user/.ansible_async/x.progress'.alive; cat ")
+    assert said[1].startswith("rm -f '/home/my user/.ansible_async/x.progress'.alive ")
