@@ -17,6 +17,7 @@ PROGRESS_PREFIX = "DSDEPLOY_PROGRESS "
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 # Without those that turn the direction of what follows (U+202A to 202E, 2066 to 2069).
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
+_ESCAPED = re.compile(rf"{_CONTROL.pattern[:-1]}\u2028\u2029\ud800-\udfff]")  # lines of others, half characters
 # A stage whose tasks are all skipped is not worth a word; one that takes this long (s) is.
 _STAGE_PATIENCE = 1.0
 
@@ -28,8 +29,8 @@ def plain_text(text: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """`value` as JSON on one line, which steers no terminal either."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    """`value` as JSON on one line, which steers no terminal either, and which can be written whatever it holds."""
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def shortened(text: str, most: int) -> str:

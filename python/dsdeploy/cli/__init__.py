@@ -127,9 +127,11 @@ def main() -> None:
         _tell(error)
         code = int(ExitCode.USAGE)
     except DsdeployError as error:
-        click.echo(f"dsdeploy: {error.message}", err=True)
+        from dsdeploy.tracker import plain_text  # a message may name what a file of others holds
+
+        click.echo(f"dsdeploy: {plain_text(error.message)}", err=True)
         if error.hint:
-            click.echo(f"  next: {error.hint}", err=True)
+            click.echo(f"  next: {plain_text(error.hint)}", err=True)
         code = int(error.exit_code)
     except OSError as error:
         if error.errno not in output.UNWRITABLE:

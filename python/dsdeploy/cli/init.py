@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from dsdeploy.errors import DsdeployError, ExitCode
+from dsdeploy.tracker import json_line
 
 ENGINES = ("llama_cpp", "vllm", "sglang", "ollama")
 # A name of Ansible's that is no pattern, and no variable in a template.
@@ -94,7 +95,7 @@ def _planned(stream: Any) -> dict[str, Any]:
     try:
         text = stream.read()
         objects = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError:
+    except (ValueError, RecursionError):
         objects = []
     plans = [found["plan"] for found in objects if isinstance(found, dict) and isinstance(found.get("plan"), dict)]
     if not plans:
@@ -104,7 +105,9 @@ def _planned(stream: Any) -> dict[str, Any]:
         why = plans[-1].get("why_none")
         raise DsdeployError(f"--from-plan: nothing is recommended{': ' + str(why)[:200] if why else ''}")
     variables = best.get("variables")
-    kept = {name: value for name, value in (variables or {}).items() if re.fullmatch(r"[a-z][a-z0-9_]*", name)}
+    variables = variables if isinstance(variables, dict) else {}
+    # A plan says what is deployed, not how a host is reached or what is run there.
+    kept = {name: value for name, value in variables.items() if re.fullmatch(r"(?!ansible_)[a-z][a-z0-9_]*", name)}
     if "{{" in json.dumps(kept) or "{%" in json.dumps(kept):
         raise DsdeployError("--from-plan: a variable holds a template")
     return {"engine": best["engine"], "model": best["model"], "variables": kept}
@@ -120,7 +123,7 @@ def _host(given: str) -> tuple[str, str]:
 
 def _quoted(text: str) -> str:
     """`text` as YAML, whatever it looks like."""
-    return json.dumps(text, ensure_ascii=False)
+    return json_line(text)
 
 
 def _hosts(named: Sequence[tuple[str, str]], user: str, port: int | None) -> str:
@@ -147,7 +150,7 @@ def _hosts(named: Sequence[tuple[str, str]], user: str, port: int | None) -> str
 
 def _variables(engine: str, model: str, prepare: bool, planned: dict[str, Any]) -> str:
     ours = ("dsdeploy_engine", "dsdeploy_model")
-    rest = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in planned.items() if name not in ours]
+    rest = [f"{name}: {json_line(value)}\n" for name, value in planned.items() if name not in ours]
     of_plan = "\n# What `dsdeploy plan` found for these hosts.\n" + "".join(rest) if rest else ""
     chosen = (
         f"dsdeploy_model: {_quoted(model)}"

@@ -113,12 +113,30 @@ def test_from_a_plan(tmp_path: Path) -> None:
         ('{"plan": {"recommended": null, "why_none": "too small"}}', "nothing is recommended: too small"),
         ('{"plan": {"recommended": {"engine": "evil\\n", "model": "m"}}}', "there is no engine"),
         ('{"plan": {"recommended": {"engine": "vllm", "model": "m", "variables": {"a": "{{ x }}"}}}}', "a template"),
+        ("[" * 100000, "not the output"),
+        ("\x00\ufeff", "not the output"),
     ],
 )
 def test_a_plan_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "plan").write_text(text)
     with pytest.raises(DsdeployError, match=said):
         run(tmp_path, "--from-plan", str(tmp_path / "plan"))
+
+
+def test_a_hostile_plan_says_nothing_of_how_a_host_is_reached(tmp_path: Path) -> None:
+    odd = "a\u2028b\x7f\x85\ud83e \U0001f999: #"
+    variables = {"ansible_ssh_common_args": "-oProxyCommand=id", "ansible_host": "evil", "vllm_venv_extra_args": [odd]}
+    for given in (variables, ["a"], "a", None):
+        best = {"engine": "vllm", "model": "m", "variables": given}
+        (tmp_path / "plan").write_text(json.dumps({"plan": {"recommended": best}}))
+        CliRunner().invoke(
+            init, [str(tmp_path / "mine"), "--from-plan", str(tmp_path / "plan")], catch_exceptions=False
+        )
+        _hosts, written = read(tmp_path)
+        assert not [name for name in written if name.startswith("ansible_")]
+        if given is variables:
+            assert written["vllm_venv_extra_args"] == [odd]
+        subprocess.run(["rm", "-r", str(tmp_path / "mine")], check=True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -153,7 +153,7 @@ def test_a_hostile_name_is_one_line_that_steers_nothing() -> None:
     assert path == "  /x" and len(about) < 400 and not set(about) & {"\x1b", "\x9b", "\u202e"}
     assert _row({"path": "/x", "problem": "/x\n\x1b[2J: not"}) == "/x : not"
     line = json_line({"name": HOSTILE})
-    assert json.loads(line) == {"name": HOSTILE} and not set(line) & set("\n\x1b\x9b\u202e\u2066")
+    assert json.loads(line) == {"name": HOSTILE} and not set(line) & set("\n\x1b\x9b\u202e\u2066\ud83d")
 
 
 def test_an_error_other_than_of_writing_is_one() -> None:
