@@ -8,6 +8,7 @@
   load_generators.py compare URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,8] [--rounds 3]
       The same load on a server, in turns. Prints each figure's median of both, and their ratio; and what the server's
       own metrics say of the requests of each, where it has such.
+      Without --vllm the other is a reader of its own: a thread a stream, http.client, and nothing of the collection's.
   load_generators.py together URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,4]
       Both at the same time, so that they see the same server in the same seconds, however its speed changes. What ours
       measured before the other's first request or after its last is left out.
@@ -27,6 +28,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -37,6 +39,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -127,6 +130,54 @@ def vllms(
         return {**json.loads(Path(directory, "result.json").read_text()), "cpu_s": cpu_s() - before}
 
 
+def plain(url: str, model: str, streams: int, output: int, texts: list[str]) -> dict[str, Any]:
+    """The same load and figures by a reader that shares no line with the collection."""
+    parts = urlsplit(url)
+    pending, done, gate = iter(texts), [], threading.Lock()
+
+    def stream() -> None:
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=600)
+        while True:
+            with gate:
+                text = next(pending, None)
+            if text is None:
+                return
+            asked = {"model": model, "prompt": text, "max_tokens": output, "stream": True, "temperature": 0,
+                     "ignore_eos": True, "stream_options": {"include_usage": True}}  # fmt: skip
+            sent = time.monotonic()
+            connection.request("POST", "/v1/completions", json.dumps(asked), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            first = last = None
+            tokens = 0
+            while line := answer.readline():
+                now = time.monotonic()
+                if not line.startswith(b"data: {"):
+                    continue
+                event = json.loads(line[6:])
+                if any(choice.get("text") for choice in event.get("choices") or ()):
+                    first, last = first or now, now
+                tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+            assert first and last and tokens == output, (tokens, output)
+            done.append((sent, first, last))
+
+    with concurrent.futures.ThreadPoolExecutor(streams) as pool:
+        for running in [pool.submit(stream) for _i in range(streams)]:
+            running.result()
+    seconds = max(last for _sent, _first, last in done) - min(sent for sent, _first, _last in done)
+    found: dict[str, Any] = {"request_throughput": len(done) / seconds, "cpu_s": 0.0}
+    found["output_throughput"] = found["request_throughput"] * output
+    for name, values in (
+        ("ttft", [first - sent for sent, first, _last in done]),
+        ("tpot", [(last - first) / (output - 1) for _sent, first, last in done]),
+        ("e2el", [last - sent for sent, _first, last in done]),
+    ):
+        found[f"mean_{name}_ms"] = 1000 * statistics.fmean(values)
+        found[f"median_{name}_ms"] = 1000 * statistics.median(values)
+        found[f"p99_{name}_ms"] = 1000 * statistics.quantiles(values, n=100, method="inclusive")[98]
+    return found
+
+
 def counters(url: str) -> dict[str, float]:
     """Sums over all labels of the server's metrics; empty where it has none."""
     found: dict[str, float] = {}
@@ -153,7 +204,8 @@ def witness(before: dict[str, float], after: dict[str, float], requests: int) ->
 def compare(arguments: argparse.Namespace) -> None:
     for streams in arguments.streams:
         count = max(arguments.requests, 10 * streams)
-        rounds: dict[str, list[dict[str, Any]]] = {"ours": [], "vllm": []}
+        other = "vllm" if arguments.vllm else "plain"
+        rounds: dict[str, list[dict[str, Any]]] = {"ours": [], other: []}
         words = prompts.TEXTS[-1].split()
 
         def fresh(words: list[str] = words, count: int = count) -> list[str]:
@@ -164,10 +216,12 @@ def compare(arguments: argparse.Namespace) -> None:
         for number in range(2 * arguments.rounds):
             texts = fresh()
             # ABBA: what drifts drifts for both.
-            who = ("ours", "vllm", "vllm", "ours")[number % 4]
+            who = ("ours", other, other, "ours")[number % 4]
             before = counters(arguments.url)
             if who == "ours":
                 found = ours(arguments.url, arguments.model, streams, count, arguments.output, Given(texts))
+            elif who == "plain":
+                found = plain(arguments.url, arguments.model, streams, arguments.output, texts)
             else:
                 found = vllms(
                     arguments.vllm,
@@ -195,8 +249,8 @@ def compare(arguments: argparse.Namespace) -> None:
             spread = {
                 who: (max(f[name] for f in rounds[who]) / min(f[name] for f in rounds[who]) - 1) * 100 for who in rounds
             }
-            cells = [f"{who} {values[who]:10.2f} (spread {spread[who]:4.1f} %)" for who in ("ours", "vllm")]
-            print(f"  {name:<20} {'  '.join(cells)}  ratio {values['ours'] / values['vllm']:.4f}")
+            cells = [f"{who} {values[who]:10.2f} (spread {spread[who]:4.1f} %)" for who in rounds]
+            print(f"  {name:<20} {'  '.join(cells)}  ratio {values['ours'] / values[other]:.4f}")
 
 
 def together(arguments: argparse.Namespace) -> None:
