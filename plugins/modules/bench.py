@@ -200,12 +200,13 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import locked
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import locked, process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress, progress_file
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.watched import WatchedService
 
+NVIDIA_SMI_S = 30.0  # of one that works, with the driver loaded anew for each call
 ALONE_S = 360.0  # without a sign of the controller, which tries a lost connection again for 300 s
 
 
@@ -239,13 +240,13 @@ def key_of(record: Dict[str, Any]) -> Optional[str]:
     return api_keys.read(path) if path else None
 
 
-def gpus_of(module: AnsibleModule, nvidia_smi: Optional[str]) -> Dict[str, Any]:
-    """Driver and names of the GPUs; both None where nvidia-smi does not say."""
+def gpus_of(nvidia_smi: Optional[str]) -> Dict[str, Any]:
+    """Driver and names of the GPUs; both None where nvidia-smi does not say, or hangs with the driver."""
     if not nvidia_smi:
         return {"driver": None, "gpus": []}
-    rc, out, _err = module.run_command([nvidia_smi, "--query-gpu=driver_version,name", "--format=csv,noheader"])
-    rows = [line.split(", ", 1) for line in out.splitlines() if ", " in line]
-    if rc or not rows:
+    asked = process.run([nvidia_smi, "--query-gpu=driver_version,name", "--format=csv,noheader"], NVIDIA_SMI_S)
+    rows = [line.split(", ", 1) for line in asked.stdout.splitlines() if ", " in line]
+    if asked.rc != 0 or not rows:
         return {"driver": None, "gpus": None}
     return {"driver": rows[0][0], "gpus": [row[1].strip() for row in rows]}
 
@@ -422,7 +423,7 @@ def main() -> None:
     except Failure as failure:
         module.fail_json(**failure.fields())
     result["environment"] = dict(
-        {"driver": None, "gpus": None} if here else gpus_of(module, nvidia_smi),
+        {"driver": None, "gpus": None} if here else gpus_of(nvidia_smi),
         measured_from="the host itself" if way is None else "another host, through the " + way.through,
         record={
             name: value for name, value in record.items() if name not in ("state", "ready", "ready_detail", "file")

@@ -65,7 +65,10 @@ import re
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import cuda
+
+RUN_S = 120.0  # of a program that takes a second on each GPU
 
 PROGRAM = r"""
 #include <cstdio>
@@ -145,11 +148,15 @@ def compile_it(module: AnsibleModule, directory: str) -> str:
 
 
 def run_it(module: AnsibleModule, program: str) -> list[str]:
-    rc, out, err = module.run_command([program])
-    if rc:
+    done = process.run([program], RUN_S)
+    rc, out, err = done.rc, done.stdout, done.stderr
+    if done.timed_out:
+        hint = "A GPU hangs, or the driver does: `dsdeploy doctor` and dmesg say more; reset the GPU, or reboot."
+        fail(module, "a CUDA program does not end within %d s" % RUN_S, hint)
+    if rc != 0:
         lines = (out + err).splitlines()
         code = re.search(r"cudaError ([0-9]+)", out)
-        reason = lines[-1] if lines else "it ended with %d" % rc
+        reason = lines[-1] if lines else "it ended with %s" % rc
         hint = cuda.run_hint(int(code.group(1)) if code else 0)
         fail(module, "a CUDA program does not run: %s" % reason, hint, out + err)
     return out.splitlines()

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.modules import bench as bench_module
 from run_module import finish, start
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -192,3 +193,14 @@ def test_what_cannot_be_measured_is_one_line(bench, record, options, kind, said)
 
 def test_check_mode_asks_nothing(run_module):
     assert run_module("bench", check=True, record={"endpoint": "http://127.0.0.1:9", "model": "m"})["skipped"]
+
+
+def test_an_nvidia_smi_that_hangs_holds_nothing_up(monkeypatch, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(bench_module, "NVIDIA_SMI_S", 0.1)
+    assert bench_module.gpus_of(str(program)) == {"driver": None, "gpus": None}
+    program.write_text("#!/bin/sh\necho '550.1, NVIDIA H200'\n")
+    monkeypatch.setattr(bench_module, "NVIDIA_SMI_S", 30.0)
+    assert bench_module.gpus_of(str(program)) == {"driver": "550.1", "gpus": ["NVIDIA H200"]}

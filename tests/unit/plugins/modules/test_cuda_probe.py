@@ -4,6 +4,7 @@
 """What cuda_probe says of an nvcc that does not do. A real nvcc is used by molecule/cuda_toolkit_slow."""
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.modules import cuda_probe
 
 
 @pytest.fixture
@@ -62,3 +63,18 @@ def test_a_program_that_fails_is_diagnosed(run_module, nvcc, code, word):
     result = run_module("cuda_probe", nvcc=nvcc(f'printf \'{program}\' > "$2"; chmod +x "$2"'), run=True)
     assert result["failed"] and f"cudaError {code}" in result["msg"]
     assert word in result["hint"]
+
+
+def test_a_program_that_hangs_is_ended(monkeypatch, tmp_path):
+    """As on a GPU that hangs: nothing of CUDA comes back."""
+    program = tmp_path / "probe"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(cuda_probe, "RUN_S", 0.1)
+
+    class Module:
+        def fail_json(self, **told):
+            raise SystemExit(told["msg"] + "; " + told["hint"])
+
+    with pytest.raises(SystemExit, match=r"does not end within .* doctor"):
+        cuda_probe.run_it(Module(), str(program))
