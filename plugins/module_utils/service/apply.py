@@ -129,6 +129,11 @@ class Service:
         self.require_files(definition, record)
         stopped = self.others_to_stop(record)
         look = self.manager.look()
+        if look["drop_ins"]:
+            self.warnings.append(
+                "%s change the unit %s beside what dsdeploy writes (systemctl revert %s removes them)"
+                % (", ".join(look["drop_ins"]), self.name, self.name)
+            )
         if self.manager_name == "supervisor" and not self.supervisor_is_there():
             self.needs_supervisor = {"path": self.host["supervisor"], "version": options["supervisor_version"]}
             if not self.check_mode:
@@ -419,6 +424,8 @@ class Service:
         """Stop it, and take away what was made for it: last of it the record."""
         # What is ours must be known before the first of it goes.
         self.require_files({}, {})
+        for path in self.manager.look()["drop_ins"]:
+            self.left.append("%s: changes the unit, and would change a new one; somebody else wrote it" % path)
         state = self.stop()
         desired, record, begun_note = self.desired, self.record_before or {}, self.begun
         definition = self.options["definition"]

@@ -103,9 +103,11 @@ class Systemd:
         raise Failure("systemctl %s: %s" % (" ".join(arguments), said[:400]), error_kind="service")
 
     def look(self) -> Dict[str, Any]:
-        """`{state, enabled, reload}` now. Failure for a unit of that name that is not ours."""
+        """`{state, enabled, reload, load, drop_ins}` now; `drop_ins`: files of others that change this unit, as
+        `systemctl edit` and `set-property` write them. Failure for a unit of that name that is not ours."""
         _require_ours(self.file, "systemd's unit %s" % self.name)
-        text = self.systemctl("show", "-p", PROPERTIES + ",NeedDaemonReload,UnitFileState,FragmentPath", self.name)
+        asked = PROPERTIES + ",NeedDaemonReload,UnitFileState,FragmentPath,DropInPaths"
+        text = self.systemctl("show", "-p", asked, self.name)
         values = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
         fragment = values.get("FragmentPath", "")
         if fragment and os.path.realpath(fragment) != os.path.realpath(self.file):
@@ -115,6 +117,10 @@ class Systemd:
             "enabled": values.get("UnitFileState") == "enabled",
             "reload": values.get("NeedDaemonReload") == "yes",
             "load": values.get("LoadState", ""),
+            # Not those for all services, which a distribution may bring.
+            "drop_ins": [
+                path for path in values.get("DropInPaths", "").split() if "/%s.service.d/" % self.name in path
+            ],
         }
 
     def version(self) -> int:
@@ -165,7 +171,12 @@ class Supervisor:
         self.daemon.require_ours()
         state = service_state(self.name, "supervisor")
         there = os.path.exists(self.file)
-        return {"state": state, "enabled": there and starts_with_host(self.name, "supervisor"), "reload": False}
+        return {
+            "state": state,
+            "enabled": there and starts_with_host(self.name, "supervisor"),
+            "reload": False,
+            "drop_ins": [],
+        }
 
     def accept(self) -> None:
         """Let it read the program that was written; a daemon that does not run reads it when it starts."""

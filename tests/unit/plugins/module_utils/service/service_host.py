@@ -42,6 +42,7 @@ NRestarts=0
 MainPID=7
 NeedDaemonReload=no
 FragmentPath=$(cat {root}/$name.fragment 2>/dev/null)
+DropInPaths=$(cat {root}/$name.drop_ins 2>/dev/null)
 UnitFileState=$([ -e {root}/$name.enabled ] && echo enabled || echo disabled)"
 """
 

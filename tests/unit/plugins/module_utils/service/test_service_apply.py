@@ -216,3 +216,15 @@ def test_whether_supervisor_has_to_be_installed_is_known_from_the_disk(supervise
     assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor", "4.4.0")
     (supervised.root / "opt/supervisor/bin/supervisord").unlink()
     assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor")
+
+
+def test_what_others_changed_beside_the_unit_is_told_and_stays(host):
+    """`systemctl edit` and `systemctl set-property` write beside the unit, where nothing of ours looks."""
+    host.run()
+    host.started_as_configured()
+    own = "/etc/systemd/system/dsdeploy-vllm.service.d/override.conf"
+    every = "/usr/lib/systemd/system/service.d/10-timeout-abort.conf"
+    (host.root / "dsdeploy-vllm.drop_ins").write_text(f"{every} {own}")
+    again = host.run()
+    assert again.desired.changes == [] and [line.split(" ")[0] for line in again.warnings] == [own]
+    assert f"{own}: changes the unit, and would change a new one; somebody else wrote it" in host.run("absent").left
