@@ -99,7 +99,8 @@ def main() -> int:
         subprocess.run([*git, "add", "--quiet", "--detach", str(old), args.old], check=True)
         try:
             for name in names:
-                testhost("up", name, args.suite)
+                # What vLLM's processes share is more than the 64 MiB that a container has.
+                testhost("up", name, args.suite, "--tmpfs", "/dev/shm:1g")
             hosts = inventory(names, directory)
             trees = {"old": old, "new": HERE}
             found: dict[str, list[dict[str, float]]] = {"old": [], "new": []}

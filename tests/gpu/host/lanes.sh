@@ -19,35 +19,34 @@ until_there() {
     done
 }
 
-# Whether all of a set of wheels is made.
-made() { [ "$(ls $LAB/in/$1/*.json 2>/dev/null | wc -l)" = "$(ls $LAB/in/$1/*.built 2>/dev/null | wc -l)" ] && ls $LAB/in/$1/*.built >/dev/null 2>&1; }
-
 ($plan models; $plan fill) >$LAB/out/lane-models.log 2>&1 &
 # One deployment of the product at a time; what is by hand has the other GPUs.
 if ((count >= 4)); then
     (
-        $plan hand seed
-        touch $LAB/out/seeded
+        $plan hand &
+        $plan seed
+        until_there 300 $LAB/out/compared
         $plan awq_vllm
         touch $LAB/out/beside.done
     ) >$LAB/out/lane-B.log 2>&1 &
-    $plan command vllm_up compare said
-    until_there 150 $LAB/out/seeded
+    $plan command vllm_up compare
     $plan vllm_again
     until_there 60 $LAB/out/beside.done
     $plan whole sglang_up sglang_awq deep
-else
-    # On two, what is by hand has a share of the same GPUs, and SGLang's environment is made while it starts.
+elif ((count >= 2)); then
+    # On two, the product, the same by hand and the seed's flags have a share of the same GPUs, each of them measured before
+    # the next begins; SGLang's environment is made while they start.
+    export SHARE=${SHARE:-0.33} BESIDE=${BESIDE:-0.28}
     $plan hand >$LAB/out/lane-B.log 2>&1 &
-    $plan command vllm_up
-    for _ in $(seq 60); do made sglang && break; sleep 1; done
-    made sglang && $plan sglang_installed
-    $plan compare seed
-    if ls -d /opt/dsdeploy/sglang/*/bin/python >/dev/null 2>&1; then SGLANG_SHARE=0.15 $plan sglang_awq >$LAB/out/lane-C.log 2>&1 & fi
-    $plan vllm_again
-    made sglang && until_there 60 $LAB/out/awqsgl.done
-    $plan whole
-    made sglang && $plan sglang_up
-    $plan deep
+    $plan seed >$LAB/out/lane-C.log 2>&1 &
+    $plan command vllm_up sglang_installed compare
+    $plan nnodes >$LAB/out/lane-D.log 2>&1 &
+    until_there 90 $LAB/out/nnodes0.measured
+    SGLANG_SHARE=0.3 $plan sglang_awq >$LAB/out/lane-E.log 2>&1 &
+    until_there 240 $LAB/out/nnodes.done
+    until_there 90 $LAB/out/awqsgl.done
+    $plan vllm_again sglang_up whole deep
+else
+    $plan command vllm_up vllm_again sglang_installed whole sglang_up sglang_awq deep
 fi
 touch $LAB/out/all.done

@@ -7,9 +7,10 @@ TP=$((COUNT >= 2 ? 2 : 1))
 A=${A:-$([ $TP = 2 ] && echo 0,1 || echo 0)} B=2,3
 ((COUNT >= 4)) || B=$A
 FP8_LAYERS=${FP8_LAYERS:-$((COUNT >= 4 ? 8 : 5))}
-# What two servers side by side on the same GPUs may take, each.
-SHARE=${SHARE:-0.45}
-SMALL=(--gpu-memory-utilization $SHARE --max-model-len 8192 --max-num-seqs 128 --cudagraph-capture-sizes 1 2 4 8 16 32 64 128)
+# What the product and what is by hand, side by side on the same GPUs, may take of the memory.
+SHARE=${SHARE:-$([ $TP = 2 ] && echo 0.45 || echo 0.85)}
+BESIDE=${BESIDE:-0.45}
+SMALL=(--gpu-memory-utilization $BESIDE --max-model-len 8192 --max-num-seqs 128 --cudagraph-capture-sizes 1 2 4 8 16 32 64 128)
 
 # complete SET: wait until all its wheels are made.
 complete() {
@@ -102,36 +103,42 @@ step_vllm_up() {
     question product 8000
 }
 
-# The same by hand with the best flags known: on GPUs of its own, or beside it once the product's engine has measured its
-# memory, where each takes its share.
-step_hand() {
-    until curl -sf -o /dev/null http://127.0.0.1:8000/health || { [ $B != $A ] && [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; } ||
-        grep -qs "GPU KV cache size" /var/log/dsdeploy/dsdeploy-vllm.log; do
+# measured LOG SECONDS: until the server of this log has measured its memory; no other may take any in the meantime.
+measured() {
+    local end=$((SECONDS + $2))
+    until grep -qs "GPU KV cache size" "$1"; do
+        ((SECONDS < end)) || return 1
         sleep 0.5
     done
+}
+
+# The same by hand with the best flags known: on GPUs of its own, or beside it on the same.
+step_hand() {
+    if [ $B = $A ]; then measured /var/log/dsdeploy/dsdeploy-vllm.log 1200
+    else until [ -e /opt/dsdeploy/vllm/current/bin/vllm ]; do sleep 0.5; done; fi
     vllm_hand $B hand 8100 r1-fp8 --tensor-parallel-size $TP "${SMALL[@]}"
 }
 
-step_compare() {
-    for _ in $(seq 240); do
-        curl -sf -o /dev/null http://127.0.0.1:8000/health && [ -e $LAB/out/hand.ready ] && break
-        sleep 1
-    done
-    bench compare product=http://127.0.0.1:8000 hand=http://127.0.0.1:8100 --tokens 128
-    touch $LAB/out/compared
+# The seed's flags, beside what is by hand.
+step_seed() {
+    measured $LAB/out/hand.log 1500 || return
+    vllm_hand $B seed 8110 r1-fp8 --tensor-parallel-size $TP --enforce-eager --dtype float16 --max-model-len 8192 \
+        --gpu-memory-utilization $BESIDE
 }
 
-step_seed() {
-    for _ in $(seq 300); do
-        [ -e $LAB/out/compared ] && break
+# All three in turns.
+step_compare() {
+    local servers=(product=http://127.0.0.1:8000)
+    for _ in $(seq 240); do
+        [ -e $LAB/out/hand.ready ] && [ -e $LAB/out/seed.ready ] && break
         sleep 1
     done
+    [ -e $LAB/out/hand.ready ] && servers+=(hand=http://127.0.0.1:8100)
+    [ -e $LAB/out/seed.ready ] && servers+=(seed=http://127.0.0.1:8110)
+    bench compare "${servers[@]}" --tokens 128
     drop hand
-    vllm_hand $B seed 8100 r1-fp8 --tensor-parallel-size $TP --enforce-eager --dtype float16 --max-model-len 8192 \
-        --gpu-memory-utilization $SHARE && {
-        bench seed product=http://127.0.0.1:8000 seed=http://127.0.0.1:8100 --streams 1,32 --tokens 128 --rounds 2
-        drop seed
-    }
+    drop seed
+    touch $LAB/out/compared
 }
 
 step_vllm_again() {
@@ -142,7 +149,8 @@ step_vllm_again() {
     nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/after-down.txt
     product up vllm
     kept vllm-warm dsdeploy-vllm
-    product doctor vllm --json
+    step_said vllm
+    step_proven vllm
     product down vllm
     free_gpus $A
 }
@@ -153,6 +161,11 @@ step_said() {
     product status $name --json
     product doctor $name --json
     product plan $name --explain
+}
+
+# Its own measurements, of which a report is made.
+step_proven() {
+    local name=${1:-vllm}
     product bench $name --profile quick --results $LAB/out/bench-product
     product bench $name --profile chat --budget ${CHAT_MINUTES:-0.7} --results $LAB/out/bench-product
 }
@@ -199,7 +212,8 @@ step_whole() {
 # Only its environment, while something else serves.
 step_sglang_installed() {
     complete sglang
-    inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192"
+    inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192" \
+        "sglang_mem_fraction_static: 0.1" # what the others leave; preflight asks for room
     product up sglang1 --tags install
 }
 
@@ -207,7 +221,7 @@ step_sglang_installed() {
 step_sglang_up() {
     complete sglang
     local words=("sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192")
-    inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "${words[@]}" "sglang_start_timeout: ${LIMIT:-240}"
+    inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "${words[@]}" "sglang_start_timeout: ${SGLANG_LIMIT:-240}" ${SGLANG_WORDS:+"$SGLANG_WORDS"}
     product up sglang1 || {
         kept sglang1-first dsdeploy-sglang
         inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "${words[@]}" "sglang_environment: {SGLANG_ENABLE_JIT_DEEPGEMM: '0'}"
@@ -257,16 +271,25 @@ step_vllm_0191() {
     product down old
 }
 
-# Two "hosts" of one GPU each.
+# Two "hosts" of one GPU each, in turns with the product on both where that serves.
 step_nnodes() {
-    local both=(--tensor-parallel-size $TP --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
-    free_gpus $A
-    CUDA_VISIBLE_DEVICES=1 VLLM_USE_DEEP_GEMM=0 PATH=$(dirname $VLLM):$PATH setsid $(dirname $VLLM)/vllm serve $LAB/m/r1-fp8 \
-        --node-rank 1 --headless "${both[@]}" >$LAB/out/nnodes1.log 2>&1 </dev/null &
+    # Both have one name here, so vLLM takes them for one host, and each sees one GPU: its custom all-reduce asks for the other's.
+    local both=(--tensor-parallel-size $TP --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 --disable-custom-all-reduce
+        "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
+    local servers=(two_nodes=http://127.0.0.1:8400)
+    if curl -sf -o /dev/null http://127.0.0.1:8000/health; then servers+=(one_node=http://127.0.0.1:8000); else free_gpus $A; fi
+    CUDA_VISIBLE_DEVICES=1 VLLM_USE_DEEP_GEMM=0 VLLM_PORT=9500 VLLM_CACHE_ROOT=$LAB/cache-nnodes1 TRITON_CACHE_DIR=$LAB/cache-nnodes1/triton \
+        PATH=$(dirname $VLLM):$PATH setsid $(dirname $VLLM)/vllm serve $LAB/m/r1-fp8 --node-rank 1 --headless "${both[@]}" \
+        >$LAB/out/nnodes1.log 2>&1 </dev/null &
     echo $! >$LAB/out/nnodes1.pid
-    vllm_hand 0 nnodes0 8400 r1-fp8 --node-rank 0 "${both[@]}" && { question nnodes0 8400; bench nnodes n=http://127.0.0.1:8400 --streams 1,32 --rounds 2; }
+    (measured $LAB/out/nnodes0.log 240; touch $LAB/out/nnodes0.measured) &
+    LIMIT=240 vllm_hand 0 nnodes0 8400 r1-fp8 --node-rank 0 "${both[@]}" && {
+        question nnodes0 8400
+        bench nnodes "${servers[@]}" --streams 1,32 --rounds 3 --tokens 128
+    }
     drop nnodes0
     drop nnodes1
+    touch $LAB/out/nnodes.done
 }
 
 step_dp_attention() {
