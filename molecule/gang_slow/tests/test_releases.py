@@ -22,7 +22,11 @@ def served():
 def test_another_release_reaches_both_and_rollback_takes_both_back():
     before = served()
     assert before == ({(NEW, NEW)}, SENTENCE)
-    play(None, "deepseek_r1", "-e", json.dumps({"vllm_venv_version": OLD}))
+    seen = json.loads(head().file(VLLM.record).content_string)["measured"]["ready_s"]
+    said = " ".join(play(None, "deepseek_r1", "-e", json.dumps({"vllm_venv_version": OLD})).split())
+    # How long it is going to take is said before, by the last start.
+    assert "stops and starts as one: there are no answers until it is ready again (about " in said
+    assert f"as the last start of {NEW} took {seen} s; at most " in said
     assert served() == ({(OLD, OLD)}, SENTENCE)
     old = pids()
     said = command("rollback")
