@@ -101,11 +101,6 @@ def deploy(host, *arguments):
     return recap(playbook(host, "deepseek_r1", *arguments))
 
 
-def refused(host, variables):
-    """What was said against these variables, as one line."""
-    return " ".join(playbook(host, "deepseek_r1", "-e", json.dumps(variables), fails=True).split())
-
-
 def dsdeploy(*words):
     """The command line; `(exit code, summary, everything it said)`."""
     inventory = os.environ["MOLECULE_INVENTORY_FILE"]

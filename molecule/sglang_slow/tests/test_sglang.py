@@ -4,8 +4,9 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from _play import cost
-from _python_engine import CHAT, SENTENCE, THOUGHT, Engine, deploy, playbook, refused
+import pytest
+from _play import aliases, cost
+from _python_engine import CHAT, KEY, SENTENCE, THOUGHT, Engine, deploy, dsdeploy, playbook
 from _sockets import nothing_listens_by_surprise
 
 SGLANG = Engine("sglang", 30000, model="any")
@@ -42,20 +43,44 @@ def test_the_key_is_in_no_readable_place(host):
     assert "api_key='***'" in SGLANG.log(host)
 
 
-def test_wrong_parameters_are_refused_by_name_before_anything_is_touched(host):
+# Each in one run of the command, as a host of its own: (variables, what it says).
+REFUSED = {
+    "parser": (
+        {"sglang_reasoning_parser": "deepseek-r1"},
+        "SGLang 0.4.3.post2 does not know --reasoning-parser yet",
+    ),
+    "word": ({"sglang_schedule_policy": "lmp"}, "sglang_schedule_policy: expected one of lpm, random, fcfs,"),
+    # A word that other releases know.
+    "later": (
+        {"sglang_schedule_policy": "lof"},
+        "does not know --schedule-policy lof; it knows lpm, random, fcfs,",
+    ),
+    "range": ({"sglang_mem_fraction_static": 1.5}, "sglang_mem_fraction_static: expected a value from 0.05 to 0.99"),
+    "extra": ({"sglang_extra_args": ["--context-lenght", "9"]}, "does not know --context-lenght; did you mean"),
+    "vulnerable": ({"sglang_allow_vulnerable": False}, "CVE-2026-3059"),
+    "memory": (
+        {"dsdeploy_model": "qwen2.5-72b-instruct"},
+        "qwen2.5-72b-instruct does not fit into the memory of this host",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(host):
+    """(exit code, what each was refused with, the engine's process before and after) of the one run."""
     before = SGLANG.pid(host)
-    for variables, line in (
-        ({"sglang_reasoning_parser": "deepseek-r1"}, "SGLang 0.4.3.post2 does not know --reasoning-parser yet"),
-        ({"sglang_schedule_policy": "lmp"}, "sglang_schedule_policy: expected one of lpm, random, fcfs,"),
-        # A word that other releases know.
-        ({"sglang_schedule_policy": "lof"}, "does not know --schedule-policy lof; it knows lpm, random, fcfs,"),
-        ({"sglang_mem_fraction_static": 1.5}, "sglang_mem_fraction_static: expected a value from 0.05 to 0.99"),
-        ({"sglang_extra_args": ["--context-lenght", "9"]}, "does not know --context-lenght; did you mean"),
-        ({"sglang_allow_vulnerable": False}, "CVE-2026-3059"),
-        ({"dsdeploy_model": "qwen2.5-72b-instruct"}, "qwen2.5-72b-instruct does not fit into the memory of this host"),
-    ):
-        assert line in refused(host, variables)
-    assert SGLANG.pid(host) == before
+    path = aliases(host, {name: variables for name, (variables, _line) in REFUSED.items()})
+    code, summary, said = dsdeploy("up", "-i", path, "--limit", "aliases")
+    assert KEY not in said
+    return code, {failure["host"]: failure["msg"] for failure in summary["failures"]}, before, SGLANG.pid(host)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_wrong_parameters_are_refused_by_name_before_anything_is_touched(refused, name):
+    code, messages, before, after = refused
+    assert code == 2
+    assert REFUSED[name][1] in messages[name]
+    assert before == after
 
 
 def test_nothing_changed_restarts_nothing_and_a_changed_flag_restarts_once(host):

@@ -50,6 +50,14 @@ def test_the_old_version_serves_and_its_kv_cache_is_as_planned(host):
     assert abs(kv_bytes_per_token(host) / planned("tiny-qwen2") - 1) < 0.01
 
 
+def test_it_comes_back_after_sigkill(host):
+    before = VLLM.pid(host)
+    with host.sudo():
+        host.check_output("kill -9 %s", str(before))
+    assert VLLM.answers_within(host, START_S)["content"].strip() == SENTENCE
+    assert VLLM.pid(host) != before
+
+
 def test_an_upgrade_to_a_broken_environment_is_taken_back(host):
     """Broken after it was installed, as by a disk or a hand: what the installation itself checks is whole."""
     code, _summary, said = dsdeploy("up", "-e", f"vllm_venv_version={NEW}", "--tags", "install")
