@@ -77,7 +77,7 @@ def program(name: str) -> Optional[str]:
     return driver_gather.path(name)
 
 
-def says(*argv: str, timeout: float = TIMEOUT) -> Optional[Answer]:
-    """What a program says; None where it is not there."""
+def says(*argv: str, timeout: Optional[float] = None) -> Optional[Answer]:
+    """What a program says within `timeout` (s; TIMEOUT by default); None where it is not there."""
     path = program(argv[0])
-    return run([path, *argv[1:]], timeout) if path else None
+    return run([path, *argv[1:]], TIMEOUT if timeout is None else timeout) if path else None
