@@ -3,14 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[4]
+sys.path.insert(0, str(Path(__file__).parent))
+import run_module as modules
 
 
 @pytest.fixture
@@ -18,22 +17,12 @@ def run_module():
     """Run a module as Ansible does, in a process of its own with JSON on stdin. Its result is also given as printed."""
 
     def run(module, /, check=False, **arguments):
-        environment = dict(
-            os.environ, PYTHONPATH=os.pathsep.join([str(ROOT / ".collections"), *filter(None, sys.path)])
-        )
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "plugins" / "modules" / f"{module}.py")],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments, _ansible_check_mode=check)}),
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=60,
-            check=False,  # fail_json ends with 1
-        )
-        assert done.stderr == ""
-        result = json.loads(done.stdout)
-        assert result.get("failed", False) == (done.returncode != 0)
+        ended = modules.done(module, arguments, check)
+        assert ended["stderr"] == ""
+        result = json.loads(ended["stdout"])
+        # fail_json ends with 1
+        assert result.get("failed", False) == (ended["returncode"] != 0)
         assert not result.get("changed", False)
-        return dict(result, printed=done.stdout)
+        return dict(result, printed=ended["stdout"])
 
     return run

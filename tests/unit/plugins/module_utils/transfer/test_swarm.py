@@ -51,6 +51,8 @@ else:
 SECONDS = {"GRACE": 8.0, "LOST": 10.0, "LINGER": 5.0}
 # Where nobody dies: on a busy machine a host starts seconds after another.
 PATIENT = dict(SECONDS, GRACE=20.0, LOST=20.0, LINGER=20.0)
+# Where there is one host, which waits for none that could come.
+ALONE = dict(SECONDS, GRACE=1.0, LOST=1.0, LINGER=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +241,7 @@ def test_a_corrupt_peer_is_refused_by_name_and_the_model_comes_from_elsewhere(fl
 
 def test_a_peer_that_says_it_has_a_file_and_gives_another_is_refused(fleet, content, tmp_path):
     hosts = fleet(2)
+    hosts.seconds = ALONE
     short = tmp_path / "short"
     short.write_bytes(b"GGUF, but not all of it")
     server = serve(hosts, "gpu2", {key: short for key in hashes(content).values()})
@@ -253,6 +256,7 @@ def test_a_peer_that_says_it_has_a_file_and_gives_another_is_refused(fleet, cont
 
 def test_a_peer_that_has_not_what_it_says_keeps_nobody_waiting(fleet, content, hub):
     hosts = fleet(2)
+    hosts.seconds = ALONE
     server = serve(hosts, "gpu2", {}, {"have": sorted(hashes(content).values())})
     try:
         hosts.start("gpu1")
@@ -275,6 +279,7 @@ class Redirecting(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("answer", [{"have": 5}, {"have": ["x"], "fetches": "perhaps"}, "redirect"])
 def test_what_is_no_peer_is_not_asked_for_files(fleet, answer):
     hosts = fleet(2)
+    hosts.seconds = ALONE
     if answer == "redirect":
         server = ThreadingHTTPServer(("127.0.0.1", hosts.members[1]["port"]), Redirecting)
         threading.Thread(target=server.serve_forever, daemon=True).start()
