@@ -10,6 +10,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import 
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
 
 
 class ActionModule(ActionBase):
@@ -42,6 +43,7 @@ class ActionModule(ActionBase):
             mirrors=dict(type="dict"),
             source_order=dict(type="list", elements="str", default=[]),
             settings=dict(type="dict", default={}),
+            version=dict(type="str", default=""),
             refuse=dict(type="bool", default=True),
         )
         args = checked(self, spec, tables=("catalog",))
@@ -50,6 +52,7 @@ class ActionModule(ActionBase):
             kv_space=args["kv_space_gib"] * GIB,
             shared_experts=args["engine"] != "sglang",
             layer_groups=args["engine"] == "vllm",
+            graphs=vllm_graphs(args["version"], args["settings"]) if args["engine"] == "vllm" else None,
         )
         # What is stopped for it gives its memory back, and so does the engine itself, which is started anew.
         users = [deployment["user"] for deployment in args["deployments"]] + [args["user"]]

@@ -120,8 +120,13 @@ options:
     description:
       - What is set of the engine, without the prefix of its role, that is looked through for what costs speed. Eager
         mode, fewer layers on the GPUs than fit, a keep-alive that unloads a large model are warned of.
+      - With O(version), eager mode, the sequences and the arguments of vLLM say how many CUDA graphs it keeps.
     type: dict
     default: {}
+  version:
+    description: Version of the engine. Empty means that it is not known.
+    type: str
+    default: ""
   refuse:
     description: Fail when the model does not fit.
     type: bool

@@ -21,6 +21,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import 
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products as products
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_machine import Machine
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
 
 DEFAULT_CONTEXT = 8192  # tokens, where none is asked for
 CPU = "cpu"
@@ -202,6 +203,9 @@ def _request(entry, engine, version, recipe, machine, ask):
         kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
         utilization=float(share or usual),
         shared_experts=engine.name != "sglang",
+        graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))
+        if engine.name == "vllm"
+        else None,
     )
 
 

@@ -85,15 +85,29 @@ def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel
     return number(int(value), label, how)
 
 
-def overhead_range(shape):
+# The width of DeepSeek V3 and R1, of whose shapes the overhead was measured.
+MEASURED_WIDTH = 7168
+
+
+def overhead_range(shape, size=1, graphs=None):
     """``(low, high)`` bytes per GPU for activations, CUDA graphs, NCCL and the CUDA context.
 
     3 to 10 GiB at R1's width (hidden 7168), less for narrower models; to 20 GiB with experts. Sources: open-r1 PR 43
-    (10 GB for graphs), vLLM issue 54677 (4 GiB between versions); for R1's shapes on an H100 vLLM 0.32.0 set 19.67 GiB
-    aside, of which 12.37 were its own estimate of CUDA graphs (benchmarks/README.md). An engine's own start-up profile
-    is the truth.
+    (10 GB for graphs), vLLM issue 54677 (4 GiB between versions). An engine's own start-up profile is the truth.
+
+    Where vLLM's number of graphs is known, and the model is as wide as R1 with its attention and experts, 0.7 to 1.4
+    times ``2.4 + 4.8 / TP + 12.4 / TP × graphs / 51`` GiB. Measured of 0.32.0 on an H100 and on one and two H200, GiB:
+    19.2 to 19.7 (TP 1, 51 graphs), 7.5 (TP 1, none), 11.1 (TP 2, 51), 5.2 and 5.5 (TP 2, 8), 3.5 (TP 2, none). More
+    than two GPUs are what this formula makes of them.
+
+    :param size: tensor parallelism.
+    :param graphs: sizes of batches that vLLM keeps CUDA graphs of (plugin_utils/vllm_graphs.py); ``None``: not known.
     """
-    width = min(1.0, shape.hidden / 7168.0)
+    if graphs is not None and shape.mla and shape.experts and shape.hidden >= MEASURED_WIDTH:
+        middle = 2.4 + 4.8 / size + 12.4 / size * graphs / 51
+        how = "activations, NCCL and %d CUDA graphs, as measured of R1's shapes" % graphs
+        return tuple(number(int(share * middle * GIB), "estimated", how) for share in (0.7, 1.4))
+    width = min(1.0, shape.hidden / float(MEASURED_WIDTH))
     most = 20 if shape.experts else 10
     how = "activations, CUDA graphs, NCCL: 3 to %d GiB at hidden size 7168, less below" % most
     return number(int((0.5 + 2.5 * width) * GIB), "estimated", how), number(
@@ -109,7 +123,7 @@ def _fit(shape, gpu, request, size, stages, lean=False):
     usable = int(gpu.total * request.utilization)
     copies = request.data_parallel if request.shared_experts else 1
     weights = weights_per_gpu(shape, size, stages, request.data_parallel_attention, copies)
-    low, high = overhead_range(shape)
+    low, high = overhead_range(shape, size, request.graphs)
     per_token = model_shape.kv_bytes_per_token(shape, request.kv_bytes, size, stages)
     sequences = -(-request.sequences // (request.data_parallel_attention * request.data_parallel))
 

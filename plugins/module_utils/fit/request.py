@@ -39,6 +39,7 @@ class Request(NamedTuple):
     gpu_layers: int = -1  # llama.cpp: layers on GPUs; -1: as many as fit
     ubatch: int = 512  # llama.cpp: tokens computed at once
     batch: int = 2048  # vLLM and SGLang: tokens computed at once, which a sliding window holds besides its own
+    graphs: int | None = None  # vLLM: sizes of batches with CUDA graphs; None: not known
 
 
 def gpus_from_facts(nvidia_smi, users=(), nodes=1):

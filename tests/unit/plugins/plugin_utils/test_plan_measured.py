@@ -30,7 +30,8 @@ def test_r1_of_five_layers_on_an_h100():
     five["architecture"] = dict(five["architecture"], layers=5, dense_layers=1)
     measured = {"weights": int(47.08 * GIB), "kv": int(18.85 * GIB), "kv_tokens": 3513712, "source": "log"}
     record = {"engine": "vllm", "model": "five", "device": "gpu", "measured": measured}
-    found = beside("1xH100", record, dict(CATALOG, five=five), gpu_memory_utilization=0.85, version="0.32.0")
+    sizes = ["--compilation-config", '{"cudagraph_capture_sizes": [1, 32]}']
+    found = beside("1xH100", record, dict(CATALOG, five=five), gpu_memory_utilization=0.85, extra_args=sizes)
     assert found["bytes a token"]["planned"]["value"] == 5760
     assert abs(found["bytes a token"]["error_percent"]) < 0.1
     assert found["weights"]["error_percent"] == 0.0
@@ -49,6 +50,18 @@ def test_r1_of_eight_layers_on_two_h200():
     assert found["bytes a token"]["error_percent"] == 0
     low, high = found["KV tokens"]["planned"]["value"]
     assert low < high
+
+
+def test_r1_of_five_layers_on_two_h200_with_0_32():
+    """vLLM 0.32.0 at TP 2, 0.33 of the memory: 23.58 GiB, 11.41 GiB for 2,127,440 tokens a GPU; 11.14 set aside."""
+    five = dict(CATALOG["deepseek-r1"], bytes=int(47.08 * GIB), recipes={})
+    five["architecture"] = dict(five["architecture"], layers=5, dense_layers=1)
+    measured = {"weights": int(23.58 * GIB), "kv": int(11.41 * GIB), "kv_tokens": 2127440, "source": "log"}
+    record = {"engine": "vllm", "model": "five", "device": "gpu", "measured": measured}
+    found = beside("2xH200", record, dict(CATALOG, five=five), gpu_memory_utilization=0.33, version="0.32.0")
+    assert abs(found["weights"]["error_percent"]) < 1
+    low, high = found["KV tokens"]["planned"]["value"]
+    assert low < 2127440 < high
 
 
 def test_llama_cpp_on_a_cpu():

@@ -248,6 +248,21 @@ def test_the_overhead_holds_what_vllm_0_32_set_aside_on_an_h100():
     assert low < 8.38 < 19.67 < high
 
 
+@pytest.mark.parametrize(
+    ("size", "graphs", "measured"),
+    [(1, 51, 19.67), (1, 51, 19.2), (1, 0, 7.48), (2, 51, 11.14), (2, 8, 5.24), (2, 8, 5.5), (2, 0, 3.54)],
+)
+def test_the_overhead_of_r1_is_known_within_a_factor_of_two_where_its_graphs_are(size, graphs, measured):
+    r1 = model_shape.from_catalog(entry("deepseek-r1"))
+    low, high = (one["value"] / GIB for one in parallel.overhead_range(r1, size, graphs))
+    assert low < measured < high <= 2.001 * low
+
+
+def test_a_model_that_nothing_was_measured_of_has_the_wide_range():
+    other = model_shape.from_catalog(entry("qwen2.5-72b-instruct"))
+    assert parallel.overhead_range(other, 1, 51) == parallel.overhead_range(other)
+
+
 # What is not known of the model
 
 
