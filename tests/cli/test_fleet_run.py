@@ -101,3 +101,21 @@ def test_a_play_fetches_a_model_once_and_gives_it_to_a_host_that_comes_later(tmp
     said = run(tmp_path, hub)
     assert said.count("changed=0") == 3
     assert not hub.log
+
+
+def test_a_run_of_the_model_alone_needs_nothing_that_preflight_finds(tmp_path):
+    """`--tags model`: what stands before the model's fetch is left out, or does without."""
+    variables = {"model_peers": False, "dsdeploy_replicas": "", "_dsdeploy_has_gateway": False}
+    play = {"hosts": "all", "gather_facts": False, "vars": {**variables, "_dsdeploy_lacks_manager": False}}
+    tasks = {"ansible.builtin.include_tasks": str(ROOT / "playbooks/tasks/before_model.yml"), "tags": ["model"]}
+    (tmp_path / "play.yml").write_text(json.dumps([{**play, "tasks": [tasks]}]))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "one,", "-c", "local", tmp_path / "play.yml"]
+        + ["--tags", "model", "-e", f"ansible_python_interpreter={sys.executable}"],
+        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_LOCAL_TEMP=str(tmp_path / "tmp")),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
