@@ -97,7 +97,9 @@ def listeners(_place: Place) -> List[Dict[str, Any]]:
                 name = text(os.path.join(os.path.dirname(directory), "comm"))
                 words = text(os.path.join(os.path.dirname(directory), "cmdline")).split(" ")
                 # `python3` says little: the words after it name what it runs.
-                shown = one_line(" ".join([name] + [os.path.basename(word) for word in words[:3]]), 80)
+                words = [os.path.basename(word) for word in words[:3]]
+                # A process that has named itself has its name, cut to 15 letters, and that as its only word.
+                shown = one_line(" ".join(words if words[0].startswith(name) else [name, *words]), 80)
                 owners.update(dict.fromkeys(inodes, shown))
     return [
         {

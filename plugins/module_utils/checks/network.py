@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     Skip,
@@ -181,12 +181,31 @@ _OPEN = re.compile(
     r"ollama|llama-server|vllm|sglang|VLLM::|ray::|raylet|gcs_server|jupyter|text-generation|lmdeploy|xinference"
 )
 
+# How each of them is kept on this host.
+_CLOSE = (
+    (r"ollama", "let it listen on 127.0.0.1 (OLLAMA_HOST=127.0.0.1)"),
+    (
+        r"vllm|sglang",
+        "start it with --host 127.0.0.1, and for the sockets of its workers VLLM_HOST_IP or SGLANG_HOST_IP=127.0.0.1, "
+        "GLOO_SOCKET_IFNAME=lo, NCCL_SOCKET_IFNAME=lo",
+    ),
+    (r"ray|gcs_server", "ray start --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1"),
+    (r"llama-server|jupyter|text-generation|lmdeploy|xinference", "let it listen on 127.0.0.1 (its --host or --ip)"),
+)
+_PORTS_NAMED = 3
+
+
+def _ports(ports: Set[int]) -> str:
+    named, more = sorted(ports)[:_PORTS_NAMED], len(ports) - _PORTS_NAMED
+    words = ", ".join(map(str, named)) + (" and %d more" % more if more > 0 else "")
+    return "%s %s" % ("port" if len(ports) == 1 else "ports", words)
+
 
 @check(
     "network_exposed",
     title="no model server of others listens beyond this host",
     why="Tens of thousands of open Ollama servers are found by scanners; Ray's ports run programs for anyone.",
-    fix="let it listen on 127.0.0.1 (OLLAMA_HOST=127.0.0.1), or behind a proxy with a key",
+    fix="let it listen on 127.0.0.1, or stand behind a proxy with a key",
     source="CVE-2023-48022 (Ray); Censys and SentinelLABS on Ollama (175,108 hosts)",
     when=("prepare", "up"),
 )
@@ -195,12 +214,17 @@ def exposed(facts: Facts) -> Verdict:
     ours, users = {record["port"] for record in records}, {record["user"] for record in records}
     theirs = [one for one in facts["listeners"] if one["user"] not in users]
     hidden = [one for one in theirs if not is_loopback(one["address"]) and one["program"] is None]
-    found: List[str] = []
+    found: Dict[Tuple[str, str], Set[int]] = {}
     for one in theirs:
         if not is_loopback(one["address"]) and one["port"] not in ours and _OPEN.search(one["program"] or ""):
-            found.append("%s on %s port %d" % (one["program"], one["address"], one["port"]))
+            found.setdefault((one["program"], one["address"]), set()).add(one["port"])
     if found:
-        return fail("; ".join(sorted(set(found))), "none")
+        said = [
+            "%s on %s %s" % (program, address, _ports(found[program, address])) for program, address in sorted(found)
+        ]
+        programs = " ".join(program for program, _address in found)
+        fixes = [fix for pattern, fix in _CLOSE if re.search(pattern, programs, re.IGNORECASE)]
+        return fail("; ".join(said), "none", "; ".join([*fixes, "or let it stand behind a proxy with a key"]))
     usual = {11434: "Ollama's", 8265: "Ray's"}
     guessed = sorted(
         {

@@ -239,6 +239,10 @@ FAULTS = [
         listens("0.0.0.0", 11434, "alice", "ollama serve"),
     ),
     (
+        "a vLLM by hand", "network_exposed", "fail", "GLOO_SOCKET_IFNAME=lo",
+        listens("192.0.2.2", 32771, "root", "VLLM::Worker_TP0"),
+    ),
+    (
         "Ray", "network_exposed", "warn", "127.0.0.1",
         listens("::", 8265, "alice", None),
     ),
@@ -556,3 +560,16 @@ def test_an_environment_that_cannot_be_read_is_unknown_with_its_reason(root, say
     facts["deployments"] = deployments(record(environ=None))
     found = results(facts)["engine_dev_mode"]
     assert (found["status"], found["value"]) == ("unknown", f"{says} read the environment of vllm")
+
+
+def test_a_program_with_many_ports_is_named_once():
+    """`vllm serve --tensor-parallel-size 2` by hand, on a host with two H200: seven sockets for each worker."""
+    facts = healthy()
+    for port in (32771, 33395, 43493, 49839, 52057):
+        listens("192.0.2.2", port, "root", "VLLM::Worker_TP0")(facts)
+    listens("192.0.2.2", 32772, "root", "VLLM::Worker_TP1")(facts)
+    found = results(facts)["network_exposed"]
+    assert found["value"] == (
+        "VLLM::Worker_TP0 on 192.0.2.2 ports 32771, 33395, 43493 and 2 more; VLLM::Worker_TP1 on 192.0.2.2 port 32772"
+    )
+    assert "OLLAMA" not in found["fix"]
