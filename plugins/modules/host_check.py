@@ -196,6 +196,7 @@ hint:
 
 import os
 import tempfile
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -205,6 +206,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import ma
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
+BEGAN = time.monotonic()  # s
 FAILS = {"fail": ("fail",), "warn": ("fail", "warn"), "never": ()}
 
 
@@ -284,6 +286,7 @@ def main() -> None:
         timeout=p["timeout"],
         expected_gpus=p["expected_gpus"],
         controller_time=p["controller_time"],
+        began=BEGAN,
         paths=tuple(p["paths"]),
         records=p["records"],
         supervisor_config=p["supervisor_config"],

@@ -28,6 +28,7 @@ class Place(NamedTuple):
     timeout: float = 30.0
     expected_gpus: int = 0
     controller_time: Optional[float] = None
+    began: Optional[float] = None  # time.monotonic() of when this process began, to go with it
     paths: Tuple[str, ...] = ()
     records: str = ""
     supervisor_config: str = ""

@@ -252,3 +252,11 @@ def test_the_mode_of_a_key_file(tmp_path):
     assert stat.filemode(path.stat().st_mode) == "-rw-r-----"
     assert look_engine._mode(str(path)) == 0o640
     assert look_engine._mode(None) is None
+
+
+def test_a_host_whose_programs_hang_has_no_wrong_clock(monkeypatch):
+    """What the look has waited for by then is no time that the host is ahead."""
+    monkeypatch.setattr(look_system.time, "time", lambda: 1122.5)
+    monkeypatch.setattr(look_system.time, "monotonic", lambda: 622.0)
+    found = look.look(Place(controller_time=1000.0, began=500.0), "clock")
+    assert found["now"] - found["controller"] == 0.5
