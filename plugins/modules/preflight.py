@@ -34,7 +34,7 @@ options:
   reach:
     description: Paths that the user must be able to get to, with every link resolved, as far as they are there.
     type: list
-    elements: str
+    elements: path
     default: []
   manager:
     description:
@@ -501,7 +501,7 @@ def main() -> None:
             "ask": {"type": "list", "elements": "str", "default": []},
             "ask_environment": {"type": "dict", "default": {}},
             "install_dir": {"type": "str", "default": ""},
-            "reach": {"type": "list", "elements": "str", "default": []},
+            "reach": {"type": "list", "elements": "path", "default": []},
             "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "systemd"},
             "glibc": {"type": "str"},
             "require": {

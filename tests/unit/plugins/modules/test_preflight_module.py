@@ -1,0 +1,21 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module preflight as a program: what it makes of its options."""
+
+import pytest
+
+
+@pytest.mark.parametrize("given", ["~/llm", "$HOME/llm", "${HOME}/llm"])
+def test_a_directory_below_the_home_is_the_one_that_is_used(run_module, monkeypatch, tmp_path, given):
+    """All other modules take it so: else each run notes anew what it is going to make, and no way there is checked."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    found = run_module("preflight", prefix="llama_cpp", reach=[given])
+    assert found["missing_directories"] == [str(home / "llm")]
+    (home / "llm").mkdir()
+    home.chmod(0o700)
+    found = run_module("preflight", prefix="llama_cpp", reach=[given], user="daemon")
+    assert found["missing_directories"] == []
+    assert any("daemon" in problem["msg"] and str(tmp_path) in problem["msg"] for problem in found["problems"]), found
