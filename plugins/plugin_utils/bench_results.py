@@ -62,7 +62,7 @@ def default_directory() -> str:
 def _word(text: str) -> str:
     """`text` as a name of a file; where little of it is left, what tells it from others."""
     word = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")
-    if word and len(word) <= _LONGEST_WORD:
+    if word and text.isascii() and len(word) <= _LONGEST_WORD:
         return word
     told = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{word[: _LONGEST_WORD - len(told) - 1] or 'host'}-{told}"

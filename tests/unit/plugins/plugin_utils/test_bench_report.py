@@ -262,7 +262,8 @@ def test_any_host_has_a_folder_of_its_own(tmp_path, host):
     path = bench_results.save(str(tmp_path), host, result())
     folder = os.path.basename(os.path.dirname(path))
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}", folder) and folder.strip(".")
-    assert os.path.dirname(bench_results.save(str(tmp_path), host + "y", result())) != os.path.dirname(path)
+    for other in (host + "y", host + "Ä", host + "ß"):
+        assert os.path.dirname(bench_results.save(str(tmp_path), other, result())) != os.path.dirname(path)
     assert bench_results.load(path)["inventory_hostname"] == host
 
 
