@@ -132,7 +132,8 @@ def _record(record: Dict[str, Any], told: Dict[str, Any]) -> Dict[str, Any]:
         if limits
         else None,
         "model_bytes": size,
-        "model_problem": _model_problem(record.get("model_path")),
+        # Ollama serves a copy of its own; one that was stopped on purpose serves none.
+        "model_problem": None if record.get("store") or told["stopped_on_purpose"] else _model_problem(record.get("model_path")),
         "cuda": _torch_cuda(record["dirs"]),
     }
     return dict(found, certificate=_certificate(found), on_gpu=_on_gpu(record, found))
@@ -217,7 +218,16 @@ def _model_bytes(record: Dict[str, Any]) -> Optional[int]:
 
 def _model_problem(path: Any) -> Optional[str]:
     """What is wrong with the files of a model of the store, "" for nothing; None where it is none, or not readable."""
-    if not isinstance(path, str) or not path.startswith("/") or not os.access(path, os.R_OK):
+    if not isinstance(path, str) or not path.startswith("/"):
+        return None
+    if not os.access(path, os.R_OK):
+        # What is gone is no model that nobody asked about. Behind a directory of others it may be there.
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return "%s is not there any more" % path
+        except OSError:
+            pass
         return None
     try:
         directory, manifest = (path, store.read_manifest(path)) if os.path.isdir(path) else store.find_manifest(path)

@@ -45,6 +45,12 @@ _ERROR = re.compile(
 )
 
 
+def last_words(lines: List[str]) -> Optional[str]:
+    """What a service said last before it ended, in one line; not what its manager says of it, nor its start check."""
+    said = [line for line in lines if line.strip() and not re.search(r" systemd\[1\]: |the engine died before", line)]
+    return one_line(said[-1], SAID) if said else None
+
+
 def last_error(lines: List[str]) -> Optional[str]:
     """The last line of a log that tells of an error, in one line; None where none does. Of an engine that ended before
     it served, that is why, and not what its other processes say of it."""
@@ -88,6 +94,7 @@ class _Deployment:
         self._log_seen: Optional[Tuple[int, int]] = None
         self._log_read = -JOURNAL_S
         self._error: Optional[str] = None
+        self._died = False
 
     def look(self, timeout: float) -> Dict[str, Any]:
         record, now = self.record, time.monotonic()
@@ -117,7 +124,7 @@ class _Deployment:
             "kv_use": found.kv_use,
             "generated_s": rates["generated_s"],
             "prompted_s": rates["prompted_s"],
-            "last_error": self._last_error(now),
+            "last_error": self._last_error(now, bool(state) and not up and not self._on_purpose),
         }
 
     def _state(self, now: float) -> Optional[Dict[str, Any]]:
@@ -151,17 +158,23 @@ class _Deployment:
             return None
         return gauges.read(body.decode("utf-8", "replace")) if status == 200 else None
 
-    def _last_error(self, now: float) -> Optional[str]:
+    def _last_error(self, now: float, died: bool) -> Optional[str]:
         service = self.record["service"]
+        if died != self._died:
+            self._died, self._log_seen, self._log_read = died, None, -JOURNAL_S
+
+        def found(lines: List[str]) -> Optional[str]:
+            return last_error(lines) or (last_words(lines) if died else None)
+
         try:
             if service.get("log"):
                 seen = os.stat(service["log"])
                 if (seen.st_size, seen.st_mtime_ns) != self._log_seen:
                     self._log_seen = (seen.st_size, seen.st_mtime_ns)
-                    self._error = last_error(tail_file(service["log"], LOG_LINES, 64 * 1024))
+                    self._error = found(tail_file(service["log"], LOG_LINES, 64 * 1024))
             elif now - self._log_read >= JOURNAL_S:
                 self._log_read = now
-                self._error = last_error(service_log(service["name"], service["manager"], None, LOG_LINES))
+                self._error = found(service_log(service["name"], service["manager"], None, LOG_LINES))
         except (OSError, Failure):
             self._error = None
         return self._error

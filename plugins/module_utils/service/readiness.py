@@ -49,6 +49,8 @@ def readiness(record: Dict[str, Any], state: Optional[Dict[str, Any]], timeout: 
     try:
         health(endpoint, record["health_path"], timeout)
     except EngineFailure as exc:
+        if state and state["restarting"]:
+            return False, "the service dies, and is started again: %s" % state["detail"]
         if exc.status not in (401, 403):  # one that wants a key answers
             return False, str(exc)
     if state and not has_process(state):

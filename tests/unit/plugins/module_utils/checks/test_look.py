@@ -228,7 +228,9 @@ def test_a_model_that_was_damaged(tmp_path):
     assert "git-lfs pointer" in look_engine._model_problem(str(path))
     path.write_bytes(b"GGUF" + b"\0" * 100)
     assert look_engine._model_problem(str(path)) == ""
-    assert look_engine._model_problem(str(tmp_path / "none")) is None
+    assert look_engine._model_problem(str(tmp_path / "none")) == f"{tmp_path}/none is not there any more"
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    assert "not there any more" in look_engine._model_problem(str(tmp_path / "link"))
     assert look_engine._model_problem(None) is None
 
 

@@ -291,3 +291,29 @@ def test_the_last_error_is_why_the_engine_ended():
     ]
     assert look.last_error(lines).startswith("ValueError: No available memory")
     assert look.last_error(lines[1:]).startswith("RuntimeError: Engine core initialization")
+
+
+def test_a_service_that_dies_over_and_over_is_told_with_its_last_words(host, tmp_path, looker, engine):
+    """A manager shows it as starting, and nobody listens: that says nothing of why."""
+    eyes = looker()
+    assert eyes.take()["deployments"][0]["last_error"] == "ERROR 11-27 CUDA error: out of memory"
+    (tmp_path / "log").write_text("loading\nllama-server: cannot read the model /m.gguf\n\n")
+    assert eyes.take()["deployments"][0]["last_error"] is None
+    host.programs["dsdeploy-vllm"].update(statename="BACKOFF", pid=0, description="Exited too quickly")
+    engine.shutdown()
+    engine.server_close()
+    found = valid(looker().take())["deployments"][0]
+    assert found["ready"] is False
+    assert found["ready_detail"] == "the service dies, and is started again: BACKOFF Exited too quickly"
+    assert found["last_error"] == "llama-server: cannot read the model /m.gguf"
+
+
+def test_last_words_are_not_those_of_the_manager():
+    journal = [
+        "2026-11-28T14:16:20+00:00 h dsdeploy-llama-cpp[1]: cannot read the model",
+        "2026-11-28T14:16:20+00:00 h systemd[1]: dsdeploy-llama-cpp.service: Main process exited, code=exited",
+        "2026-11-28T14:16:20+00:00 h dsdeploy-llama-cpp[2]: the engine died before it answered at http://x/health",
+        "",
+    ]
+    assert look.last_words(journal).endswith("cannot read the model")
+    assert look.last_words(journal[1:]) is None
