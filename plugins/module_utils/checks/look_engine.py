@@ -133,7 +133,9 @@ def _record(record: Dict[str, Any], told: Dict[str, Any]) -> Dict[str, Any]:
         else None,
         "model_bytes": size,
         # Ollama serves a copy of its own; one that was stopped on purpose serves none.
-        "model_problem": None if record.get("store") or told["stopped_on_purpose"] else _model_problem(record.get("model_path")),
+        "model_problem": None
+        if record.get("store") or told["stopped_on_purpose"]
+        else _model_problem(record.get("model_path")),
         "cuda": _torch_cuda(record["dirs"]),
     }
     return dict(found, certificate=_certificate(found), on_gpu=_on_gpu(record, found))
