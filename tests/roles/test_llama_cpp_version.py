@@ -31,7 +31,8 @@ PLAYBOOK = """
         msg: "{{{{ _llama_cpp_said_version }}}}"
       loop: "{{{{ printed }}}}"
       vars:
-        _llama_cpp_version: {{stdout: "", stderr: "{{{{ item }}}}"}}
+        _llama_cpp_method: package
+        _dsdeploy_look: {{said: "{{{{ item }}}}"}}
       register: found
     - ansible.builtin.copy:
         content: "{{{{ found.results | map(attribute='msg') | map('string') | to_json }}}}"
