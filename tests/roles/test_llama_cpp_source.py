@@ -37,6 +37,7 @@ PLAYBOOK = """
 - hosts: all
   gather_facts: false
   tasks:
+    - dsdeploy.llm.host_facts:
     - ansible.builtin.include_role:
         name: dsdeploy.llm.llama_cpp
         tasks_from: install_source
