@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ PLAYBOOK = """
         dest: "{{ playbook_dir }}/wanted.json"
 """
 FIXTURES = ROOT / "tests/unit/fixtures/nvidia_smi/h800-x8-driver550"
+
+
+@pytest.fixture
+def tmp_path():
+    """Everybody can pass through it, as the engine's user must; pytest's own is for its user alone."""
+    with tempfile.TemporaryDirectory(prefix="dsdeploy-", dir="/var/tmp") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 @pytest.fixture
