@@ -136,12 +136,14 @@ def plain(url: str, model: str, streams: int, output: int, texts: list[str]) -> 
     pending, done, gate = iter(texts), [], threading.Lock()
 
     def stream() -> None:
-        connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=600)
         while True:
             with gate:
                 text = next(pending, None)
             if text is None:
                 return
+            # A connection each: a server may close one that was used.
+            connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=600)
+            connection.connect()
             asked = {"model": model, "prompt": text, "max_tokens": output, "stream": True, "temperature": 0,
                      "ignore_eos": True, "stream_options": {"include_usage": True}}  # fmt: skip
             sent = time.monotonic()
@@ -160,6 +162,7 @@ def plain(url: str, model: str, streams: int, output: int, texts: list[str]) -> 
                 tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
             assert first and last and tokens == output, (tokens, output)
             done.append((sent, first, last))
+            connection.close()
 
     with concurrent.futures.ThreadPoolExecutor(streams) as pool:
         for running in [pool.submit(stream) for _i in range(streams)]:

@@ -26,7 +26,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import prompts 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.measure import Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.stream_client import MAX_SAID, Connection, Cut, Job
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded, foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 
 STREAMS_A_PROCESS = 256
@@ -97,6 +97,7 @@ def post_json(target: Target, path: str, body: Dict[str, Any], timeout: float = 
         )
     else:
         connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout)
+    bounded.bound(connection, bounded.within(timeout))
     headers = dict(target.headers, **{"Content-Type": "application/json"})
     try:
         connection.connect()

@@ -24,6 +24,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import 
     lines_of,
     sse_data,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import error_text, loads, one_line, parse
 
@@ -131,6 +132,7 @@ class _Exchange:
             )
         else:
             self.connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+        bounded.bound(self.connection, self._left)
         try:
             self.connection.connect()
             # http.client forgets the socket when the server closes after the response; its time-out is needed longer.

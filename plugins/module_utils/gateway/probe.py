@@ -9,7 +9,7 @@ import http.client
 import time
 from typing import Any, Dict, Optional
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import certificates
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded, certificates
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 TIMEOUT = 10.0  # s; of one request
@@ -29,6 +29,7 @@ class Probe:
         """HTTP status of one request. Failure where nobody answers, or somebody else: the key is not sent then."""
         # Its certificate is compared with the one that was written: no name has to be proven.
         channel = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=certificates.looking())
+        bounded.bound(channel, bounded.within(TIMEOUT))
         try:
             channel.connect()
             if not certificates.is_of(channel.sock, self.fingerprint):

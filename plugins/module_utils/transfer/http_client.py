@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
-import functools
 import http.client
-import io
 import random
 import re
 import socket
@@ -27,7 +25,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded, foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 
@@ -116,43 +114,6 @@ class Pace:
 
 class TooSlow(OSError):
     """A connection that gives bytes, but too few."""
-
-
-class _Paced(io.RawIOBase):
-    """The raw bytes of a socket, each read bounded by a `Pace`."""
-
-    def __init__(self, sock, pace):
-        super().__init__()
-        self._sock, self._pace = sock, pace
-        self._inner = sock.makefile("rb", buffering=0)
-
-    def readable(self):
-        return True
-
-    def readinto(self, view):
-        self._sock.settimeout(self._pace.left())
-        started = time.monotonic()
-        count = self._inner.readinto(view)
-        self._pace.read(time.monotonic() - started, count or 0)
-        return count
-
-    def close(self):
-        self._inner.close()
-        super().close()
-
-
-class _PacedSocket:
-    """What `http.client.HTTPResponse` takes for a socket."""
-
-    def __init__(self, sock, pace):
-        self._sock, self._pace = sock, pace
-
-    def makefile(self, _mode):
-        return io.BufferedReader(_Paced(self._sock, self._pace), 64 * 1024)
-
-
-def _paced_response(pace, sock, *arguments, **more):
-    return http.client.HTTPResponse(_PacedSocket(sock, pace), *arguments, **more)
 
 
 class Response:
@@ -305,7 +266,7 @@ class Client:
         else:
             connection = http.client.HTTPConnection(*where, timeout=self.timeout)
         pace = Pace(self.timeout)
-        connection.response_class = functools.partial(_paced_response, pace)
+        bounded.bound(connection, pace.left, pace.read)
         pool[key] = connection, pace
         return connection, target, False, pace
 
