@@ -10,13 +10,15 @@ from _streams import Streams
 
 VLLM = Engine("vllm", 8000)
 NEW, OLD = "0.32.0", "0.31.0"
+# The role's own directory, once it knows which.
+CACHES = "{{ _vllm_venv_caches if _vllm_venv_guarded is defined else '/var/lib' }}"
 REPLICAS = {
     **{"dsdeploy_replicas": "chat", "dsdeploy_expose": True, "gateway_networks": ["10.0.0.0/8"]},
     **{"vllm_venv_nnodes": 1, "vllm_venv_tensor_parallel_size": 1},
     # On GPUs the role says so by itself; here Inductor compiles for the CPU.
     "vllm_venv_environment": {
-        "VLLM_CACHE_ROOT": "{{ _vllm_venv_caches }}/vllm",
-        "TORCHINDUCTOR_CACHE_DIR": "{{ _vllm_venv_caches }}/inductor",
+        "VLLM_CACHE_ROOT": CACHES + "/vllm",
+        "TORCHINDUCTOR_CACHE_DIR": CACHES + "/inductor",
     },
 }
 COMPILED = "/var/lib/dsdeploy/dsdeploy-vllm/compiled"

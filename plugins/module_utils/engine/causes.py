@@ -104,6 +104,12 @@ _KNOWN = [
             "Correct what is set of the engine's parameters (its role's variables, `_extra_args` among them).",
             True,
         ),
+        (
+            r"Insufficient space in /dev/shm",
+            "Give the processes more memory to share: `mount -o remount,size=1g /dev/shm`, and the same in /etc/fstab; "
+            "a container is given it from outside (--shm-size).",
+            False,
+        ),
         (r"[Nn]o space left on device", "A disk is full: `df -h`, `dsdeploy model prune`.", False),
     )
 ]

@@ -91,6 +91,13 @@ def test_sglang_says_its_own_fraction():
             "sglang_tensor_parallel_size",
             True,
         ),
+        (
+            "(EngineCore pid=1225) ERROR [core.py:1510] RuntimeError: Insufficient space in /dev/shm for shared-memory "
+            "allocation: 160 MiB required, 62 MiB free. Increase /dev/shm (e.g. --shm-size or --ipc=host).",
+            "RuntimeError: Insufficient space in /dev/shm",
+            "remount",
+            False,
+        ),
         ("KeyError: 'rope_scaling'", "KeyError: 'rope_scaling'", "", False),
         (
             "ValueError: To serve at least one request with the model's max seq len (163840), (11.2 GiB KV cache is "
