@@ -19,6 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.stream import 
     lines_of,
     parse_object,
 )
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import Foreign, error_text, loads, one_line
 
@@ -133,8 +134,10 @@ class Api:
             )
         return http.client.HTTPConnection(self.endpoint.host, self.endpoint.port, timeout=timeout)
 
-    def _open(self, method: str, path: str, payload: Any = None, timeout: Optional[float] = None) -> _Open:
-        return _Open(self, method, path, payload, self.timeout if timeout is None else timeout)
+    def _open(
+        self, method: str, path: str, payload: Any = None, timeout: Optional[float] = None, whole: bool = True
+    ) -> _Open:
+        return _Open(self, method, path, payload, self.timeout if timeout is None else timeout, whole)
 
     def _json(self, method: str, path: str, payload: Any = None, timeout: Optional[float] = None) -> Dict[str, Any]:
         what = "%s %s" % (method, path)
@@ -156,7 +159,7 @@ class Api:
         """The objects of a streamed answer. An error in it, or its end without success, is raised."""
         what = "POST " + path
         last: Dict[str, Any] = {}
-        with self._open("POST", path, dict(payload, stream=True), timeout) as (_connection, response):
+        with self._open("POST", path, dict(payload, stream=True), timeout, whole=False) as (_connection, response):
             if response.status != 200:
                 raise self._refused(what, response)
             try:
@@ -187,18 +190,27 @@ class Api:
 
 
 class _Open:
-    """One request and its answer, closed at the end."""
+    """One request and its answer, closed at the end.
 
-    def __init__(self, api: Api, method: str, path: str, payload: Any, timeout: float) -> None:
+    :param timeout: s until the head of the answer is there, and with `whole` all of it; a stream goes on as long as
+        there are bytes.
+    """
+
+    def __init__(self, api: Api, method: str, path: str, payload: Any, timeout: float, whole: bool) -> None:
         self.api, self.method, self.path, self.payload = api, method, path, payload
         self.connection = api._connect(timeout)
+        self._timeout, self._whole, self._left = timeout, whole, bounded.within(timeout)
+        bounded.bound(self.connection, lambda: self._left())
 
     def __enter__(self) -> Any:
         body = None if self.payload is None else json.dumps(self.payload).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
             self.connection.request(self.method, self.api.endpoint.prefix + self.path, body, headers)
-            return self.connection, self.connection.getresponse()
+            response = self.connection.getresponse()
+            if not self._whole:
+                self._left = lambda: self._timeout
+            return self.connection, response
         except (OSError, http.client.HTTPException) as error:
             self.connection.close()
             raise self.api._failed("%s %s" % (self.method, self.path), error) from error

@@ -10,7 +10,9 @@ import time
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama_api
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import Endpoint, EngineFailure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 PARTS = {
     "status": (b"", b"HTTP/1.1 200 OK" + b" " * 5000),
@@ -55,4 +57,11 @@ def test_so_is_one_that_is_measured(trickle):
     since = time.monotonic()
     target = load.Target("127.0.0.1", trickle, "", {}, None, "completions", "m")
     assert load.post_json(target, "/tokenize", {}, 0.2) is None
+    assert time.monotonic() - since < 5
+
+
+def test_so_is_ollama(trickle):
+    since = time.monotonic()
+    with pytest.raises(Failure):
+        ollama_api.Api(f"http://127.0.0.1:{trickle}", timeout=0.2).tags()
     assert time.monotonic() - since < 5
