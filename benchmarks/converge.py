@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -37,9 +38,21 @@ def testhost(*words: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def inventory(names: list[str], directory: Path) -> Path:
-    """An inventory of test hosts, or of this machine where there are none."""
+def wheels() -> list[str]:
+    """Directories that pip's find-links name on this machine: PyTorch for CPU is on no index but PyTorch's own."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    said = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+    return [word for found in re.findall("find-links='([^']*)'", said) for word in found.split() if Path(word).is_dir()]
+
+
+def inventory(names: list[str], directory: Path, links: bool = False) -> Path:
+    """An inventory of test hosts, or of this machine where there are none. With `links` they have /srv/wheels."""
     shared: dict[str, object] = {"ansible_python_interpreter": "/usr/bin/python3"}
+    if links:
+        shared["vllm_venv_find_links"] = shared["sglang_find_links"] = ["/srv/wheels"]
+    # As in molecule/vllm_venv: a context and a cache that this machine has the memory for, and nothing compiled.
+    shared.update(vllm_venv_max_model_len=2048, vllm_venv_max_num_seqs=32)
+    shared["vllm_venv_environment"] = {"VLLM_CPU_CI_ENV": "1"}
     if names:
         shared["ansible_user"] = "operator"
         shared["ansible_ssh_common_args"] = f"-F {testhost('ssh-config')} -o ControlMaster=auto -o ControlPersist=60s"
@@ -92,6 +105,7 @@ def main() -> int:
     parser.add_argument("--suite", default="bookworm", help="of those hosts (%(default)s)")
     args = parser.parse_args()
     names = [f"converge-{number}" for number in range(1, args.hosts + 1)]
+    mounts = ["--mount", f"{wheels()[0]}:/srv/wheels"] if names and wheels() else []
     with tempfile.TemporaryDirectory(prefix="converge-") as temporary:
         directory = Path(temporary)
         old = directory / "old"
@@ -100,8 +114,8 @@ def main() -> int:
         try:
             for name in names:
                 # What vLLM's processes share is more than the 64 MiB that a container has.
-                testhost("up", name, args.suite, "--tmpfs", "/dev/shm:1g")
-            hosts = inventory(names, directory)
+                testhost("up", name, args.suite, "--tmpfs", "/dev/shm:1g", *mounts)
+            hosts = inventory(names, directory, bool(mounts))
             trees = {"old": old, "new": HERE}
             found: dict[str, list[dict[str, float]]] = {"old": [], "new": []}
             for number in range(args.rounds):
