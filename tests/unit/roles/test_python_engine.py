@@ -34,3 +34,18 @@ def test_another_lock_or_python_of_the_same_version_is_another_release(role, tmp
     assert all(name.startswith(f"{version}-cpu-") for name in names)
     assert names[0] == names[1]
     assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize(
+    ("inventory", "shares"),
+    [
+        ({}, True),
+        ({"dsdeploy_share_compiled": "false"}, False),
+        ({"dsdeploy_replicas": ""}, False),
+        ({"python_engine_compiled": ""}, False),
+        ({"ansible_check_mode": True}, False),
+    ],
+)
+def test_what_is_compiled_goes_among_replicas_that_may_share_it(inventory, shares):
+    usual = {"dsdeploy_replicas": "chat", "python_engine_compiled": "/var/lib/x", "ansible_check_mode": False}
+    assert resolve("python_engine", "Debian 12", "_python_engine_shares_compiled", **{**usual, **inventory}) is shares
