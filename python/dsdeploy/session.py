@@ -121,7 +121,7 @@ def _run(
     renderer: render.Renderer,
     stop_file: Path | None = None,
 ) -> int:
-    tracker = Tracker(verb, time.monotonic(), options.check, bool(options.verbose))
+    tracker = Tracker(verb, time.monotonic(), options.check, bool(options.verbose), options.engine)
     run = Run(planned, passwords)
     inventory = [planned.argv[i + 1] for i, word in enumerate(planned.argv) if word == "--inventory"]
     interrupted_at: dict[str, str] | None = None

@@ -71,8 +71,11 @@ class Host:
 class Tracker:
     """Feed it the events of one run in order. Times (s) are the caller's, from one monotonic clock."""
 
-    def __init__(self, verb: str, now: float, check: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, verb: str, now: float, check: bool = False, verbose: bool = False, engine: str | None = None
+    ) -> None:
         self.verb = verb
+        self._engine = engine  # that alone is asked for
         self.check = check
         self.hosts: dict[str, Host] = {}
         # Where a verb has no stages, it is itself the only one.
@@ -321,7 +324,8 @@ class Tracker:
             return
         for name, host in self.hosts.items():
             if not self._only_seen(name) and not (host.answers if self.verb == "ask" else host.logs):
-                yield events.Failure(name, "", "", "nothing is deployed here", "Deploy first: dsdeploy up.")
+                said = f"{self._engine or 'nothing'} is {'not ' if self._engine else ''}deployed here"
+                yield events.Failure(name, "", "", said, "Deploy first: dsdeploy up; `dsdeploy status` tells what is.")
 
     def _host_summary(self, name: str) -> events.HostSummary:
         host = self.hosts[name]

@@ -40,12 +40,23 @@ def deployed(
         if problem:
             module.warn(f"{record['engine']}: the state of service {record['service']['name']} is not known: {problem}")
         deployments.append(dict(record, **found))
+    explain_gateway(deployments)
     result = {
         "deployments": deployments,
         "unreadable": [problem._asdict() for problem in problems],
         "ansible_facts": {"dsdeploy_deployments": deployments},
     }
     return result, problems
+
+
+def explain_gateway(deployments: List[Dict[str, Any]]) -> None:
+    """A gateway behind which all engines were stopped on purpose says itself no more than that it is busy."""
+    engines = [found for found in deployments if found["api"] != "gateway"]
+    for found in deployments:
+        if found["api"] == "gateway" and found["ready"] is False and engines:
+            if all(engine["stopped_on_purpose"] for engine in engines):
+                names = ", ".join(engine["engine"] for engine in engines)
+                found["ready_detail"] = "no engine runs behind it: %s, stopped on purpose" % names
 
 
 def begun_deployments(deployments: List[Dict[str, Any]], engine: Optional[str] = None) -> List[Dict[str, Any]]:

@@ -320,7 +320,7 @@ def _table(summary: events.Summary) -> Iterator[str]:
             rows.append((name, found["engine"], found["version"], found["model"], where, managed, state))
             if gang.get("rank") == 0:
                 notes.append(f"{name}: {found['engine']} is one deployment on {', '.join(gang['hosts'])}")
-            if found.get("public_endpoint"):
+            if found.get("public_endpoint") and found["ready"]:
                 notes.append(f"{name}: {found['engine']} is reached from outside at {found.get('public_endpoint')}")
             if found["ready_detail"]:
                 notes.append(f"{name}: {found['engine']}: {found['ready_detail']}")

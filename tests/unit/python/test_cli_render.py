@@ -282,6 +282,13 @@ def test_table_of_status(ready: bool, active: str | None, state: str) -> None:
     assert lines[2:] == [*([] if ready else ["h: llama_cpp: no answer"]), "i: nothing is deployed here"]
 
 
+def test_what_is_stopped_is_not_reached_from_outside() -> None:
+    for ready in (True, False):
+        found = {**FOUND, "ready": ready, "public_endpoint": "https://h:8443"}
+        said = list(text.result(summary("status", {"h": host(deployments=[found])}), False, [], False))
+        assert any("reached from outside" in line for line in said) == ready
+
+
 def test_answers_of_several_hosts_are_told_apart() -> None:
     one = {"a": host(answers=[ANSWER])}
     assert list(text.result(summary("ask", one), False, [], False)) == ["two\nlines"]

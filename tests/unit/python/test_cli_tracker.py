@@ -459,3 +459,12 @@ def test_a_run_that_never_began_says_so(feed: Feeder) -> None:
     summary = feed.got[-1]
     assert (summary.exit_code, summary.failures[0].msg) == (1, "Ansible did not begin within 600 s")
     assert "ansible-inventory" in summary.failures[0].hint
+
+
+def test_an_engine_that_is_not_deployed_does_not_make_the_host_empty() -> None:
+    stats = {key: {} for key in ("ok", "changed", "failures", "dark", "skipped", "rescued", "ignored")}
+    for engine, said in (("vllm", "vllm is not deployed here"), (None, "nothing is deployed here")):
+        tracker = Tracker("logs", 0.0, engine=engine)
+        list(tracker.feed({"event": "runner_on_ok", "event_data": {"host": "h", "task": "t", "res": {}}}, 0.0))
+        list(tracker.feed({"event": "playbook_on_stats", "event_data": {**stats, "processed": {"h": 1}}}, 0.0))
+        assert [event.msg for event in tracker.finish(0, 1.0) if isinstance(event, events.Failure)] == [said]

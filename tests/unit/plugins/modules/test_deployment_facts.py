@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployed
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import parse_record
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "standins"))
@@ -250,3 +251,22 @@ def test_a_record_is_filled_in():
         user="o",
         service={"name": "o", "manager": "systemd", "log": None},
     )
+
+
+@pytest.mark.parametrize(
+    ("ready", "on_purpose", "said"),
+    [
+        (False, [True, True], "no engine runs behind it: vllm, ollama, stopped on purpose"),
+        (False, [True, False], "HTTP 503: busy"),
+        (True, [True], "HTTP 503: busy"),
+        (False, [], "HTTP 503: busy"),
+    ],
+)
+def test_a_gateway_whose_engines_were_stopped_says_so(ready, on_purpose, said):
+    gateway = {"engine": "gateway", "api": "gateway", "ready": ready, "ready_detail": "HTTP 503: busy"}
+    engines = [
+        {"engine": name, "api": "openai", "stopped_on_purpose": stopped}
+        for name, stopped in zip(("vllm", "ollama"), on_purpose, strict=False)
+    ]
+    deployed.explain_gateway([*engines, gateway])
+    assert gateway["ready_detail"] == said
