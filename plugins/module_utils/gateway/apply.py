@@ -220,9 +220,9 @@ class Gateway:
                 own = handle.read().strip()
         except (OSError, UnicodeDecodeError):
             own = ""
-        if not own:
-            own = secrets.token_urlsafe(32)
-            self.desired.file(PROBE_KEY, own + "\n", 0o600, secret=True, what=PROBE_KEY)
+        own = own or secrets.token_urlsafe(32)
+        # Also where it is there: somebody may have made it readable.
+        self.desired.file(PROBE_KEY, own + "\n", 0o600, secret=True, what=PROBE_KEY)
         digest = hashlib.sha256(own.encode("ascii")).hexdigest()
         found = [key for key in found if key["name"] not in keys.OWN]
         found.append(keys.make(config.PROBE, digest, "", {}))
@@ -246,6 +246,7 @@ class Gateway:
                 self.desired.file(SELF_SIGNED, certificate.make(names, places.GATEWAY), 0o600, secret=True)
             with open(SELF_SIGNED, encoding="ascii") as handle:
                 text = handle.read()
+            self.desired.file(SELF_SIGNED, text, 0o600, secret=True)
         self.fingerprint = certificate.fingerprint(text)
         return self._readable("certificate.pem", text, account, secret=True)
 
@@ -255,7 +256,9 @@ class Gateway:
             return self.desired.absent(trust.SERVED)
         self.want["own_certificate"] = trust.SERVED
         with open(trust.OWN, encoding="ascii") as handle:
-            return self._readable(os.path.basename(trust.SERVED), handle.read(), account, secret=True)
+            text = handle.read()
+        self.desired.file(trust.OWN, text, 0o600, secret=True)
+        return self._readable(os.path.basename(trust.SERVED), text, account, secret=True)
 
     def _engine_keys(self, pools: List[Dict[str, Any]]) -> Dict[str, str]:
         """The API keys that the engines ask for, by engine."""

@@ -319,8 +319,11 @@ class Service:
     def salt(self) -> bytes:
         """What makes a revision unguessable; made once on a host."""
         try:
-            found = bytes.fromhex(foreign.read_text(places.SALT, 4096).strip())
+            text = foreign.read_text(places.SALT, 4096)
+            found = bytes.fromhex(text.strip())
             if len(found) >= 16:
+                # Somebody may have made it readable.
+                self.desired.file(places.SALT, text, 0o600, secret=True, what="salt of the revisions")
                 return found
         except (OSError, ValueError):
             pass  # none yet, or one that is none: a new one restarts the services once

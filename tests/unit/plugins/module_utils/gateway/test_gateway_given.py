@@ -110,3 +110,28 @@ def test_its_own_names_are_those_by_which_others_come(make: Make) -> None:
     options = {"data_dir": "/d", "replica_key": None, "certificate": pem, "certificate_key": key}
     assert apply.Gateway(want(exposed=True, **options), True, []).names() == ["llm.example.org"]
     assert apply.Gateway(want(exposed=True, names=["a.example.org"], **options), True, []).names() == ["a.example.org"]
+
+
+def test_secrets_that_somebody_made_readable_are_root_s_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `chmod -R` does, or a copy from a backup; what is there stays."""
+    for name in ("PROBE_KEY", "SELF_SIGNED"):
+        monkeypatch.setattr(apply, name, str(tmp_path / name))
+    monkeypatch.setattr(apply.places, "GATEWAY", str(tmp_path))
+    monkeypatch.setattr(apply.keyring, "FILE", str(tmp_path / "keys.json"))
+
+    def configured() -> apply.Gateway:
+        options = {"data_dir": "/d", "certificate": None, "certificate_key": None, "user": "u", "replica_key": None}
+        found = apply.Gateway(want(names=["llm.example.org"], **options), False, [])
+        found._keys()
+        found._certificate(None)
+        return found
+
+    configured()
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    for path in tmp_path.iterdir():
+        path.chmod(0o644)
+    assert len(configured().desired.changes) == len(before) == 4
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"PROBE_KEY": 0o600, "SELF_SIGNED": 0o600, "keys.json": 0o600, "certificate.pem": 0o640}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    assert configured().desired.changes == []

@@ -228,3 +228,16 @@ def test_what_others_changed_beside_the_unit_is_told_and_stays(host):
     again = host.run()
     assert again.desired.changes == [] and [line.split(" ")[0] for line in again.warnings] == [own]
     assert f"{own}: changes the unit, and would change a new one; somebody else wrote it" in host.run("absent").left
+
+
+def test_a_salt_that_somebody_made_readable_is_root_s_again(host):
+    """By it a weak API key can be looked for in the revision, which everybody reads."""
+    host.run(api_key="weak")
+    host.started_as_configured()
+    salt = host.root / "etc/dsdeploy/salt"
+    before = salt.read_text()
+    salt.chmod(0o644)
+    service = host.run(api_key="weak")
+    assert service.actions == [] and len(service.desired.changes) == 1
+    assert (stat.S_IMODE(salt.stat().st_mode), salt.read_text()) == (0o600, before)
+    assert before.strip() not in json.dumps(service.desired.diffs)
