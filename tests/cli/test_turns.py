@@ -56,6 +56,54 @@ def test_the_first_has_its_turn_first_though_it_answers_last(tmp_path, roll, tur
     assert said == [f"{part} of {name}" for name in HOSTS for part in ("begin", "end")]
 
 
+def ansible_playbook(tmp_path, play, inventory):
+    """What a play over hosts of this machine says."""
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "all", **play}]))
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.json", tmp_path / "play.json"],
+        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_STDOUT_CALLBACK="default"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_hosts_of_a_gang_go_back_together_though_their_records_differ(tmp_path):
+    (back,) = yaml.safe_load((ROOT / "playbooks/tasks/rollback_of.yml").read_text())
+    assert back.pop("ansible.builtin.include_role")["tasks_from"] == "rollback"
+    (tmp_path / "back.yml").write_text(
+        '- ansible.builtin.debug: {msg: "begin of {{ inventory_hostname }} in {{ python_engine_root }}"}\n'
+        '- ansible.builtin.debug: {msg: "end of {{ inventory_hostname }}"}\n'
+    )
+    tasks = [{**back, "ansible.builtin.include_tasks": str(tmp_path / "back.yml")}]
+    record = {"engine": "vllm", "releases": "/opt/vllm", "api_key_file": None}
+    hosts = {
+        name: {"dsdeploy_found": {"deployments": [{**record, "gang": {"rank": rank}}]}}
+        for rank, name in enumerate(HOSTS)
+    }
+    said = ansible_playbook(tmp_path, {"gather_facts": False, "tasks": tasks}, {"all": {"hosts": hosts}})
+    found = re.findall(r"(begin|end) of \w+(?: in /opt/vllm)?", said)
+    assert found == ["begin"] * 3 + ["end"] * 3
+
+
+def test_a_replica_without_its_like_compiles_by_itself(tmp_path):
+    variables = {
+        "python_engine_compiled": str(tmp_path / "compiled"),
+        "python_engine_service": {"user": "nobody", "record": {"releases": str(tmp_path)}},
+        "_dsdeploy_replicas": {"hosts": ["one"]},
+    }
+    role = {"name": "dsdeploy.llm.python_engine", "tasks_from": "compiled", "rolespec_validate": False}
+    play = {"gather_facts": True, "gather_subset": ["min"], "tasks": [{"ansible.builtin.include_role": role}]}
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
+    said = ansible_playbook(tmp_path, play, {"all": {"hosts": {"one": host}}})
+    assert "Find a replica that is its like" in said
+    assert not (tmp_path / "compiled").exists()
+
+
 # --- a gateway whose host is gone
 
 # Port 1 refuses at once what a dead host would refuse after a while.
