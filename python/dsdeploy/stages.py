@@ -15,6 +15,8 @@ _ROOMS = {
     "fetch": "model",
     "switch": "configure",
     "serve": "service",
+    "among": "service",
+    "compiled": "service",
     "ask": "verify",
     "bench": "verify",
 }
