@@ -131,15 +131,18 @@ def test_what_a_measured_server_says(monkeypatch):
     assert load.post_json(load.Target("127.0.0.1", 1, "", {}, None, "completions", "m"), "/tokenize", {}) is None
 
 
-def test_a_measurement_with_odd_values_is_listed(tmp_path):
+def test_a_measurement_with_odd_values_is_listed_with_what_is_odd(tmp_path):
     (tmp_path / "h").mkdir()
     whole = {"schema": bench_results.SCHEMA, "profile": {}, "environment": {"record": ["x"]}, "taken": 5}
-    points = [{"output_throughput": "x"}, {"output_throughput": 2.5}]
+    points = [{"output_throughput": "x", "max_concurrency": 1}, {"output_throughput": 2.5, "max_concurrency": 1}]
     (tmp_path / "h/a.json").write_text(json.dumps(dict(whole, points=points)))
     (tmp_path / "h/b.json").write_text(DEEP)
     (tmp_path / "h/c.json").write_text(json.dumps(dict(whole, points=points, taken="2026")))
     found = bench_results.listing(str(tmp_path))
-    assert sorted(str(row.get("best_tokens_s")) for row in found) == ["2.5", "2.5", "None"]
+    problems = {row["path"][-6:]: str(row.get("problem")) for row in found}
+    assert "points[0]" in problems["a.json"]
+    assert "nested too deeply" in problems["b.json"]
+    assert "c.json: " in problems["c.json"]
 
 
 def test_a_line_of_progress_that_cannot_be_read():
