@@ -200,7 +200,10 @@ class _Open:
         self.api, self.method, self.path, self.payload = api, method, path, payload
         self.connection = api._connect(timeout)
         self._timeout, self._whole, self._left = timeout, whole, bounded.within(timeout)
-        bounded.bound(self.connection, lambda: self._left())
+        bounded.bound(self.connection, self._seconds_left)
+
+    def _seconds_left(self) -> float:
+        return self._left()
 
     def __enter__(self) -> Any:
         body = None if self.payload is None else json.dumps(self.payload).encode()
