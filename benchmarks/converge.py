@@ -104,6 +104,8 @@ def main() -> int:
     parser.add_argument("--hosts", "--fleet", type=int, default=0, metavar="N", help="systemd hosts in podman; 0: here")
     parser.add_argument("--suite", default="bookworm", help="of those hosts (%(default)s)")
     args = parser.parse_args()
+    # As on most machines: who has it set compiles each source anew at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     names = [f"converge-{number}" for number in range(1, args.hosts + 1)]
     mounts = ["--mount", f"{wheels()[0]}:/srv/wheels"] if names and wheels() else []
     with tempfile.TemporaryDirectory(prefix="converge-") as temporary:
