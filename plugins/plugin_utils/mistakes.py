@@ -31,6 +31,11 @@ def is_true(value: Any) -> bool:
     return value is True or str(value).strip().lower() in ("true", "yes", "on", "1")
 
 
+def is_eager(settings: Dict[str, Any]) -> bool:
+    """Whether vLLM is told to do without CUDA graphs, by its variable or among its arguments."""
+    return is_true(settings.get("enforce_eager")) or "--enforce-eager" in map(str, settings.get("extra_args") or [])
+
+
 def find(
     role: str, settings: Dict[str, Any], model_bytes: Optional[int], layers_that_fit: Optional[int] = None
 ) -> List[Dict[str, str]]:
@@ -44,7 +49,7 @@ def find(
     """
     found = []
     words = [str(word) for word in settings.get("extra_args") or []]
-    if is_true(settings.get("enforce_eager")) or "--enforce-eager" in words:
+    if is_eager(settings):
         found.append(_slow(role, "enforce_eager", "eager mode"))
     if is_true(settings.get("disable_cuda_graph")) or "--disable-cuda-graph" in words:
         found.append(_slow(role, "disable_cuda_graph", "serving without CUDA graphs"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import version_key
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.mistakes import is_true
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.mistakes import is_eager
 
 LARGEST = 512  # sequences in a batch that has a graph (vLLM config/vllm.py, max_cudagraph_capture_size)
 SEQUENCES = 256  # that vLLM serves at the same time where nothing is set: so many or more on any GPU
@@ -26,10 +26,11 @@ def vllm_graphs(version: Optional[str], settings: Dict[str, Any], max_num_seqs: 
     :returns: 0 in eager mode; ``None`` where it is not known: the arguments say which, or this version was not
         measured.
     """
-    words = [str(word) for word in settings.get("extra_args") or []]
-    if is_true(settings.get("enforce_eager")) or "--enforce-eager" in words:
+    if not version or version_key(version) < version_key(SINCE):
+        return None
+    if is_eager(settings):
         return 0
-    if not version or version_key(version) < version_key(SINCE) or any(w.startswith(_SAYS_ITSELF) for w in words):
+    if any(str(word).startswith(_SAYS_ITSELF) for word in settings.get("extra_args") or []):
         return None
     largest = min(LARGEST, 2 * int(settings.get("max_num_seqs") or max_num_seqs or SEQUENCES))
     sizes = {1, 2, 4, *range(8, 256, 8), *range(256, LARGEST + 1, 16)}

@@ -29,6 +29,7 @@ def test_sizes_with_graphs(settings, graphs):
 def test_an_older_version_does_not_count_them():
     assert vllm_graphs("0.19.1", {}) is None
     assert vllm_graphs("", {}) is None
+    assert vllm_graphs("0.26.0", {"enforce_eager": True}) is None
 
 
 def test_the_recipe_says_the_sequences_where_nothing_is_set():
