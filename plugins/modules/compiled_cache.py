@@ -93,37 +93,32 @@ hint:
   type: str
 """
 
-import pwd
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import compiled
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import users
 
 
-def user_exists(user: str | None) -> bool:
-    try:
-        return bool(user and pwd.getpwnam(user))
-    except KeyError:
-        return False
+def key_of(path: str, about: dict) -> str:
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as handle:
+        return compiled.key(path, about, handle.read())
 
 
 def step(module: AnsibleModule) -> dict:
     p = module.params
-    path, user = p["path"], p["user"]
-    files, size = compiled.count(path)
-    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as handle:
-        key = compiled.key(path, p["about"], handle.read())
-    if p["state"] == "look":
-        return {"changed": False, "key": key, "files": files, "bytes": size, "served": user_exists(user)}
-    if module.check_mode:
-        return {"changed": p["state"] != "packed" and not files, "files": files, "bytes": size, "checksum": ""}
-    if p["state"] == "packed":
-        checksum = compiled.pack(path, p["archive"], user) if files else ""
-        return {"changed": False, "files": files, "bytes": size, "checksum": checksum}
+    path, user, check = p["path"], p["user"], module.check_mode
     if p["state"] == "unpacked":
-        return {"changed": compiled.unpack(p["archive"], p["checksum"], path, user, key)}
-    return {"changed": compiled.forget(path, user)}
+        if check:
+            return {"changed": compiled.is_free(path)}
+        return {"changed": compiled.unpack(p["archive"], p["checksum"], path, user, key_of(path, p["about"]))}
+    if p["state"] == "forgotten":
+        return {"changed": compiled.has_come(path) if check else compiled.forget(path, user)}
+    files, size = compiled.count(path)
+    result = {"changed": False, "files": files, "bytes": size}
+    if p["state"] == "look":
+        return dict(result, key=key_of(path, p["about"]), served=bool(user and users.account(user)))
+    return dict(result, checksum=compiled.pack(path, p["archive"], user) if files and not check else "")
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ leads root astray. GNU tar keeps the times of files to the nanosecond, by which 
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ import subprocess
 from typing import Callable, Dict, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 
 FROM = ".dsdeploy-from"  # in a directory that was carried over: what it was made for
 
@@ -51,7 +51,7 @@ def count(path: str) -> Tuple[int, int]:
 def _as_user(user: str) -> Callable[[], None]:
     """What makes a child process the user's own."""
     found = pwd.getpwnam(user)
-    groups = [found.pw_gid] + [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
+    groups = os.getgrouplist(user, found.pw_gid)
 
     def become() -> None:
         if os.geteuid() != found.pw_uid:
@@ -73,14 +73,6 @@ def _run(user: str, *command: str, **streams: int) -> None:
         raise Failure("%s: %s" % (command[0], said[-1] if said else "it ended with %d" % done.returncode))
 
 
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        for part in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(part)
-    return digest.hexdigest()
-
-
 def pack(path: str, archive: str, user: str) -> str:
     """Writes all of the directory into an archive that everybody may read; its sha256."""
     with open(archive + ".new", "wb") as handle:
@@ -88,7 +80,17 @@ def pack(path: str, archive: str, user: str) -> str:
         _run(user, "tar", "--format=posix", "-C", path, "--exclude=./" + FROM, "-cf", "-", ".", stdout=out)
     os.chmod(archive + ".new", 0o644)
     os.replace(archive + ".new", archive)
-    return _sha256(archive)
+    return str(sha256_of(archive))
+
+
+def is_free(path: str) -> bool:
+    """Whether nothing is there that would be lost: the host's own, or newer."""
+    return not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
+
+
+def has_come(path: str) -> bool:
+    """Whether what is there came from another host."""
+    return os.path.lexists(os.path.join(path, FROM))
 
 
 def unpack(archive: str, checksum: str, path: str, user: str, wanted: str) -> bool:
@@ -96,9 +98,9 @@ def unpack(archive: str, checksum: str, path: str, user: str, wanted: str) -> bo
 
     :param wanted: of `key`, noted beside it.
     """
-    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
-        return False  # the host's own, or newer
-    if _sha256(archive) != checksum:
+    if not is_free(path):
+        return False
+    if sha256_of(archive) != checksum:
         raise Failure("%s is not what was packed (sha256)" % archive)
     new = path + ".new"
     _run(user, "rm", "-rf", new)
@@ -117,7 +119,7 @@ def unpack(archive: str, checksum: str, path: str, user: str, wanted: str) -> bo
 
 def forget(path: str, user: str) -> bool:
     """Takes away what came from another host; whether there was something. What was made here stays."""
-    if not os.path.lexists(os.path.join(path, FROM)):
+    if not has_come(path):
         return False
     _run(user, "rm", "-rf", path)
     return True

@@ -14,8 +14,8 @@ ABOUT = {"release": "0.32.0-cuda-1c0ffee5", "gpus": "1 NVIDIA H200", "driver": "
 
 @pytest.fixture
 def call(tmp_path):
-    def run(state, name="one", **more):
-        return run_module.run("compiled_cache", {"state": state, "path": str(tmp_path / name / "made"), **more})
+    def run(state, name="one", check=False, **more):
+        return run_module.run("compiled_cache", {"state": state, "path": str(tmp_path / name / "made"), **more}, check)
 
     (tmp_path / "one" / "made").mkdir(parents=True)
     (tmp_path / "one" / "made" / "kernel.so").write_text("code")
@@ -52,3 +52,16 @@ def test_what_cannot_be_is_one_line(call, tmp_path):
     missing = call("unpacked", "two", user=ME, archive=archive, checksum="0" * 64)
     assert missing["failed"] and "No such file" in missing["msg"]
     assert call("look", user="nobody-of-this-name")["served"] is False
+
+
+def test_check_mode_says_what_would_change_and_changes_nothing(call, tmp_path):
+    archive = {"user": ME, "archive": str(tmp_path / "archive")}
+    checksum = call("packed", **archive)["checksum"]
+    taken = {"about": ABOUT, "checksum": checksum, **archive}
+    assert call("unpacked", "two", check=True, **taken)["changed"] is True
+    assert not (tmp_path / "two").exists()
+    assert call("unpacked", check=True, **taken)["changed"] is False
+    assert call("forgotten", user=ME, check=True)["changed"] is False
+    call("unpacked", "two", **taken)
+    assert call("forgotten", "two", user=ME, check=True)["changed"] is True
+    assert (tmp_path / "two" / "made" / "kernel.so").exists()

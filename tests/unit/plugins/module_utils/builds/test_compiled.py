@@ -10,6 +10,7 @@ import pwd
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import compiled
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 ABOUT = {"release": "0.32.0-cuda-1c0ffee5", "gpus": "8 NVIDIA H200", "driver": "580.159.04", "architecture": "x86_64"}
@@ -47,7 +48,7 @@ def test_it_arrives_as_it_was(made, packed, tmp_path):
     again = str(tmp_path / "again")
     assert compiled.pack(str(there), again, ME)
     third = tmp_path / "three"
-    assert compiled.unpack(again, compiled._sha256(again), str(third), ME, "other")
+    assert compiled.unpack(again, sha256_of(again), str(third), ME, "other")
     assert (third / compiled.FROM).read_text() == "other\n"
 
 
@@ -81,7 +82,7 @@ def test_another_archive_is_refused_and_leaves_nothing(packed, tmp_path):
     (tmp_path / "cut").write_bytes(open(archive, "rb").read()[:700])
     cut = str(tmp_path / "cut")
     with pytest.raises(Failure, match="^tar: "):
-        compiled.unpack(cut, compiled._sha256(cut), str(tmp_path / "two"), ME, "key")
+        compiled.unpack(cut, sha256_of(cut), str(tmp_path / "two"), ME, "key")
     assert not (tmp_path / "two").exists() and not (tmp_path / "two.new").exists()
 
 
