@@ -107,7 +107,8 @@ def main() -> int:
     # As on most machines: who has it set compiles each source anew at each start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     names = [f"converge-{number}" for number in range(1, args.hosts + 1)]
-    mounts = ["--mount", f"{wheels()[0]}:/srv/wheels"] if names and wheels() else []
+    found_wheels = wheels() if names else []
+    mounts = ["--mount", f"{found_wheels[0]}:/srv/wheels"] if found_wheels else []
     with tempfile.TemporaryDirectory(prefix="converge-") as temporary:
         directory = Path(temporary)
         old = directory / "old"

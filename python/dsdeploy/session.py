@@ -63,12 +63,13 @@ def execute(
 def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocation:
     try:
         here = Path.cwd()
+    except FileNotFoundError:
+        said, hint = "the working directory is not there any more", "Go to another one (cd), then run it again."
+        raise DsdeployError(said, hint) from None
+    try:
         tempfile.gettempdir()
-    except FileNotFoundError as error:
-        if "temporary" in str(error):
-            said, hint = "no directory for temporary files can be written", "Set TMPDIR to a directory of yours."
-        else:
-            said, hint = "the working directory is not there any more", "Go to another one (cd), then run it again."
+    except FileNotFoundError:
+        said, hint = "no directory for temporary files can be written", "Set TMPDIR to a directory of yours."
         raise DsdeployError(said, hint) from None
     home = os.path.expanduser("~")
     user_config = invocation.read_user_config(os.environ, here, Path(home))

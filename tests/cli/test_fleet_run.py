@@ -50,6 +50,20 @@ def hub(tmp_path):
         yield hub
 
 
+def ansible_playbook(tmp_path, *arguments):
+    """What `tmp_path`/play.yml says, as plain Ansible runs it."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml", *arguments],
+        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_LOCAL_TEMP=str(tmp_path / "tmp")),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def run(tmp_path, hub, *arguments, hosts=tuple(HOSTS)):
     found = {
         name: {
@@ -63,17 +77,7 @@ def run(tmp_path, hub, *arguments, hosts=tuple(HOSTS)):
     (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": found, "vars": {"hub": hub.url}}}))
     (tmp_path / "play.yml").write_text(PLAY)
     hub.log.clear()
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.json", tmp_path / "play.yml"]
-        + list(arguments),
-        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_LOCAL_TEMP=str(tmp_path / "tmp")),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return ansible_playbook(tmp_path, "-i", tmp_path / "hosts.json", *arguments)
 
 
 def asked(hub):
@@ -109,13 +113,5 @@ def test_a_run_of_the_model_alone_needs_nothing_that_preflight_finds(tmp_path):
     play = {"hosts": "all", "gather_facts": False, "vars": {**variables, "_dsdeploy_lacks_manager": False}}
     tasks = {"ansible.builtin.include_tasks": str(ROOT / "playbooks/tasks/before_model.yml"), "tags": ["model"]}
     (tmp_path / "play.yml").write_text(json.dumps([{**play, "tasks": [tasks]}]))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "one,", "-c", "local", tmp_path / "play.yml"]
-        + ["--tags", "model", "-e", f"ansible_python_interpreter={sys.executable}"],
-        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_LOCAL_TEMP=str(tmp_path / "tmp")),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["-i", "one,", "-c", "local", "--tags", "model", "-e", f"ansible_python_interpreter={sys.executable}"]
+    ansible_playbook(tmp_path, *words)

@@ -29,33 +29,6 @@ TURN = """
 """
 
 
-@pytest.mark.parametrize(("roll", "turn"), [("roll.yml", "turn.yml"), ("rollback_roll.yml", "rollback_turn.yml")])
-def test_the_first_has_its_turn_first_though_it_answers_last(tmp_path, roll, turn):
-    shutil.copy(ROOT / "playbooks/tasks/turn_of.yml", tmp_path)
-    turns = yaml.safe_load((ROOT / "playbooks/tasks" / roll).read_text())[-1]
-    assert turns["name"] == "Turns"
-    (tmp_path / "roll.yml").write_text(json.dumps([turns]))
-    (tmp_path / turn).write_text(TURN)
-    (tmp_path / "play.yml").write_text(
-        "- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.include_tasks: {file: roll.yml}\n"
-    )
-    slow = "{{ {'hosts': " + str(HOSTS) + ", 'after': lookup('pipe', 'sleep 1')} }}"
-    hosts = {name: {"_dsdeploy_replicas": {"hosts": HOSTS}} for name in HOSTS[1:]}
-    inventory = {"all": {"hosts": {HOSTS[0]: {"_dsdeploy_replicas": slow}, **hosts}}}
-    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.json", tmp_path / "play.yml"],
-        env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_STDOUT_CALLBACK="default"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = re.findall(r"((?:begin|end) of \w+)", done.stdout)
-    assert said == [f"{part} of {name}" for name in HOSTS for part in ("begin", "end")]
-
-
 def ansible_playbook(tmp_path, play, inventory):
     """What a play over hosts of this machine says."""
     (tmp_path / "play.json").write_text(json.dumps([{"hosts": "all", **play}]))
@@ -70,6 +43,22 @@ def ansible_playbook(tmp_path, play, inventory):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(("roll", "turn"), [("roll.yml", "turn.yml"), ("rollback_roll.yml", "rollback_turn.yml")])
+def test_the_first_has_its_turn_first_though_it_answers_last(tmp_path, roll, turn):
+    shutil.copy(ROOT / "playbooks/tasks/turn_of.yml", tmp_path)
+    turns = yaml.safe_load((ROOT / "playbooks/tasks" / roll).read_text())[-1]
+    assert turns["name"] == "Turns"
+    (tmp_path / "roll.yml").write_text(json.dumps([turns]))
+    (tmp_path / turn).write_text(TURN)
+    slow = "{{ {'hosts': " + str(HOSTS) + ", 'after': lookup('pipe', 'sleep 1')} }}"
+    hosts = {name: {"_dsdeploy_replicas": {"hosts": HOSTS}} for name in HOSTS[1:]}
+    inventory = {"all": {"hosts": {HOSTS[0]: {"_dsdeploy_replicas": slow}, **hosts}}}
+    play = {"gather_facts": False, "tasks": [{"ansible.builtin.include_tasks": {"file": "roll.yml"}}]}
+    out = ansible_playbook(tmp_path, play, inventory)
+    said = re.findall(r"((?:begin|end) of \w+)", out)
+    assert said == [f"{part} of {name}" for name in HOSTS for part in ("begin", "end")]
 
 
 def test_the_hosts_of_a_gang_go_back_together_though_their_records_differ(tmp_path):

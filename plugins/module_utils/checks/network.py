@@ -177,22 +177,22 @@ def mtu(facts: Facts) -> Verdict:
 
 
 # Programs that serve models or run what they are sent, and ask nobody who they are, by the names of their processes.
-_OPEN = re.compile(
-    r"ollama|llama-server|vllm|sglang|VLLM::|ray::|raylet|gcs_server|jupyter|text-generation|lmdeploy|xinference"
-)
-
-# How each of them is kept on this host.
-_CLOSE = (
+# With how each kind of them is kept on this host.
+_OPEN = (
     (r"ollama", "let it listen on 127.0.0.1 (OLLAMA_HOST=127.0.0.1)"),
     (
-        r"vllm|sglang",
+        r"vllm|sglang|VLLM::",
         "start it with --host 127.0.0.1, and for the sockets of its workers VLLM_HOST_IP or SGLANG_HOST_IP=127.0.0.1, "
         "GLOO_SOCKET_IFNAME=lo, NCCL_SOCKET_IFNAME=lo",
     ),
-    (r"ray|gcs_server", "ray start --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1"),
+    (r"ray::|raylet|gcs_server", "ray start --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1"),
     (r"llama-server|jupyter|text-generation|lmdeploy|xinference", "let it listen on 127.0.0.1 (its --host or --ip)"),
 )
 _PORTS_NAMED = 3
+
+
+def _fixes(programs: str) -> List[str]:
+    return [fix for pattern, fix in _OPEN if re.search(pattern, programs)]
 
 
 def _ports(ports: Set[int]) -> str:
@@ -216,14 +216,11 @@ def exposed(facts: Facts) -> Verdict:
     hidden = [one for one in theirs if not is_loopback(one["address"]) and one["program"] is None]
     found: Dict[Tuple[str, str], Set[int]] = {}
     for one in theirs:
-        if not is_loopback(one["address"]) and one["port"] not in ours and _OPEN.search(one["program"] or ""):
+        if not is_loopback(one["address"]) and one["port"] not in ours and _fixes(one["program"] or ""):
             found.setdefault((one["program"], one["address"]), set()).add(one["port"])
     if found:
-        said = [
-            "%s on %s %s" % (program, address, _ports(found[program, address])) for program, address in sorted(found)
-        ]
-        programs = " ".join(program for program, _address in found)
-        fixes = [fix for pattern, fix in _CLOSE if re.search(pattern, programs, re.IGNORECASE)]
+        said = ["%s on %s %s" % (*where, _ports(ports)) for where, ports in sorted(found.items())]
+        fixes = _fixes(" ".join(program for program, _address in found))
         return fail("; ".join(said), "none", "; ".join([*fixes, "or let it stand behind a proxy with a key"]))
     usual = {11434: "Ollama's", 8265: "Ray's"}
     guessed = sorted(
