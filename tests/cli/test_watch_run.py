@@ -52,13 +52,17 @@ def left_of(tmp_path: Path) -> list[int]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    yield
+def wait_for_the_last(tmp_path: Path) -> None:
     deadline = time.monotonic() + 20
     while left := left_of(tmp_path):
         assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
         time.sleep(0.1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    wait_for_the_last(tmp_path)
     assert not list(tmp_path.glob("dsdeploy-*"))
 
 
@@ -167,6 +171,7 @@ def test_nothing_is_left_of_a_command_that_is_killed(
     process.send_signal(number)
     assert process.wait(20) == (-number if number == signal.SIGKILL else 0)
     if number == signal.SIGKILL:
+        wait_for_the_last(tmp_path)  # Ansible writes its artifacts until it sees that its parent is gone
         for path in tmp_path.glob("dsdeploy-*"):  # the next run's to remove; see runner.remove_stale
             subprocess.run(["rm", "-r", str(path)], check=True)
 
