@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 
+KINDS = ["usage", "preflight", "service", "verify", "reboot"]
+
 
 class ActionModule(ActionBase):
     _requires_connection = False
@@ -16,7 +18,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "msg": {"type": "str", "required": True},
                 "hint": {"type": "str", "default": ""},
-                "error_kind": {"type": "str", "choices": ["usage", "preflight", "verify", "reboot"], "required": True},
+                "error_kind": {"type": "str", "choices": KINDS, "required": True},
                 "log_tail": {"type": "list", "elements": "str", "default": []},
             }
         )

@@ -21,7 +21,10 @@ class ActionModule(ActionBase):
         here = task_vars["inventory_hostname"]
         gateway = str(self._task.delegate_to or here)
         try:
-            return dict(result, **self._execute_module(task_vars=task_vars))
+            found = dict(result, **self._execute_module(task_vars=task_vars))
+            if found.get("failed") and gateway != here:
+                found["msg"] = "%s: %s" % (gateway, found.get("msg") or "unknown error")
+            return found
         except AnsibleConnectionFailure as error:
             if gateway == here:
                 raise

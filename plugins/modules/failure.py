@@ -33,7 +33,7 @@ options:
   error_kind:
     description: Kind of the failure.
     type: str
-    choices: [usage, preflight, verify, reboot]
+    choices: [usage, preflight, service, verify, reboot]
     required: true
   log_tail:
     description: Last lines of a log that shows it.

@@ -93,6 +93,47 @@ def test_a_replica_without_its_like_compiles_by_itself(tmp_path):
     assert not (tmp_path / "compiled").exists()
 
 
+RESTORE = """
+- ansible.builtin.fail: {msg: "{{ item }}"}
+  loop: [it cannot be read]
+  when: broken == ['before']
+- ansible.builtin.set_fact:
+    _python_engine_switched:
+      {root: /r, current: "{{ _python_engine_state.previous }}", previous: "{{ _python_engine_state.current }}"}
+- ansible.builtin.fail: {msg: "{{ _python_engine_state.current }} does not answer"}
+  when: _python_engine_state.current in broken
+- ansible.builtin.set_fact: {_python_engine_restored: true}
+"""
+BACK = "old does not answer. old was taken back: new runs again and answers"
+LOST = "new does not answer. It gets no requests until it answers"
+
+
+def test_what_cannot_go_back_serves_again_what_ran_and_gets_requests_again(tmp_path):
+    """The tasks of `rollback` and of its turns, with stand-ins for what serves and asks."""
+    shutil.copy(ROOT / "roles/python_engine/tasks/rollback.yml", tmp_path / "rollback_of.yml")
+    releases = {"root": "/r", "current": "new", "previous": "old"}
+    look = {"ansible.builtin.set_fact": {"_python_engine_releases": releases}}
+    (tmp_path / "rollback_look.yml").write_text(json.dumps([look]))
+    (tmp_path / "restore.yml").write_text(RESTORE)
+    turn = yaml.safe_load((ROOT / "playbooks/tasks/rollback_turn.yml").read_text())
+    (tmp_path / "turn.yml").write_text(json.dumps([task for task in turn if "dsdeploy.llm.replicas" not in task]))
+    said = {"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} says: {{ ansible_failed_result.msg }}."}}
+    tasks = [{"block": [{"ansible.builtin.include_tasks": {"file": "turn.yml"}}], "rescue": [said]}]
+    files = [str(ROOT / f"roles/{role}/vars/main.yml") for role in ("_common", "python_engine")]
+    variables = {"python_engine_api_key_file": "", "python_engine_root": "/r",
+                 "ansible_connection": "local", "ansible_python_interpreter": sys.executable}  # fmt: skip
+    broken = {"one": [], "two": ["old"], "three": ["old", "new"], "four": ["before"]}
+    hosts = {
+        name: {"broken": what, "_dsdeploy_replicas": {"engine": "vllm", "gateways": [{"host": name, "server": name}]}}
+        for name, what in broken.items()
+    }
+    play = {"gather_facts": False, "vars_files": files, "vars": variables, "tasks": tasks}
+    out = ansible_playbook(tmp_path, play, {"all": {"hosts": hosts}})
+    assert dict(re.findall(r'"(\w+) says: (.*)\."', out)) == {"two": BACK, "three": LOST, "four": "it cannot be read"}
+    ready = out.split("TASK [Rollback | Let the gateways send it requests again]")[1].split("TASK [")[0]
+    assert set(re.findall(r"^ok: \[(\w+)", ready, re.M)) == {"two", "four"}
+
+
 # --- a gateway whose host is gone
 
 # Port 1 refuses at once what a dead host would refuse after a while.

@@ -66,7 +66,7 @@ class Line:
                 raise OSError("the connection ended")
             self.rest += part
         line, _newline, self.rest = self.rest.partition(b"\n")
-        return line.decode("ascii", "replace").split()
+        return line.decode("ascii").split()
 
     def close(self) -> None:
         self.channel.close()
@@ -164,8 +164,13 @@ class Head:
 
     def _accept(self) -> None:
         while True:
-            channel, _address = self.server.accept()
-            threading.Thread(target=self._member, args=(Line(channel),), daemon=True).start()
+            # Whatever this one connection, or this moment, lacks: without this thread no rank could come any more.
+            try:
+                channel, _address = self.server.accept()
+                threading.Thread(target=self._member, args=(Line(channel),), daemon=True).start()
+            except (OSError, RuntimeError) as error:
+                tell("a connection was not taken: %s" % error)
+                time.sleep(TICK)
 
     def _member(self, line: Line) -> None:
         rank = 0
@@ -279,7 +284,11 @@ def main(arguments: List[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_arguments: stopping.set())
     engine = Engine(options.command)
-    part = Head(options, key) if options.rank == 0 else Member(options, key)
+    try:
+        part = Head(options, key) if options.rank == 0 else Member(options, key)
+    except OSError as error:
+        tell("%s port %d cannot be taken: %s" % (options.own, options.port, error.strerror or error))
+        return 1
     try:
         status = part.run(engine, stopping)
     finally:

@@ -57,3 +57,10 @@ def test_one_of_the_run_fails_it_which_is_no_word_about_the_host_whose_turn_it_i
 def test_the_host_itself_is_unreachable_as_ever(tell, gateway):
     with pytest.raises(AnsibleConnectionFailure):
         tell(gateway=gateway)
+
+
+@pytest.mark.parametrize(("gateway", "said"), [("gpu3", "gpu3: it does not answer"), ("gpu1", "it does not answer")])
+def test_what_another_hosts_gateway_says_bears_its_name(tell, monkeypatch, gateway, said):
+    found = {"failed": True, "msg": "it does not answer", "error_kind": "service"}
+    monkeypatch.setattr(ActionBase, "_execute_module", lambda *_self, **_more: dict(found))
+    assert tell(gateway=gateway) == {**found, "msg": said}

@@ -7,12 +7,16 @@ The engine is a stand-in that notes its start and runs until it is ended, with a
 real ones do, which do not notice that another rank is gone.
 """
 
+import errno
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -61,7 +65,7 @@ class Rank:
             "--beat",
             "0.05",
             "--lost",
-            "0.5",
+            "2",  # a busy machine stands still for a while
         ]
         self.command += ["--retry", "0.05", "--", sys.executable, "-c", ENGINE, str(self.notes)]
 
@@ -202,6 +206,58 @@ def test_who_does_not_know_the_key_is_no_rank(gang):
         channel.sendall(b"rank 2 " + b"0" * 64 + b" 1\n")
         channel.settimeout(5)
         assert channel.recv(300) == b""
+
+
+def test_what_is_no_guard_at_the_first_ranks_address_does_not_keep_a_rank_from_coming(gang):
+    with socket.create_server(("127.0.0.1", int(gang.ranks[0].command[11]))) as stranger:
+        gang.ranks[1].up()
+        stranger.settimeout(PATIENCE)
+        channel, _address = stranger.accept()
+        with channel:
+            channel.sendall(b"gang 3 0123\n")
+            assert channel.recv(300).startswith(b"rank 1 ")
+            channel.sendall(b"head \xff\xfe\n")
+            # It goes on its own account, and comes again.
+            channel.settimeout(PATIENCE)
+            assert channel.recv(300) == b""
+        again, _address = stranger.accept()
+        again.close()
+    for rank in (gang.ranks[0], gang.ranks[2]):
+        rank.up()
+    until(lambda: gang.runs(1), "the rank does not come any more")
+
+
+def test_a_connection_that_cannot_be_taken_is_not_the_last_one(capsys):
+    options = types.SimpleNamespace(own="127.0.0.1", port=0, size=2, lost=5.0, beat=0.05)
+    head, taken = guard.Head(options, b"a-key"), queue.Queue()
+    with head.server as server:
+        errors = iter([OSError(errno.EMFILE, "Too many open files")])
+
+        def accept():
+            for error in errors:
+                raise error
+            return taken.get()
+
+        head.server = types.SimpleNamespace(accept=accept)
+        threading.Thread(target=head._accept, daemon=True).start()
+        with socket.create_connection(server.getsockname(), PATIENCE) as channel:
+            taken.put(server.accept())
+            assert channel.recv(300).startswith(b"gang 2 ")
+    assert "a connection was not taken: [Errno 24] Too many open files" in capsys.readouterr().out
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, guard.__file__, "--rank", "0", "--size", "2", "--head", "127.0.0.1"]
+            + ["--own", "127.0.0.1", "--port", str(port), "--key-variable", "THE_KEY", "--", "true"],
+            env=dict(os.environ, THE_KEY="a-key"),
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == f"dsdeploy-gang: 127.0.0.1 port {port} cannot be taken: Address already in use\n"
 
 
 def test_without_a_key_it_says_so():
