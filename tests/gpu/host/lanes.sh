@@ -1,6 +1,6 @@
 #!/bin/bash
-# lanes.sh: every step whose evidence is wanted first, side by side as far as the GPUs allow: with four GPUs the product
-# at TP 2 on two of them and what is by hand on the others; then R1 whole, then SGLang.
+# lanes.sh: every step whose evidence is wanted first, side by side as far as the GPUs allow: with four GPUs first R1
+# whole on all of them, then the product at TP 2 on two and what is by hand on the others, then SGLang.
 . "$(dirname "$0")/jobs.sh"
 plan=$here/host/plan.sh
 read -r count total < <(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits |
@@ -22,17 +22,22 @@ until_there() {
 ($plan models; $plan fill) >$LAB/out/lane-models.log 2>&1 &
 # One deployment of the product at a time; what is by hand has the other GPUs.
 if ((count >= 4)); then
+    export SHARE=${SHARE:-0.7} # leaves what preflight asks of them for SGLang's environment
+    $plan command whole
     (
-        $plan hand &
-        $plan seed
-        until_there 300 $LAB/out/compared
-        $plan awq_vllm
+        $plan nnodes
+        $plan awq_vllm &
+        $plan mtp
+        wait
         touch $LAB/out/beside.done
     ) >$LAB/out/lane-B.log 2>&1 &
-    $plan command vllm_up compare
+    $plan forget_compiled vllm_up sglang_installed
+    until_there 240 $LAB/out/nnodes.done
     $plan vllm_again
-    until_there 60 $LAB/out/beside.done
-    $plan whole sglang_up sglang_awq deep
+    until_there 240 $LAB/out/beside.done
+    $plan sglang_awq dp_attention >$LAB/out/lane-C.log 2>&1 &
+    $plan sglang_up deep
+    wait $!
 elif ((count >= 2)); then
     # On two, the product, the same by hand and the seed's flags have a share of the same GPUs, each of them measured before
     # the next begins; SGLang's environment is made while they start.

@@ -103,6 +103,11 @@ step_vllm_up() {
     question product 8000
 }
 
+# As on a host that has compiled nothing yet.
+step_forget_compiled() {
+    rm -rf /var/lib/dsdeploy/*/compiled
+}
+
 # measured LOG SECONDS: until the server of this log has measured its memory; no other may take any in the meantime.
 measured() {
     local end=$((SECONDS + $2))
@@ -149,8 +154,8 @@ step_vllm_again() {
     nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/after-down.txt
     product up vllm
     kept vllm-warm dsdeploy-vllm
-    step_said vllm
-    step_proven vllm
+    # With four GPUs that is asked of R1 whole.
+    ((COUNT >= 4)) || { step_said vllm; step_proven vllm; }
     product down vllm
     free_gpus $A
 }
@@ -198,15 +203,19 @@ step_mtp() {
 
 # R1 in AWQ through the product, as many layers as there are.
 step_whole() {
+    complete vllm032
     local layers=${AWQ_LAYERS:-61}
     inventory whole vllm r1-awq AWQ 4.35 $layers 3 256 "vllm_venv_tensor_parallel_size: $COUNT" "vllm_venv_max_model_len: 8192"
     product up whole
     question whole 8000
     bench whole whole=http://127.0.0.1:8000 --streams 1,32 --rounds 2
     step_said whole
+    step_proven whole
+    product up whole
     kept whole dsdeploy-vllm
     product down whole
     free_gpus 0
+    nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/whole-after-down.txt
 }
 
 # Only its environment, while something else serves.
@@ -271,20 +280,24 @@ step_vllm_0191() {
     product down old
 }
 
-# Two "hosts" of one GPU each, in turns with the product on both where that serves.
+# Two "hosts" of one GPU each, in turns with the product on two GPUs of one host where that serves.
 step_nnodes() {
     # Both have one name here, so vLLM takes them for one host, and each sees one GPU: its custom all-reduce asks for the other's.
     local both=(--tensor-parallel-size $TP --nnodes 2 --master-addr 127.0.0.1 --master-port 29501 --disable-custom-all-reduce
         "${SMALL[@]}" "${NO_MULTICAST_VLLM[@]}")
     local servers=(two_nodes=http://127.0.0.1:8400)
-    if curl -sf -o /dev/null http://127.0.0.1:8000/health; then servers+=(one_node=http://127.0.0.1:8000); else free_gpus $A; fi
-    CUDA_VISIBLE_DEVICES=1 VLLM_USE_DEEP_GEMM=0 VLLM_PORT=9500 VLLM_CACHE_ROOT=$LAB/cache-nnodes1 TRITON_CACHE_DIR=$LAB/cache-nnodes1/triton \
+    until [ -e $VLLM ]; do sleep 0.5; done
+    curl -sf -o /dev/null http://127.0.0.1:8000/health || free_gpus $B
+    CUDA_VISIBLE_DEVICES=${B#*,} VLLM_USE_DEEP_GEMM=0 VLLM_PORT=9500 VLLM_CACHE_ROOT=$LAB/cache-nnodes1 TRITON_CACHE_DIR=$LAB/cache-nnodes1/triton \
         PATH=$(dirname $VLLM):$PATH setsid $(dirname $VLLM)/vllm serve $LAB/m/r1-fp8 --node-rank 1 --headless "${both[@]}" \
         >$LAB/out/nnodes1.log 2>&1 </dev/null &
     echo $! >$LAB/out/nnodes1.pid
     (measured $LAB/out/nnodes0.log 240; touch $LAB/out/nnodes0.measured) &
-    LIMIT=240 vllm_hand 0 nnodes0 8400 r1-fp8 --node-rank 0 "${both[@]}" && {
+    LIMIT=240 vllm_hand ${B%,*} nnodes0 8400 r1-fp8 --node-rank 0 "${both[@]}" && {
         question nnodes0 8400
+        # With four GPUs it starts beside it.
+        ((COUNT < 4)) || wait_ready http://127.0.0.1:8000/health $$ 120 >/dev/null
+        ! curl -sf -o /dev/null http://127.0.0.1:8000/health || servers+=(one_node=http://127.0.0.1:8000)
         bench nnodes "${servers[@]}" --streams 1,32 --rounds 3 --tokens 128
     }
     drop nnodes0
@@ -293,8 +306,8 @@ step_nnodes() {
 }
 
 step_dp_attention() {
-    free_gpus $A
-    sglang_hand $A dpattn 30300 r1-fp8 --tp 2 --dp 2 --enable-dp-attention --context-length 8192 --cuda-graph-max-bs-decode 32 && {
+    free_gpus $B
+    sglang_hand $B dpattn 30300 r1-fp8 --tp 2 --dp 2 --enable-dp-attention --context-length 8192 --cuda-graph-max-bs-decode 32 && {
         question dpattn 30300
         bench dpattn d=http://127.0.0.1:30300 --streams 1,32 --rounds 2
         drop dpattn
