@@ -89,7 +89,8 @@ options:
     description:
       - Measure each point once more with the load generator of this engine, C(vllm bench serve) or
         C(sglang.bench_serving), from its environment on the host and as the user of the service, and return both.
-      - It needs a model that is a directory with a tokenizer, and takes about the same time again.
+      - It needs a model that is a directory with a tokenizer, and takes about the same time again, which O(budget_s)
+        does not count. Where it fails, so does the module, with what was measured.
     type: str
     choices: [vllm, sglang]
   from_here:
@@ -318,14 +319,16 @@ def own_tool(module: AnsibleModule, plan: run.Plan, key: Optional[str], stop: Ca
     root = next((found.get("releases") for found in records if found["engine"] == tool), None)
     root = against.check(tool, root, record)
 
-    def measure(point: Dict[str, Any], limit_s: float) -> Optional[Dict[str, Any]]:
+    def measure(point: Dict[str, Any], point_s: float) -> Dict[str, Any]:
         profile = plan.profile
         load_ = against.Load(profile.prompt_tokens, profile.output_tokens, point["asked"], point["max_concurrency"])
         try:
-            theirs = against.run(tool, root, record, key, load_, limit_s, stop)
+            theirs = against.run(tool, root, record, key, load_, against.limit_s(point_s), stop)
         except Failure as failure:
             return {"tool": tool, "problem": str(failure)}  # what we measured is good all the same
-        return None if theirs is None else against.beside(point, theirs, tool)
+        if theirs is None:
+            return {"tool": tool, "problem": "against %s: broken off" % tool}
+        return against.beside(point, theirs, tool)
 
     return measure
 
@@ -438,6 +441,8 @@ def main() -> None:
         model=None if here else served.model_files(record.get("model_path")),
     )
     missed = thresholds.missed(result, params["min_tokens_s"], params["max_ttft_p99_ms"])
+    if not result["interrupted"]:
+        missed += against.problems(result["points"])
     if missed:
         module.fail_json(msg="; ".join(missed), error_kind="verify", bench=result)
     module.exit_json(changed=False, bench=result)

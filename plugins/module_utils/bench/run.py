@@ -32,12 +32,12 @@ def benchmark(
     watching: watch.Watch,
     stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
-    beside: Optional[Callable[[Dict[str, Any], float], Optional[Dict[str, Any]]]] = None,
+    beside: Optional[Callable[[Dict[str, Any], float], Dict[str, Any]]] = None,
 ) -> Dict[str, Any]:
     """Returns ``{points, ended, interrupted, prompts, profile, …}``; raises Failure where nothing could be measured.
 
-    :param beside: measures a point once more in another way, within so many s; what it returns stands in the point as
-        ``against``.
+    :param beside: measures a point, which took us so many s, once more in another way; what it returns stands in the
+        point as ``against``. The budget is ours alone.
     """
     started = clock()
     profile = plan.profile
@@ -46,11 +46,13 @@ def benchmark(
     supply = prompts.Prompts(profile.prompt_tokens, pool, round(profile.prompt_tokens * profile.shared_prefix))
     points: List[Dict[str, Any]] = []
     interrupted = False
+    beside_s = 0.0
     while True:
-        step = sweep.following(profile, points, clock() - started, plan.slo_ms)
+        step = sweep.following(profile, points, clock() - started - beside_s, plan.slo_ms)
         if step.concurrency is None:
             ended = step.why
             break
+        begun = clock()
         point = _point(target, plan, supply, step.concurrency, points, deadline, progress, watching, stop)
         if point is None or point["interrupted"]:
             interrupted = stop()
@@ -61,7 +63,14 @@ def benchmark(
         points.append(point)
         if beside:
             progress.begin("measure %d streams with the engine's own tool" % step.concurrency, point["asked"])
-            point["against"] = beside(point, max(1.0, deadline - clock()))
+            ours = clock() - begun
+            point["against"] = beside(point, ours)
+            aside = clock() - begun - ours
+            beside_s += aside
+            deadline += aside
+            if stop():
+                interrupted, ended = True, "interrupted"
+                break
     if not any(point["completed"] for point in points):
         errors = [error for point in points for error in point["errors"]]
         said = errors[0] if errors else "no answer was complete by then"

@@ -161,6 +161,19 @@ def aside(work: Callable[[], Any], timeout: float) -> Any:
     return told["value"]
 
 
+def dying_with_parent(number: int) -> Callable[[], None]:
+    """For the child of a fork: it gets signal `number` when the process that called this dies, even by SIGKILL.
+
+    Another user or group of the child takes that away again (prctl(2)): after them, then.
+    """
+    libc = ctypes.CDLL(None)  # not in the child, which may not load anything
+
+    def die_with_parent() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, number)
+
+    return die_with_parent
+
+
 def stream(argv: list[str], environ: dict[str, str], on_line: Callable[[str], None], pass_fds: tuple = ()) -> int:
     """Run `argv` to its end and call `on_line` with each line of its output (stdout and stderr together).
 
@@ -172,11 +185,6 @@ def stream(argv: list[str], environ: dict[str, str], on_line: Callable[[str], No
     :returns: the exit status, or minus the signal that ended it.
     :raises OSError: it cannot be started.
     """
-    libc = ctypes.CDLL(None)
-
-    def die_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
     child = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -184,7 +192,7 @@ def stream(argv: list[str], environ: dict[str, str], on_line: Callable[[str], No
         stderr=subprocess.STDOUT,
         env=dict(os.environ, LC_ALL="C", **environ),
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=dying_with_parent(signal.SIGTERM),
         pass_fds=pass_fds,
     )
     try:

