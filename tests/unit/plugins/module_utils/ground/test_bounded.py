@@ -50,18 +50,18 @@ def test_an_engine_that_trickles_is_given_up(trickle):
     since = time.monotonic()
     with pytest.raises(EngineFailure):
         Endpoint(f"http://127.0.0.1:{trickle}").get("/metrics", 0.2)
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15
 
 
 def test_so_is_one_that_is_measured(trickle):
     since = time.monotonic()
     target = load.Target("127.0.0.1", trickle, "", {}, None, "completions", "m")
     assert load.post_json(target, "/tokenize", {}, 0.2) is None
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15
 
 
 def test_so_is_ollama(trickle):
     since = time.monotonic()
     with pytest.raises(Failure):
         ollama_api.Api(f"http://127.0.0.1:{trickle}", timeout=0.2).tags()
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15

@@ -31,7 +31,7 @@ def test_what_is_no_document_is_said_in_a_few_words(text, words):
     with pytest.raises(Failure) as caught:
         foreign.parse(text, "https://hub/x")
     assert str(caught.value) == f"https://hub/x: {words}"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_a_byte_order_mark_and_what_is_no_number():

@@ -420,7 +420,7 @@ def test_bandwidth_limit(make):
 
     started = time.monotonic()
     make(entry(HF), limit=8 * CHUNK).run()
-    assert 0.8 < time.monotonic() - started < 5
+    assert 0.8 < time.monotonic() - started < 15
 
 
 def test_second_run_at_the_same_time_is_refused(make):

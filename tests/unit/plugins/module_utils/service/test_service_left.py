@@ -154,4 +154,4 @@ def test_what_outlives_a_stop_is_ended(tmp_path):
 def test_nothing_is_waited_for_where_nothing_was_noted():
     before = time.monotonic()
     end_group("", ME)
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 5

@@ -68,7 +68,7 @@ def test_a_head_that_trickles_does_not_hold_the_run(client, answer):
     started = time.monotonic()
     with server(answer) as (url, _asked), pytest.raises(HttpError) as caught:
         client.read(url)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
     mutations.assert_one_line(caught.value)
 
 
@@ -77,7 +77,7 @@ def test_a_small_document_that_trickles_does_not_hold_the_run(client, monkeypatc
     started = time.monotonic()
     with server((b"HTTP/1.1 200 OK\r\n\r\n", b"[", 0.1)) as (url, _asked), pytest.raises(HttpError, match="time"):
         client.read(url)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 def test_a_large_file_that_trickles_is_given_up(client, monkeypatch, tmp_path):
