@@ -92,13 +92,16 @@ def record() -> Optional[Dict[str, Any]]:
 
 
 def own_address() -> str:
-    """The address by which this host goes out; loopback where it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    """The address by which this host goes out, of IPv6 where it has no other; loopback where it has none."""
+    # The addresses of documentation: nothing is sent.
+    for family, anywhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: nothing is sent
-            return str(probe.getsockname()[0])
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((anywhere, 9))
+                return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            continue
+    return config.LOOPBACK
 
 
 class Gateway:
@@ -317,7 +320,7 @@ class Gateway:
             self.desired.change("load the keys into the gateway", lambda: self.runtime.sync(maps))
 
     def _result(self, pools: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
-        local = "https://" + config.address("127.0.0.1", self.want["port"])
+        local = "https://" + config.address(config.LOOPBACK, self.want["port"])
         names = self.names()
         public = "https://" + config.address(names[0], self.want["port"]) if names and self.want["exposed"] else None
         return {

@@ -18,6 +18,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?\Z")  # a name in the DNS
 NOBODY = "nobody"  # who has no key
+LOOPBACK = "127.0.0.1"
 BUFFER = 65536  # bytes of one request that are held at a time
 HEADER = 16384  # bytes of a request's header at most
 REPLICAS = "dsdeploy-replicas"  # the key by which other replicas come: what they bring is answered here
@@ -210,7 +211,7 @@ def render(want: Dict[str, Any]) -> str:
             lines += [*_backend(own, want, maps, HERE), ""]
     lines += [
         "frontend metrics",
-        "  bind 127.0.0.1:%d" % want["metrics_port"],
+        "  bind %s" % address(LOOPBACK, want["metrics_port"]),
         "  option dontlog-normal",
         "  http-request use-service prometheus-exporter if { path /metrics }",
         "  http-request return status 404",
@@ -219,8 +220,12 @@ def render(want: Dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _addresses(host: str) -> List[str]:
+    """Where it listens: loopback is always among it, because the host asks itself there."""
+    return [host] if _ip(host) in (_ip("0.0.0.0"), _ip("::"), _ip(LOOPBACK)) else [host, LOOPBACK]
+
+
 def _frontend(want: Dict[str, Any], maps: str) -> List[str]:
-    binds = [want["host"]] if want["exposed"] else ["127.0.0.1"]
     networks = " ".join(["127.0.0.0/8", "::1", *want["networks"]])
     # The first is for everybody, the second for who asks for its name: other gateways.
     certificates = [_word(maps + "/certificate.pem")]
@@ -228,8 +233,10 @@ def _frontend(want: Dict[str, Any], maps: str) -> List[str]:
         certificates.append(_word(want["own_certificate"]))
     shown = " ".join("crt " + path for path in certificates)
     lines = ["frontend gateway"]
-    for host in binds:
-        lines.append("  bind %s ssl %s alpn h2,http/1.1" % (address(host, want["port"]), shown))
+    for host in _addresses(want["host"] if want["exposed"] else LOOPBACK):
+        # Of "::" the kernel's setting would decide.
+        both = " v4v6" if _ip(host) == _ip("::") else ""
+        lines.append("  bind %s%s ssl %s alpn h2,http/1.1" % (address(host, want["port"]), both, shown))
     lines += [
         "  maxconn %d" % want["max_connections"],
         "  tcp-request connection reject if !{ src %s }" % networks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def test_it_is_on_loopback_unless_it_is_exposed_to_networks_that_are_named() -> 
     exposed = config.render(want(exposed=True, networks=["10.0.0.0/8"]))
     assert re.findall(r"bind (\S+)", exposed) == ["0.0.0.0:8443", "127.0.0.1:8405"]
     assert "tcp-request connection reject if !{ src 127.0.0.0/8 ::1 10.0.0.0/8 }" in exposed
+    # The host asks itself on loopback, also where it listens on one address alone.
+    for host, listens in (
+        ("10.0.0.5", "10.0.0.5:8443 ssl,127.0.0.1:8443 ssl"),
+        ("fd00::5", "[fd00::5]:8443 ssl,127.0.0.1:8443 ssl"),
+        ("::1", "[::1]:8443 ssl,127.0.0.1:8443 ssl"),
+        ("::", "[::]:8443 v4v6"),
+        ("127.0.0.1", "127.0.0.1:8443 ssl"),
+    ):
+        one = config.render(want(exposed=True, networks=["10.0.0.0/8"], host=host))
+        assert ",".join(re.findall(r"bind (\S+ (?:ssl|v4v6))", one)) == listens
     with pytest.raises(Failure, match="gateway_networks is empty"):
         config.render(want(exposed=True))
     with pytest.raises(Failure, match="0.0.0.0/0 lets every host in"):
@@ -355,3 +366,16 @@ def test_whoever_changes_the_keys_is_alone(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(apply.keyring, "read", list)
     with pytest.raises(Failure, match="there is no key search"):
         apply.change_key("absent", "search", Desired())
+
+
+def test_a_host_that_has_ipv6_alone_tells_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Probe(socket.socket):
+        """No route but for IPv6, to itself."""
+
+        def connect(self, address: Any) -> None:
+            if self.family == socket.AF_INET:
+                raise OSError(101, "Network is unreachable")
+            super().connect(("::1", 9))
+
+    monkeypatch.setattr(apply.socket, "socket", Probe)
+    assert apply.own_address() == "::1"
