@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,20 @@ def _other_home(home: str) -> dict[str, str]:
 
 def typed_passwords(planned: Invocation) -> dict[str, str]:
     """What the user types at each prompt that Ansible will have, by its pattern."""
-    return {prompt.pattern: str(click.prompt(prompt.text, hide_input=True, err=True)) for prompt in planned.prompts}
+    return {prompt.pattern: _typed(prompt.text) for prompt in planned.prompts}
+
+
+def _typed(text: str) -> str:
+    try:
+        with warnings.catch_warnings():
+            # Of getpass, where there is no terminal: it reads a pipe then, and nothing is echoed.
+            warnings.simplefilter("ignore")
+            return str(click.prompt(text, hide_input=True, err=True))
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):
+            raise
+        hint = "Run it in a terminal, or name a file: --become-password-file, --vault-password-file; for SSH use a key."
+        raise DsdeployError("a password was asked for, and there is nobody to type it", hint, ExitCode.USAGE) from None
 
 
 def refuse(

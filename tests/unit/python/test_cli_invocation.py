@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsdeploy import collection
+from dsdeploy import collection, session
 from dsdeploy.errors import DsdeployError
 from dsdeploy.invocation import SSH_PROMPTS, Invocation, Options, build, read_user_config
 
@@ -293,6 +293,16 @@ def test_passwords_that_the_users_settings_ask_for(
     # The same by option and by setting is asked once.
     both = Options(ask_pass=True, ask_become_pass=True, ask_vault_pass=True, vault_id=("prod@prompt",))
     assert len(build("up", both, {}, found, environ, user).prompts) == 4
+
+
+def test_a_password_that_nobody_can_type_is_wrong_usage(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("click.termui.hidden_prompt_func", ended)
+    with pytest.raises(DsdeployError, match="nobody to type it") as error:
+        session.typed_passwords(invocation(checkout, ask_become_pass=True))
+    assert error.value.exit_code == 2 and "--become-password-file" in error.value.hint
 
 
 def test_no_setting_of_the_user_lets_ansible_ask_what_nobody_sees(checkout: Path) -> None:
