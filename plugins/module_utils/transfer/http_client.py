@@ -152,6 +152,19 @@ class Response:
             self._connection.close()
 
 
+class _Tunnelled(http.client.HTTPSConnection):
+    """One that asks a proxy for an IPv6 address as RFC 9110 has it, in brackets; newer Pythons do that."""
+
+    def _tunnel(self):
+        host = self._tunnel_host
+        if ":" in host:
+            self._tunnel_host = "[%s]" % host
+        try:
+            super()._tunnel()
+        finally:
+            self._tunnel_host = host  # TLS compares it with the certificate
+
+
 class Client:
     """HTTP requests with persistent connections (one per thread and host), time-outs, proxies and retries.
 
@@ -260,7 +273,7 @@ class Client:
         via = urllib.parse.urlsplit(proxy) if proxy else None
         where = (via.hostname, via.port or 80) if via else (host, port)
         if scheme == "https":
-            connection = http.client.HTTPSConnection(*where, timeout=self.timeout, context=self._context)
+            connection = _Tunnelled(*where, timeout=self.timeout, context=self._context)
             if via:
                 connection.set_tunnel(host, port, headers=_proxy_authorization(via))
         else:

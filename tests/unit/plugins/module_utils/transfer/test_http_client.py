@@ -8,6 +8,7 @@ import contextlib
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import mutations
 import pytest
@@ -164,3 +165,24 @@ def test_a_token_that_cannot_be_sent_is_not_shown(client):
 )
 def test_any_retry_after_is_a_pause(after):
     assert 0 <= http.back_off(0, after) <= 60
+
+
+def test_a_proxy_is_asked_for_an_ipv6_address_in_brackets():
+    """Else no proxy knows where the port begins (RFC 9110, section 9.3.6)."""
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            asked.append(self.path)
+            self.send_error(502)
+
+        def log_message(self, *_words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        through = Client(5, 0, proxy=f"http://127.0.0.1:{proxy.server_port}")
+        with pytest.raises(HttpError, match="502"):
+            through.open("https://[2001:db8::1]/x")
+        proxy.shutdown()
+    assert asked == ["[2001:db8::1]:443"]
