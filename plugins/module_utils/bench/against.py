@@ -194,7 +194,10 @@ def run(
             raise Failure(said, "", "verify")
         if ended:
             raise Failure("against %s: it ended with %s: %s" % (tool, ended, _last_words(log, key)), "", "verify")
-        return read(tool, os.path.join(directory, "result.json"))
+        figures = read(tool, os.path.join(directory, "result.json"))
+        if not figures["completed"]:
+            raise Failure("against %s: none of its %d requests was answered" % (tool, load.count), "", "verify")
+        return figures
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

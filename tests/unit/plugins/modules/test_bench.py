@@ -155,6 +155,8 @@ def test_the_engines_own_tool_beside_ours(bench, kept, tmp_path):
     [
         ("import os, sys\nprint('key', os.environ['OPENAI_API_KEY'])\nsys.exit(3)", "it ended with 3: key (hidden)"),
         ("pass", "its result cannot be read"),
+        # As both tools do where the engine is gone: all of its figures are 0.
+        (TOOL.replace('int(option("--num-prompts"))', "0"), "none of its 10 requests was answered"),
     ],
 )
 def test_an_own_tool_that_fails_is_told_with_its_last_words(bench, kept, tmp_path, script, said):
