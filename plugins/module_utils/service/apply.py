@@ -184,7 +184,7 @@ class Service:
         """The deployment record, checked as whoever reads it will; empty where the service is no engine."""
         if not definition["record"]:
             return {}
-        record = dict(definition["record"])
+        record = deployments.typed(definition["record"])
         record.update(
             service={"name": self.name, "manager": self.manager_name, "log": self.log_file()},
             user=definition["user"],

@@ -94,6 +94,20 @@ def _check_measured(value: Any) -> None:
         raise ValueError("'measured' is not what an engine was seen to take")
 
 
+def typed(record: Dict[str, Any]) -> Dict[str, Any]:
+    """A record of a role with numbers as numbers and texts as texts, whatever Jinja has made of them.
+
+    Before ansible-core 2.19 a template of a number is a text, and with jinja2_native a text of digits a number.
+    """
+    found: Dict[str, Any] = {key: str(record[key]) for key in ("version", "model") if foreign.is_whole(record.get(key))}
+    streams = record.get("streams")
+    if isinstance(streams, str) and streams.isdigit():
+        found["streams"] = int(streams)
+    if record.get("self_signed") in ("True", "False"):
+        found["self_signed"] = record["self_signed"] == "True"
+    return dict(record, **found)
+
+
 def kept_measured(before: Dict[str, Any], record: Dict[str, Any]) -> Dict[str, Any]:
     """What a new record takes over of what the engine was seen to take: all of it, where it serves the same still."""
     alike = all(before.get(key) == record.get(key) for key in ("engine", "version", "model", "model_path"))
@@ -159,6 +173,8 @@ def parse_record(text: str) -> Dict[str, Any]:
     for key in ("user", "version", "model"):
         if record.get(key) is not None and not isinstance(record[key], str):
             raise ValueError(f"'{key}' is not a text")
+    if record.get("streams") is not None and not (foreign.is_whole(record["streams"]) and record["streams"] > 0):
+        raise ValueError("'streams' is not a number of requests")
     most = record.get("answer_max_tokens")
     if most is not None and (not foreign.is_whole(most) or most < 1):
         raise ValueError("'answer_max_tokens' is not a number of tokens")

@@ -93,7 +93,7 @@ class Host:
         for key in list(given):
             if key in definition.SPEC:
                 new[key] = given.pop(key)
-            elif key in ("device", "endpoint", "dirs"):
+            elif key in ("device", "endpoint", "dirs", "version", "model", "streams"):
                 record[key] = given.pop(key)
         filled = {key: spec.get("default") for key, spec in definition.SPEC.items()}
         filled.update(new if state == "started" else {"name": name, "user": new.get("user")})

@@ -104,6 +104,20 @@ def test_what_systemd_does_not_take_leaves_no_record_and_nothing_started(host):
     assert "start" not in (host.root / "systemctl.log").read_text().replace("--no-block start", "start").split()
 
 
+def test_the_record_is_the_same_whatever_jinja_makes_of_its_values(host):
+    """Before ansible-core 2.19 a templated number is a text, with jinja2_native a text of digits a number."""
+    path = host.root / "etc/dsdeploy/deployments/vllm.json"
+    host.run(version="11549", model="7", streams=1)
+    host.started_as_configured()
+    before = path.read_text()
+    for version, model, streams in ((11549, 7, 1), ("11549", "7", "1")):
+        assert not host.run(version=version, model=model, streams=streams).desired.changes
+        assert path.read_text() == before
+    for wrong in ("many", 0, 1.5, True, "-1"):
+        with pytest.raises(Failure, match="'streams' is not a number of requests"):
+            host.run(streams=wrong)
+
+
 def test_a_description_says_what_it_looks_like(host):
     host.run(description="100%n of $HOME \\")
     assert "\nDescription=100%%n of $HOME \n" in (host.root / "units/dsdeploy-vllm.service").read_text()
