@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 
 KERNEL = "6.1.0-standin"
+# Of the kernel. Debian has none of that name, and its own would be 30 packages.
+COMPILER = "gcc-99"
 KEY_NAME = "3bf863cc.pub"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 # Driver versions, and those of them that have a fabric manager.
@@ -177,6 +179,7 @@ def main() -> None:
     directory.mkdir(parents=True)
     os.umask(0o022)
     build(directory, f"linux-headers-{KERNEL}", "6.1.0-1", {f"lib/modules/{KERNEL}/build/Makefile": "\n"})
+    build(directory, COMPILER, "99.1.0-1", {f"usr/bin/{COMPILER}": "#!/bin/sh\n"})
     for version in VERSIONS:
         build_driver(directory, version, recorded)
     for release, version in TOOLKITS.items():
