@@ -48,6 +48,11 @@ def looking(host, seen):
     return look
 
 
+def looks(seen):
+    """How often all was looked at while something ran."""
+    return sum(where == "environments" for where, _part in seen)
+
+
 def kept(host, seen):
     """What stays: logs, and what others may read."""
     seen.append(("logs", host.run("sudo sh -c %s", LOGS).stdout_bytes))
@@ -63,32 +68,35 @@ def places(seen, *secrets):
 
 
 def test_a_new_key_is_in_no_process_no_file_no_log_and_no_output_but_its_own_line(host):
-    seen = []
-    done = key_command(host, "add", "swept", "--replace", "-vvv", "--diff", "--json", watch=looking(host, seen))
-    assert done.returncode == 0, done.stderr
-    *before, last = done.stdout.splitlines()
-    made = json.loads(last)["key"]
-    assert len(seen) >= 6
-    seen += [("errors", done.stderr.encode()), ("output", "\n".join(before).encode())]
+    seen, made = [], []
+    # A slow machine is looked at once in a run, or twice: it is done as often as it takes.
+    while looks(seen) < 2:
+        done = key_command(host, "add", "swept", "--replace", "-vvv", "--diff", "--json", watch=looking(host, seen))
+        assert done.returncode == 0, done.stderr
+        *before, last = done.stdout.splitlines()
+        made.append(json.loads(last)["key"])
+        seen += [("errors", done.stderr.encode()), ("output", "\n".join(before).encode())]
     kept(host, seen)
     files = host.run("sudo grep -r . /etc/dsdeploy /run/dsdeploy /var/lib/dsdeploy/dsdeploy-gateway").stdout_bytes
     seen.append(("files of root", files))
-    assert places(seen, made) == set()
+    assert places(seen, *made) == set()
     # The hash is where it belongs, and its sweep would have found it.
-    assert hashlib.sha256(made.encode()).hexdigest().encode() in files
+    assert hashlib.sha256(made[-1].encode()).hexdigest().encode() in files
     assert key_command(host, "revoke", "swept").returncode == 0
 
 
 def test_the_engine_s_key_and_those_of_clients_are_nowhere_while_all_is_deployed_again(host, key):
     engine, seen = "key-swept" + '-for-100%-"quoted"', []
     probe = host.check_output("sudo cat /etc/dsdeploy/gateway/probe.key").strip()
-    # Another limit: files are written again, and the gateway takes them up.
-    words = ("up", "-vvv", "--diff", "--json", "-e", "gateway_max_streams=99", "-e", "llama_cpp_parallel=1")
-    done = command(host, *words, watch=looking(host, seen))
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1])
-    assert len(seen) >= 12
-    seen += [("output", done.stdout.encode()), ("errors", done.stderr.encode())]
+    run = 0
+    while looks(seen) < 4:
+        # Other limits: files are written again, and the gateway takes them up.
+        words = ("up", "-vvv", "--diff", "--json", "-e", f"gateway_max_streams={99 - run}")
+        done = command(host, *words, "-e", f"llama_cpp_parallel={1 + run % 2}", watch=looking(host, seen))
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert json.loads(done.stdout.splitlines()[-1])
+        seen += [("output", done.stdout.encode()), ("errors", done.stderr.encode())]
+        run += 1
     kept(host, seen)
     assert places(seen, engine, key, probe) == set()
     # They are where they belong, and would have been found.
