@@ -57,6 +57,14 @@ def test_it_is_asked_whether_it_runs(made):
     assert bare["changed"] and bare["said"] == ""
 
 
+def test_what_pip_could_not_install_leaves_nothing(made):
+    quiet = {"PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": "", "PIP_RETRIES": "0"}
+    wrong = dict(made, path=made["path"] + "-other", requirements=["uv==1 --hash=sha256:" + "0" * 64])
+    done = run("python_venv", dict(wrong, index_url="http://127.0.0.1:9/simple"), environment=quiet)
+    assert done["failed"] and "pip could not install uv==1: ERROR: " in done["msg"]
+    assert not os.path.exists(wrong["path"])
+
+
 def test_check_mode_fails_where_the_index_does_not_answer(made):
     away = dict(made, index_url="http://127.0.0.1:9/simple")
     named = dict(away, path=made["path"] + "-other", requirements=["uv[x]==1 --hash=sha256:0"])
