@@ -188,14 +188,6 @@ def test_vllms_tool_is_there_without_a_package_named_vllm(bench, kept, tmp_path)
     assert result["bench"]["points"][0]["against"]["figures"]["completed"] == 10
 
 
-def test_the_engines_own_tool_has_time_of_its_own(bench, kept, tmp_path):
-    """It starts a Python that imports an engine, longer than `quick` has at all."""
-    record = {**kept, **against(tmp_path, "import time; time.sleep(1.2)\n" + TOOL)}
-    result = bench(record=record, concurrency=[1, 2], output_tokens=8, budget_s=1, against="vllm")
-    assert [point["against"]["figures"]["completed"] for point in result["bench"]["points"]] == [10, 20]
-    assert result["bench"]["ended"] == "all points measured"
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_ends_in_the_engines_own_tool_leaves_nothing(kept, tmp_path, number):
     pid = tmp_path / "pid"

@@ -13,8 +13,17 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import load, measure, prompts, stream_client
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
+    load,
+    measure,
+    prompts,
+    stream_client,
+    sweep,
+    watch,
+)
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.run import Plan, benchmark
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[5]
 
@@ -251,3 +260,23 @@ def test_a_connection_is_trusted_before_the_key_goes_over_it(port, trusted):
     asked.clear()
     load.token_pool(target)
     assert asked == [("127.0.0.1", port)]
+
+
+def test_what_measures_beside_has_time_of_its_own(port):
+    """The engine's own tool starts a Python that imports an engine, longer than `quick` has at all."""
+    hours = []
+    target = load.Target(
+        "127.0.0.1", port, "", {}, None, "completions", json.dumps({"ttft": 0.01, "gap": 0.001, "tokens": 8})
+    )
+    with Progress("bench", unit="requests") as progress, watch.Watch(None, None) as watching:
+        found = benchmark(
+            target,
+            Plan("quick", sweep.Profile(50, 8, (1, 2), 600), {}),
+            progress,
+            watching,
+            stop=lambda: False,
+            clock=lambda: time.monotonic() + 3600 * len(hours),
+            beside=lambda point, _seconds: hours.append(1) or {"completed": point["asked"]},
+        )
+    assert [point["against"]["completed"] for point in found["points"]] == [10, 20]
+    assert found["ended"] == "all points measured"
