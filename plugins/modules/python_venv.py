@@ -185,7 +185,6 @@ def check_it(module: AnsibleModule, path: str, command: list[str]) -> str:
     program = command[0] if "/" in command[0] else os.path.join(path, "bin", command[0])
     rc, out, err = module.run_command([program] + command[1:], environ_update=module.params["check_environment"])
     if rc:
-        shutil.rmtree(path, ignore_errors=True)  # of a version that is not taken again nobody would remove it
         said = [line for line in (err or out).splitlines() if line.strip()]
         module.fail_json(
             msg="%s does not run: %s" % (" ".join(command[:2]), said[-1] if said else "it ended with %d" % rc),

@@ -53,6 +53,7 @@ def test_it_is_asked_whether_it_runs(made):
     assert not asked["changed"] and asked["said"] == "version: 7\n"
     broken = run("python_venv", dict(made, check=["python", "-c", "import not_there"]))
     assert broken["failed"] and "not_there" in broken["msg"] and "made anew" in broken["hint"]
+    assert os.path.exists(os.path.join(made["path"], "bin", "python"))  # a service may run in it
     bare = run("python_venv", dict(made, path=made["path"] + "-other", check=["python", "--version"]), check=True)
     assert bare["changed"] and bare["said"] == ""
 
