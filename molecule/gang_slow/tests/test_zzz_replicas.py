@@ -64,6 +64,7 @@ def test_what_the_first_one_compiled_went_along():
     starts = {}
     for name, host in hosts().items():
         with host.sudo():
+            # On the first one there is none, and ls fails.
             found = host.check_output(f"cd {COMPILED} && ls -d */.dsdeploy-from 2>/dev/null || true").split()
             files = host.check_output(f"find {COMPILED} -type f | wc -l")
             owners = host.check_output(f"find {COMPILED} ! -user dsdeploy-vllm | wc -l")
