@@ -304,8 +304,13 @@ def test_killed_at_the_rename(source, prefix):
 
 
 def has_open(process, path):
-    descriptors = Path(f"/proc/{process.pid}/fd")
-    return any(os.readlink(one) == str(path) for one in descriptors.iterdir() if one.exists())
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        try:
+            if os.readlink(descriptor) == str(path):
+                return True
+        except FileNotFoundError:  # it was closed since they were listed
+            continue
+    return False
 
 
 def test_the_second_of_two_waits(source, prefix, tmp_path, calls):
