@@ -222,8 +222,8 @@ class Slow:
 
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
-        deadline = time.monotonic() + 5
+        out, err = self.process.communicate(timeout=60)
+        deadline = time.monotonic() + 30
         while self.module.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         return self.process.returncode, out, err
@@ -258,7 +258,7 @@ def test_killed_it_takes_ansible_with_it(environ: dict[str, str], tmp_path: Path
     assert running(tmp_path)
     code, _out, _err = slow.stop(signal.SIGKILL)
     assert code == -signal.SIGKILL
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while running(tmp_path) or slow.module.exists():
         assert time.monotonic() < deadline, running(tmp_path)
         time.sleep(0.1)
@@ -283,7 +283,7 @@ def test_password_is_typed_and_lies_nowhere(environ: dict[str, str], tmp_path: P
         encoding="utf-8",
         dimensions=(40, 120),
     )
-    child.expect("Password to become root", timeout=30)
+    child.expect("Password to become root", timeout=60)
     child.sendline("sesame-4711")
     deadline = time.monotonic() + 60
     while not pid_file.exists():
@@ -300,7 +300,7 @@ def test_password_is_typed_and_lies_nowhere(environ: dict[str, str], tmp_path: P
         except OSError:
             continue
     os.kill(child.pid, signal.SIGINT)
-    child.expect(pexpect.EOF, timeout=30)
+    child.expect(pexpect.EOF, timeout=60)
     shown = child.before
     child.close()
     assert child.exitstatus == 130

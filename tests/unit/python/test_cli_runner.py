@@ -83,7 +83,7 @@ def test_one_that_is_killed_before_ansible_was_started_ends_at_once_and_starts_n
     imported, began = threading.Event(), []
 
     def slow(run: runner.Run, _directory: str) -> None:
-        imported.wait(10)
+        imported.wait(60)
         began.append(run._begin())
 
     monkeypatch.setattr(runner.Run, "_run", slow)
@@ -122,5 +122,5 @@ def test_the_process_of_a_run_that_began_is_killed_at_once() -> None:
     invocation: Any = None
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
         runner.Run(invocation, {}).kill(process.pid)
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     runner.Run(invocation, {}).kill(process.pid)  # gone already

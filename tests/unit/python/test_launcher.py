@@ -86,14 +86,14 @@ class Checkout:
 
     def run(self, *args: str, program: Path | None = None, **environ: str) -> tuple[int, str, str]:
         process = self.start(*args, program=program, **environ)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
     def steps(self) -> list[str]:
         return self.log.read_text().split()
 
     def wait_for_pip(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.steps().count("pip") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -184,7 +184,7 @@ def test_checkout_of_root_used_by_another_user_is_one_line(public: Path, venv: i
         clone.lock.write_text("click==8.2 --hash=sha256:1\n")
     done = subprocess.run(
         [str(clone.root / "dsdeploy"), "status"],
-        env=clone.environ, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, timeout=30,
+        env=clone.environ, user=65534, group=65534, extra_groups=[], capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1 and "belongs to root" in done.stderr
@@ -241,7 +241,7 @@ def test_second_one_waits_for_the_first(clone: Checkout) -> None:
     code, out, err = clone.run("two")
     assert (code, out) == (0, "dsdeploy two\n")
     assert "waiting" in err
-    assert first.communicate(timeout=20)[0] == "dsdeploy one\n"
+    assert first.communicate(timeout=120)[0] == "dsdeploy one\n"
     assert clone.steps() == ["venv", "pip", "pip"]
 
 

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the requests of the contract do not show of the real server: its start, its processes, its cloud."""
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -49,8 +50,11 @@ def make(server, tmp_path, name="m"):
 
 def children(process):
     """Of any of its threads."""
-    files = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [int(pid) for file in files for pid in file.read_text().split()]
+    found = []
+    for file in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended since they were listed
+            found += [int(pid) for pid in file.read_text().split()]
+    return found
 
 
 def test_a_loaded_model_is_a_process_of_its_own(server, tmp_path):
@@ -65,9 +69,9 @@ def test_a_loaded_model_is_a_process_of_its_own(server, tmp_path):
     socket.create_connection(("127.0.0.1", port), 5).close()
     # One that was killed is started again by the next request.
     os.kill(runner, signal.SIGKILL)
-    status = Path(f"/proc/{runner}/status")
-    while status.exists() and "State:\tZ" not in status.read_text():
-        time.sleep(0.01)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while "State:\tZ" not in Path(f"/proc/{runner}/status").read_text():
+            time.sleep(0.01)
     call(server, "/api/generate", model="m", stream=False)
     assert children(server.process) != [runner]
     # It outlives a server that is killed.
@@ -87,14 +91,14 @@ def test_it_needs_its_home_and_its_store(server, tmp_path):
         ({"OLLAMA_MODELS": str(tmp_path / "file/models")}, "not a directory"),
     ):
         server.restart(**environment)
-        assert server.process.wait(10) == 1
+        assert server.process.wait(60) == 1
         assert why in server.said()
 
 
 @pytest.mark.parametrize(("origins", "why"), [("example.org", "panic: bad origin"), ("http://*.*", "only one *")])
 def test_an_origin_that_it_does_not_understand_is_a_panic(server, origins, why):
     server.restart(OLLAMA_ORIGINS=origins)
-    assert server.process.wait(10) == 2
+    assert server.process.wait(60) == 2
     assert why in server.said()
 
 
@@ -150,7 +154,7 @@ def test_it_asks_its_cloud_unless_it_is_told_not_to(server, cloud):
     assert asked == []
     server.restart(STANDIN_OLLAMA_CLOUD=url, OLLAMA_NO_CLOUD="0")
     call(server, "/api/chat", **question)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(asked) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert {path for path, _body in asked} == {"/api/experimental/model-recommendations", "/api/chat"}

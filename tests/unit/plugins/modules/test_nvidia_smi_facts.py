@@ -212,11 +212,11 @@ def test_hanging_program_is_killed_with_its_children(host, ignore):
     pids = host.path / "pids"
     host.script(f"#!/bin/sh\n{ignore}\nsleep 300 &\necho $$ $! > {pids}\nsleep 300\n")
     start = time.monotonic()
-    facts = host.facts(timeout=1)
-    assert time.monotonic() - start < 10
+    facts = host.facts(timeout=3)  # a busy machine takes a while to start the program
+    assert time.monotonic() - start < 60
     assert (facts["status"], facts["gpus"]) == ("timed_out", [])
-    assert facts["reason"] == "nvidia-smi did not answer within 1 s"
-    deadline = time.monotonic() + 5
+    assert facts["reason"] == "nvidia-smi did not answer within 3 s"
+    deadline = time.monotonic() + 30
     while any(alive(pid) for pid in pids.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [pid for pid in pids.read_text().split() if alive(pid)] == []
@@ -225,7 +225,7 @@ def test_hanging_program_is_killed_with_its_children(host, ignore):
 def test_hanging_extra_question_costs_only_its_answer(host):
     host.plays("h800-x8-driver550")
     host.script(host.binary.read_text().replace('"nvlink --status")', '"nvlink --status") sleep 300;'))
-    facts = host.facts(timeout=2)
+    facts = host.facts(timeout=5)
     assert facts["status"] == "ok"
     assert facts["nvlink"] == {"present": None, "links": None}
 
@@ -233,7 +233,7 @@ def test_hanging_extra_question_costs_only_its_answer(host):
 def test_after_a_time_out_nothing_more_is_asked(host):
     host.plays("h800-x8-driver550")
     host.script(host.binary.read_text().replace('"-q -x")', '"-q -x") sleep 300;'))
-    assert host.facts(timeout=1)["status"] == "timed_out"
+    assert host.facts(timeout=3)["status"] == "timed_out"
     assert host.calls.read_text() == "-q -x\n"
 
 

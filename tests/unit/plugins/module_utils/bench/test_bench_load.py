@@ -224,8 +224,8 @@ def test_what_is_broken_off_by_the_user_is_no_failure(port):
 
 def test_the_deadline_ends_a_point(port):
     begin = time.monotonic()
-    point, _found = run(port, count=1000, script={"ttft": 0.1}, limit_s=0.5)
-    assert point.interrupted and 0 < len(point.requests) < 1000 and time.monotonic() - begin < 10
+    point, _found = run(port, count=1000, script={"ttft": 0.1}, limit_s=2)
+    assert point.interrupted and 0 < len(point.requests) < 1000 and time.monotonic() - begin < 30
 
 
 def test_a_server_that_makes_no_tokens_of_text(port):

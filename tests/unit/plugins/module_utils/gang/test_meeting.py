@@ -44,13 +44,13 @@ def test_hosts_that_reach_each_other_meet_at_once():
 
 def test_a_host_that_does_not_come_is_named_with_the_reason():
     port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
-    found = hold([meet.Meeting("gpu1", addresses, port, "7")], timeout=1.0)
+    found = hold([meet.Meeting("gpu1", addresses, port, "7")], timeout=3.0)
     assert found["gpu1"]["gpu2"].startswith(f"127.0.0.2 port {port}: refused")
 
 
 def test_what_another_run_has_left_does_not_count():
     port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
-    found = hold([meet.Meeting("gpu1", addresses, port, "7"), meet.Meeting("gpu2", addresses, port, "8")], timeout=1.0)
+    found = hold([meet.Meeting("gpu1", addresses, port, "7"), meet.Meeting("gpu2", addresses, port, "8")], timeout=3.0)
     assert "another program" in found["gpu1"]["gpu2"]
     assert "another program" in found["gpu2"]["gpu1"]
 
@@ -60,7 +60,7 @@ def test_a_firewall_that_opens_one_port_alone_is_seen(monkeypatch):
     port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
     first, second = (meet.Meeting(host, addresses, port, "7") for host in addresses)
     monkeypatch.setattr(second, "_exchange", lambda channel, peer, port: None)
-    found = hold([first, second], timeout=1.0)
+    found = hold([first, second], timeout=3.0)
     assert "one of those that NCCL chooses by itself, is not" in found["gpu1"]["gpu2"]
     assert (first.wrong["gpu2"], second.wrong["gpu1"], found["gpu2"]["gpu1"]) == (meet.ANY_PORT, "", "")
 
@@ -75,7 +75,7 @@ def test_a_way_that_drops_packets_of_full_size_is_seen(monkeypatch):
         time.sleep(0.3)
 
     monkeypatch.setattr(second, "_exchange", small_alone)
-    found = hold([first, second], timeout=1.0)
+    found = hold([first, second], timeout=3.0)
     assert found["gpu1"]["gpu2"].startswith("127.0.0.2: small packets arrive, those of full size do not")
     assert (first.wrong["gpu2"], found["gpu2"]["gpu1"]) == (meet.LARGE, "")
 

@@ -56,7 +56,7 @@ def test_samples_until_it_is_stopped(program, tmp_path):
 
     sampler = sampling.Sampler(str(program), told, 0.05)
     sampler.start()
-    assert enough.wait(10)
+    assert enough.wait(60)
     sampler.stop()
     assert got[0]["index"] == 0 and got[0]["at"] <= time.monotonic()
     with pytest.raises(ProcessLookupError):

@@ -117,7 +117,7 @@ class Fleet:
 
     def end(self, name, rc=0):
         """Its output, once it has ended well."""
-        output, _nothing = self.running[name].communicate(timeout=60)
+        output, _nothing = self.running[name].communicate(timeout=120)
         assert self.running.pop(name).returncode == rc, output
         if not rc:
             directory = self.models(name) / "m/main"
