@@ -36,7 +36,7 @@ TICK = 0.1  # s
 HANDSHAKE = 5.0  # s
 STOP = 20.0  # s that an engine has to end
 MOST = 300  # bytes of a line
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
 def proof(key: bytes, role: str, rank: int, number: str) -> str:
@@ -68,13 +68,37 @@ class Line:
         line, _newline, self.rest = self.rest.partition(b"\n")
         return line.decode("ascii").split()
 
+    def end(self) -> None:
+        """Also for a thread that waits for it; both sides hear of it at once."""
+        try:
+            self.channel.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended
+
     def close(self) -> None:
         self.channel.close()
 
 
 def tell(text: str) -> None:
-    sys.stdout.write("dsdeploy-gang: %s\n" % text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write("dsdeploy-gang: %s\n" % text)
+        sys.stdout.flush()
+    except OSError:
+        pass  # a log that is gone is no reason to stop watching
+
+
+class Stopping:
+    """Whether a stop was asked for. Without a lock, unlike threading.Event: a signal comes at any moment, also while
+    whoever waits holds that lock, and would wait for it for ever."""
+
+    asked = False
+
+    def ask(self, *_arguments: Any) -> None:
+        self.asked = True
+
+    def wait(self, seconds: float) -> None:
+        if not self.asked:
+            time.sleep(seconds)
 
 
 class Engine:
@@ -82,12 +106,23 @@ class Engine:
 
     def __init__(self, command: List[str]) -> None:
         self.command, self.child = command, None  # type: List[str], Optional[subprocess.Popen[bytes]]
+        self.prctl = ctypes.CDLL(None, use_errno=True).prctl
         # Whose parent ends becomes this process's child: none of an engine's workers outlives it.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def start(self) -> None:
+    def start(self) -> bool:
+        """Whether it could be started."""
         tell("all ranks are there: the engine starts")
-        self.child = subprocess.Popen(self.command)
+        try:
+            self.child = subprocess.Popen(self.command, preexec_fn=self._end_with_the_guard)
+        except (OSError, subprocess.SubprocessError) as error:
+            tell("%s cannot be started: %s" % (self.command[0], getattr(error, "strerror", None) or error))
+        return self.child is not None
+
+    def _end_with_the_guard(self) -> None:
+        # Where the guard alone is killed and its service manager ends nothing else (supervisor), an engine that nobody
+        # watches would hold the port that the next one wants.
+        self.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
     def status(self) -> Optional[int]:
         """Its exit status once it has ended."""
@@ -145,14 +180,15 @@ class Head:
         self.server.bind((options.own, options.port))
         self.server.listen(64)
 
-    def run(self, engine: Engine, stopping: threading.Event) -> int:
+    def run(self, engine: Engine, stopping: Stopping) -> int:
         threading.Thread(target=self._accept, daemon=True).start()
-        while not stopping.is_set():
+        while not stopping.asked:
             with self.lock:
                 whole, lost = len(self.there) == self.options.size - 1, self.lost
                 if whole and not self.going:
-                    self.going = True
-                    engine.start()
+                    self.going = engine.start()
+                    if not self.going:
+                        return 1
             if self.going and lost:
                 tell("%s: the engine ends, and starts anew with all ranks" % lost)
                 return 1
@@ -163,13 +199,16 @@ class Head:
         return 0
 
     def _accept(self) -> None:
+        said = ""
         while True:
             # Whatever this one connection, or this moment, lacks: without this thread no rank could come any more.
             try:
                 channel, _address = self.server.accept()
                 threading.Thread(target=self._member, args=(Line(channel),), daemon=True).start()
             except (OSError, RuntimeError) as error:
-                tell("a connection was not taken: %s" % error)
+                if str(error) != said:
+                    said = str(error)
+                    tell("a connection was not taken: %s" % said)
                 time.sleep(TICK)
 
     def _member(self, line: Line) -> None:
@@ -180,7 +219,7 @@ class Head:
                 before = self.there.get(rank)
                 # Of the same rank there is one: who comes anew has lost what was before.
                 if before is not None:
-                    before.close()
+                    before.end()
                     if self.going:
                         self.lost = self.lost or "rank %d came anew" % rank
                 self.there[rank] = line
@@ -218,14 +257,14 @@ class Member:
     def __init__(self, options: argparse.Namespace, key: bytes) -> None:
         self.options, self.key, self.lost, self.going = options, key, "", threading.Event()
 
-    def run(self, engine: Engine, stopping: threading.Event) -> int:
+    def run(self, engine: Engine, stopping: Stopping) -> int:
         threading.Thread(target=self._hold, daemon=True).start()
-        while not stopping.is_set():
+        while not stopping.asked:
             if self.lost:
                 tell("%s: the engine ends, and waits for the first rank" % self.lost)
                 return 1
-            if self.going.is_set() and engine.child is None:
-                engine.start()
+            if self.going.is_set() and engine.child is None and not engine.start():
+                return 1
             if engine.status() is not None:
                 tell("the engine ended with status %s" % engine.status())
                 return engine.status() or 1
@@ -280,9 +319,9 @@ def main(arguments: List[str]) -> int:
         tell("%s is not set, and is the gang's key" % options.key_variable)
         return 2
     key = hmac.new(secret.encode("utf-8"), b"dsdeploy-gang", hashlib.sha256).digest()
-    stopping = threading.Event()
+    stopping = Stopping()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_arguments: stopping.set())
+        signal.signal(number, stopping.ask)
     engine = Engine(options.command)
     try:
         part = Head(options, key) if options.rank == 0 else Member(options, key)
@@ -293,7 +332,7 @@ def main(arguments: List[str]) -> int:
         status = part.run(engine, stopping)
     finally:
         # A stop that was asked for takes as long as the service manager allows.
-        engine.end(3600.0 if stopping.is_set() else STOP)
+        engine.end(3600.0 if stopping.asked else STOP)
     return status if status >= 0 else 128 - status
 
 

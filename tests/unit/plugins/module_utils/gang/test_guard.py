@@ -30,7 +30,7 @@ with open(sys.argv[1], "a") as notes:
     notes.write("%d %d\\n" % (os.getpid(), worker.pid))
 time.sleep(600)
 """
-PATIENCE = 20.0  # s; a busy machine
+PATIENCE = 60.0  # s; a busy machine
 
 
 def until(condition, what):
@@ -150,6 +150,21 @@ def test_a_rank_that_dies_takes_all_with_it_and_all_start_anew(gang, victim, wha
     assert not [pid for pid in before if lives(pid)], "an old rank lives beside new ones"
 
 
+def test_an_engine_does_not_outlive_a_guard_that_alone_is_killed(gang):
+    """As under a service manager that ends nothing else: it would hold the port that the next one wants."""
+    for rank in gang.ranks:
+        rank.up()
+    until(lambda: gang.runs(1), "they do not start")
+    dead = gang.ranks[1]
+    engine, worker = dead.starts()[-1]
+    os.kill(dead.process.pid, signal.SIGKILL)
+    try:
+        until(lambda: not lives(engine), "its engine goes on")
+    finally:
+        os.kill(worker, signal.SIGKILL)  # as the real ones are ended by their engine
+    until(lambda: gang.runs(2), "they do not start anew")
+
+
 def test_without_the_first_rank_the_others_stop_and_wait(gang):
     for rank in gang.ranks:
         rank.up()
@@ -244,6 +259,100 @@ def test_a_connection_that_cannot_be_taken_is_not_the_last_one(capsys):
             taken.put(server.accept())
             assert channel.recv(300).startswith(b"gang 2 ")
     assert "a connection was not taken: [Errno 24] Too many open files" in capsys.readouterr().out
+
+
+def test_who_comes_anew_ends_the_connection_before_at_once():
+    """Whoever held it hears of it now, not only once it has been silent for too long."""
+    options = types.SimpleNamespace(own="127.0.0.1", port=0, size=2, lost=600.0, beat=0.05)
+    head = guard.Head(options, b"a-key")
+    with head.server:
+        threading.Thread(target=head._accept, daemon=True).start()
+        lines = []
+        for _time in range(2):
+            lines.append(guard.Line(socket.create_connection(head.server.getsockname(), PATIENCE)))
+            number = lines[-1].hear(PATIENCE)[2]
+            lines[-1].say("rank", 1, guard.proof(b"a-key", "member", 1, number), "0")
+            assert lines[-1].hear(PATIENCE)[0] == "head"
+            assert lines[-1].hear(PATIENCE) == ["wait"]
+        # It waits for a word of the first one, and hears its end instead.
+        with pytest.raises(OSError, match="ended"):
+            lines[0].hear(PATIENCE)
+        lines[1].say("beat")
+        assert lines[1].hear(PATIENCE) == ["wait"]
+        for line in lines:
+            line.close()
+
+
+# The guard, of which whatever waits for an Event is hit by the signal while it holds that one's lock.
+WORST = """
+import os, runpy, signal, sys, threading
+class Wait(threading.Event):
+    def wait(self, timeout=None):
+        if timeout is not None:  # else it is a thread's own
+            with self._cond:
+                signal.raise_signal(signal.SIGTERM)
+        return super().wait(timeout)
+threading.Event = Wait
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def listens_to(pid, number):
+    """Whether a process handles a signal by itself: proc(5), SigCgt."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return bool(int(text.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1)
+
+
+def lone(*command, before=None, **more):
+    """A first rank that waits for another."""
+    words = [sys.executable, *(["-c", before] if before else []), guard.__file__, "--rank", "0", "--size", "2"]
+    words += ["--head", "127.0.0.1", "--own", "127.0.0.1", "--port", "0", "--key-variable", "THE_KEY", "--"]
+    return subprocess.Popen([*words, *command], env=dict(os.environ, THE_KEY="a-key"), **more)
+
+
+def test_a_stop_is_heard_at_whatever_moment_it_comes():
+    """Also while what waits for it holds its lock: a handler that took the same one would wait for ever."""
+    process = lone("true", before=WORST, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: listens_to(process.pid, signal.SIGTERM), "it does not listen to a stop")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+
+
+def test_an_engine_that_cannot_be_started_is_one_line(capfd):
+    options = types.SimpleNamespace(own="127.0.0.1", port=0, size=1, lost=5.0, beat=0.05)
+    head = guard.Head(options, b"a-key")
+    with head.server:
+        assert head.run(guard.Engine(["/no/such/engine"]), guard.Stopping()) == 1
+    said = capfd.readouterr()
+    assert said.out.endswith("dsdeploy-gang: /no/such/engine cannot be started: No such file or directory\n")
+    assert "Traceback" not in said.err
+
+
+def test_a_log_that_is_gone_does_not_keep_the_loss_of_a_rank_from_being_noticed(monkeypatch):
+    options = types.SimpleNamespace(own="127.0.0.1", port=0, size=2, lost=5.0, beat=0.05)
+    head = guard.Head(options, b"a-key")
+
+    class Broken:
+        def write(self, _text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    with head.server:
+        threading.Thread(target=head._accept, daemon=True).start()
+        line = guard.Line(socket.create_connection(head.server.getsockname(), PATIENCE))
+        number = line.hear(PATIENCE)[2]
+        line.say("rank", 1, guard.proof(b"a-key", "member", 1, number), "0")
+        until(lambda: head.there, "it does not come")
+        head.going = True
+        line.close()
+        until(lambda: head.lost, "its loss is not noticed")
 
 
 def test_a_port_that_is_taken_is_one_line():
