@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import aside
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_one_host
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock
 
 RESOLVE = 10.0  # s that a name may take
@@ -99,12 +100,18 @@ def look(names: Dict[str, str], here: str, interface: str = "", root: str = "/")
         (`lock.place`) tells two names of one host; `problem` says on one line why it cannot take part, else "".
     """
     resolved = {host: resolve(name) for host, name in names.items()}
-    own = [address for address in resolved[here] if is_own(address)]
+    # Hosts whose names mean several addresses take the same kind, and none that other hosts cannot reach.
+    own = sorted(
+        (address for address in resolved[here] if is_own(address)),
+        key=lambda address: (ipaddress.ip_address(address).is_loopback, ":" in address, address),
+    )
     problem = ""
     if not resolved[here]:
         problem = "its own address %s cannot be resolved here" % one_line(names[here], 80)
     elif not own:
         problem = "%s is not an address of this host's own (NAT?)" % ", ".join(resolved[here])
+    elif not is_one_host(own[0]):
+        problem = "%s is not the address of one host" % own[0]
     elif ipaddress.ip_address(own[0]).is_loopback:
         problem = "%s is a loopback address here, which no other host reaches (/etc/hosts?)" % one_line(names[here], 80)
     address = own[0] if own else ""

@@ -12,6 +12,7 @@ from typing import Any, Iterator, Set, Union
 
 # A server that listens on every address is asked over loopback.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
 
 
 def is_loopback(host: str) -> bool:
@@ -22,13 +23,22 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def is_one_host(address: str) -> bool:
+    """Whether an address means one host: not all addresses of this one, a group, or a whole network; a name is not."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not (found.is_unspecified or found.is_multicast or found == _BROADCAST)
+
+
 def is_private(address: str) -> bool:
     """Whether an address is of a network of one's own (RFC 1918, 4193, 6598) and means one host; a name is not."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if found.is_unspecified or found.is_loopback or found.is_link_local or found.is_multicast:
+    if not is_one_host(address) or found.is_loopback or found.is_link_local:
         return False
     return found.is_private or (found.version == 4 and found in ipaddress.ip_network("100.64.0.0/10"))
 

@@ -162,7 +162,32 @@ def test_a_host_knows_its_own_address_and_link():
     [
         ({"gpu1": "192.0.2.7"}, "", "192.0.2.7 is not an address of this host's own (NAT?): set dsdeploy_gang_address"),
         ({"gpu1": "no.such.name.invalid"}, "", "its own address no.such.name.invalid cannot be resolved here: set "),
+        # At these a guard would listen on all addresses, or for nobody.
+        ({"gpu1": "0.0.0.0"}, "lo", "0.0.0.0 is not the address of one host: set dsdeploy_gang_address"),
+        ({"gpu1": "::"}, "lo", ":: is not the address of one host: set dsdeploy_gang_address"),
+        ({"gpu1": "224.0.0.1"}, "lo", "224.0.0.1 is not the address of one host: set dsdeploy_gang_address"),
+        (
+            {"gpu1": "255.255.255.255"},
+            "lo",
+            "255.255.255.255 is not the address of one host: set dsdeploy_gang_address",
+        ),
     ],
 )
 def test_what_keeps_a_host_from_taking_part_is_said(names, interface, problem):
     assert look.look(names, "gpu1", interface)["problem"].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("means", "taken"),
+    [
+        # As an installer of Debian, and a name server besides, have it.
+        (["127.0.1.1", "192.168.0.5"], "192.168.0.5"),
+        (["2001:db8::5", "203.0.113.5"], "203.0.113.5"),
+        (["::1", "fd00::5"], "fd00::5"),
+    ],
+)
+def test_of_several_addresses_the_one_that_others_reach_is_taken(monkeypatch, means, taken):
+    monkeypatch.setattr(look, "resolve", lambda _name: means)
+    monkeypatch.setattr(look, "is_own", lambda _address: True)
+    found = look.look({"gpu1": "gpu1"}, "gpu1", "lo")
+    assert (found["address"], found["problem"]) == (taken, "")
