@@ -283,7 +283,11 @@ class PeerServer(ThreadingHTTPServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread for it: its room is free again
+            self._room.release()
+            raise
 
     def process_request_thread(self, request, client_address):
         try:

@@ -51,7 +51,10 @@ def _thread(function, *arguments):
 
 def _own_address(name):
     """The address that a name of this host means here; OSError for one at which others should not, or cannot, ask."""
-    address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
+    try:
+        address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
+    except UnicodeError:  # a label is empty, or too long
+        raise OSError(0, "it is neither an address nor a name") from None
     if address != name and is_loopback(address):
         raise OSError(0, "it means %s on this host" % address)
     if not is_private(address) and not is_loopback(address):
@@ -68,6 +71,7 @@ class _Peer:
         self.asked, self.no_pieces, self.pieces_from = 0, False, 0.0
         self.heard = None  # when
         self.listed = False  # it has told what it has
+        self.away = ""  # why it could not be asked, where it never could
         self.fetches, self.refused, self.over, self.done = True, False, False, False
         self.told_done = False  # it was told that this host has all
         self.load, self.busy_until = 0, 0.0
@@ -138,6 +142,13 @@ class Swarm(swarm_pieces.ByPieces):
         self.state = "done"
         while any(self._awaits(peer) for peer in self.peers.values()):
             time.sleep(0.1)
+        # Else nobody would know why the hub gave the model so many times.
+        for peer in self.peers.values():
+            if peer.away and not peer.listed and not peer.over:
+                self.warn(
+                    "host %s was not reached, and nothing was shared with it: %s (a firewall? model_peer_address, "
+                    "model_peer_port)" % (peer.name, peer.away)
+                )
 
     def _awaits(self, peer):
         return peer_rules.is_awaited(self._look(peer), peer.done and peer.told_done)
@@ -184,8 +195,9 @@ class Swarm(swarm_pieces.ByPieces):
                 for key, value in (told.entries() if told else ())
             }
             fetches, done, load = found.flag("fetches"), found.flag("done"), found.count("load")
-        except http_client.HttpError:
-            return  # away, or not there yet
+        except http_client.HttpError as error:
+            peer.away = str(error)  # or not there yet
+            return
         except Failure as error:
             self._refuse(peer, "answers as none: %s" % error)
             return

@@ -266,6 +266,23 @@ def test_a_peer_that_has_not_what_it_says_keeps_nobody_waiting(fleet, content, h
     assert bytes_from_hub(hub) == sum(SIZES[name] for name in weights())
 
 
+def test_a_host_that_is_never_reached_is_named(fleet):
+    """Else nobody would know why the hub gives the model to each of them."""
+    hosts = fleet(2)
+    hosts.seconds = ALONE
+    hosts.start("gpu1")
+    said = hosts.end("gpu1")
+    where = f"http://127.0.0.1:{hosts.members[1]['port']}/status"
+    assert f"WARN model m: host gpu2 was not reached, and nothing was shared with it: {where}" in said
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize("name", [".gpu1", "g" * 70])
+def test_what_is_no_name_of_a_host_is_said_as_such(name):
+    with pytest.raises(OSError, match="neither an address nor a name"):
+        swarm._own_address(name)
+
+
 class Redirecting(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(302)
@@ -463,6 +480,21 @@ def ask(server, path, token=TOKEN, **headers):
     found = answer.status, answer.read(), answer.getheader("Content-Range")
     connection.close()
     return found
+
+
+def test_a_connection_without_a_thread_takes_no_room_for_ever(server, monkeypatch):
+    room = server._room._value
+
+    def none(*_arguments, **_more):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("socketserver.threading.Thread", none)
+        for _time in range(3):
+            with pytest.raises((OSError, http.client.HTTPException)):
+                ask(server, "/status")
+    assert ask(server, "/status")[0] == 200
+    assert server._room._value >= room - 1
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", "\udcff"[:0] + "é"])
