@@ -163,9 +163,9 @@ def rsyncs(scratch, source, hosts):
 
 
 def measure(way, scratch, entry, url, hashes, arguments):
-    """Seconds, and bytes that the hub gave, of one way."""
+    """Seconds, bytes that the hub gave, and the machine's load before, of one way."""
     hosts = arguments.hosts
-    before, server, first = given(url), None, 1
+    before, server, first, load = given(url), None, 1, os.getloadavg()[0]
     started = time.monotonic()
     if way == "rsync":
         server, processes = rsyncs(scratch, scratch / "hub/o/m", hosts)
@@ -187,7 +187,7 @@ def measure(way, scratch, entry, url, hashes, arguments):
         shutil.rmtree(scratch / f"host{number}", ignore_errors=True)
     if any(codes):
         sys.exit(f"{way}: exit statuses {codes}")
-    return seconds, given(url) - before
+    return seconds, given(url) - before, load
 
 
 def given(url):
@@ -235,10 +235,12 @@ def main():
         f"\n{arguments.gib:g} GiB in {arguments.files} files, {arguments.hosts} hosts, {arguments.rate} MB/s a link, "
         f"{os.cpu_count()} cores; one copy over one link: {link:.1f} s"
     )
-    print("| way | s | / one copy | given by the hub, copies | / rsync |\n|---|---|---|---|---|")
-    for way, (seconds, count) in found.items():
-        ratio = f"{seconds / found['rsync'][0]:.2f}" if "rsync" in found else ""
-        print(f"| {way} | {seconds:.1f} | {seconds / link:.2f} | {count / whole:.2f} | {ratio} |")
+    print("| way | s | / one copy | given by the hub, copies | / rsync | / hub | load before |")
+    print("|---|---|---|---|---|---|---|")
+    for way, (seconds, count, load) in found.items():
+        ratios = [f"{seconds / found[other][0]:.2f}" if other in found else "" for other in ("rsync", "hub")]
+        columns = [way, f"{seconds:.1f}", f"{seconds / link:.2f}", f"{count / whole:.2f}", *ratios, f"{load:.1f}"]
+        print(f"| {' | '.join(columns)} |")
 
 
 if __name__ == "__main__":
