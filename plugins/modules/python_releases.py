@@ -76,6 +76,11 @@ can_go_back:
   description: Whether there is another one before it, that has answered.
   type: bool
   returned: always
+previous_gang:
+  description: The hosts that served the one before together when it last answered, by rank; empty for one host.
+  type: list
+  elements: str
+  returned: always
 removed:
   description: Paths that were removed.
   type: list

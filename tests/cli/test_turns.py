@@ -79,6 +79,30 @@ def test_the_hosts_of_a_gang_go_back_together_though_their_records_differ(tmp_pa
     assert found == ["begin"] * 3 + ["end"] * 3
 
 
+def test_a_release_that_other_hosts_served_together_is_nothing_to_go_back_to(tmp_path):
+    """It would be switched to, and found out then that it starts on all of them or not at all."""
+    hosts = {}
+    for name, gang, before in (
+        ("one", [], []),
+        ("two", ["two", "six"], ["two", "six"]),
+        ("three", [], ["three", "six"]),
+    ):
+        for release in ("1", "2"):
+            (tmp_path / name / release).mkdir(parents=True)
+        (tmp_path / name / "1/.dsdeploy-service.json").write_text(json.dumps({"record": {"gang": {"hosts": before}}}))
+        (tmp_path / name / "current").symlink_to("2")
+        (tmp_path / name / "previous").symlink_to("1")
+        hosts[name] = {"python_engine_root": str(tmp_path / name), "python_engine_gang": gang}
+    role = {"name": "dsdeploy.llm.python_engine", "tasks_from": "rollback_look"}
+    said = {"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} says: {{ ansible_failed_result.msg }}."}}
+    play = {"gather_facts": False, "tasks": [{"block": [{"ansible.builtin.include_role": role}], "rescue": [said]}]}
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    out = ansible_playbook(tmp_path, play, {"all": {"hosts": hosts, "vars": here}})
+    assert re.findall(r'"(\w+ says: .*)"', out) == [
+        "three says: three: 1 was served by three, six together, and 2 is not: nothing was changed."
+    ]
+
+
 def test_a_replica_without_its_like_compiles_by_itself(tmp_path):
     variables = {
         "python_engine_compiled": str(tmp_path / "compiled"),

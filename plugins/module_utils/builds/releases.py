@@ -12,6 +12,8 @@ import os
 import shutil
 from typing import Any, Dict, List
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, make_directory
 
 CURRENT, PREVIOUS = "current", "previous"
@@ -29,9 +31,20 @@ def _has_answered(root: str, link: str) -> bool:
     return os.path.exists(os.path.join(root, link, SERVED))
 
 
+def _gang(root: str, link: str) -> List[str]:
+    """The hosts that served a release together when it last answered, by rank; [] for one host, and where no file of
+    ours says so."""
+    try:
+        record = foreign.read(os.path.join(root, link, SERVED)).mapping("record", None)
+        found = record and record.mapping("gang", None)
+        return found.texts("hosts", []) if found else []
+    except (OSError, Failure):
+        return []
+
+
 def look(root: str) -> Dict[str, Any]:
-    """What there is: names of the two releases ("" for none), whether each has answered, and whether the one before can
-    be gone back to."""
+    """What there is: names of the two releases ("" for none), whether each has answered, whether the one before can
+    be gone back to, and the hosts that served that one together."""
     current, previous = (_target(os.path.join(root, link)) for link in (CURRENT, PREVIOUS))
     answered_before = bool(previous) and _has_answered(root, PREVIOUS)
     return {
@@ -40,6 +53,7 @@ def look(root: str) -> Dict[str, Any]:
         "previous": previous,
         "has_answered": bool(current) and _has_answered(root, CURRENT),
         "can_go_back": answered_before and previous != current,
+        "previous_gang": _gang(root, PREVIOUS) if answered_before else [],
     }
 
 

@@ -53,6 +53,22 @@ def test_going_back_changes_the_places_of_two_that_have_answered(root):
     assert (back["current"], back["previous"], back["can_go_back"]) == ("1", "2", True)
 
 
+@pytest.mark.parametrize(
+    ("served", "hosts"),
+    [
+        ('{"record": {"gang": {"hosts": ["gpu1", "gpu2"], "rank": 1}}}', ["gpu1", "gpu2"]),
+        ('{"record": {"engine": "vllm"}}', []),
+        ("{", []),
+        ('{"record": {"gang": 5}}', []),
+    ],
+)
+def test_who_served_the_one_before_is_told(root, served, hosts):
+    releases.switch(str(root), "1")
+    assert run("python_releases", {"root": str(root)})["previous_gang"] == []
+    (root / "1" / releases.SERVED).write_text(served)
+    assert run("python_releases", {"root": str(root), "release": "2"})["previous_gang"] == hosts
+
+
 def test_one_that_answers_is_noted_and_the_older_ones_go(root):
     releases.switch(str(root), "1")
     answered(root, "1")
