@@ -11,7 +11,7 @@ answer, "per_event": tokens in one event, "burst": events of one token in one wr
 1, 2 and so on, "stamped": true: they are 0@12.345678 and so on, with the s of time.monotonic() at which each was sent,
 "fail": what goes wrong, "every": which request in so many fails so (default: each)}. "fail" is one of
 
-- "429"; "500": a body of `bytes` bytes (default 1000) after it
+- "429"; "500": with a body, of which "announced" bytes are announced (default: what comes, 256 KiB)
 - "drop": cut after half of the answer; "stall": nothing more after half; "error": an error event after half
 - "endless": events without an end; "close": no keep-alive; "junk": no HTTP; "unfinished": one event without an end
 
@@ -120,9 +120,9 @@ class Connection(asyncio.Protocol):
             said = b'{"error": {"message": "too many requests", "code": 429}}'
             self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
         elif self.fail == "500":
-            size = self.script.get("bytes", 1000)
-            self.transport.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n" % size)
-            self.transport.write(b"x" * size)
+            announced = self.script.get("announced", 262144)
+            self.transport.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n" % announced)
+            self.transport.write(b"x" * 262144)
         elif self.fail == "junk":
             self.transport.write(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n")
         else:

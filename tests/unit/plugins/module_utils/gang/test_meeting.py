@@ -29,6 +29,28 @@ def hold(parts, timeout=5.0):
     return found
 
 
+def two(*runs, exchange=None):
+    """The parts of two hosts; `exchange` takes the place of the second's."""
+    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
+    parts = [meet.Meeting(host, addresses, port, run) for host, run in zip(addresses, runs, strict=True)]
+    if exchange:
+        parts[1]._exchange = exchange
+    return parts
+
+
+def hold_until(said, *runs, **more):
+    """Two that do not come together; with more time where this machine is busy, until each is told what it should be.
+
+    Returns both parts and what they found.
+    """
+    for timeout in (1.0, 5.0, 30.0):
+        parts = two(*runs, **more)
+        found = hold(parts, timeout)
+        if all(words in found[host][peer] for (host, peer), words in said.items()):
+            break
+    return (*parts, found)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(meet, "PAUSE", 0.02)
@@ -44,39 +66,35 @@ def test_hosts_that_reach_each_other_meet_at_once():
 
 def test_a_host_that_does_not_come_is_named_with_the_reason():
     port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
-    found = hold([meet.Meeting("gpu1", addresses, port, "7")], timeout=3.0)
+    found = hold([meet.Meeting("gpu1", addresses, port, "7")], timeout=1.0)
     assert found["gpu1"]["gpu2"].startswith(f"127.0.0.2 port {port}: refused")
 
 
 def test_what_another_run_has_left_does_not_count():
-    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
-    found = hold([meet.Meeting("gpu1", addresses, port, "7"), meet.Meeting("gpu2", addresses, port, "8")], timeout=3.0)
-    assert "another program" in found["gpu1"]["gpu2"]
-    assert "another program" in found["gpu2"]["gpu1"]
+    said = {("gpu1", "gpu2"): "another program", ("gpu2", "gpu1"): "another program"}
+    _first, _second, found = hold_until(said, "7", "8")
+    for (host, peer), words in said.items():
+        assert words in found[host][peer]
 
 
-def test_a_firewall_that_opens_one_port_alone_is_seen(monkeypatch):
+def test_a_firewall_that_opens_one_port_alone_is_seen():
     """The port that the system chose, as it chooses NCCL's, is not served by the second host."""
-    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
-    first, second = (meet.Meeting(host, addresses, port, "7") for host in addresses)
-    monkeypatch.setattr(second, "_exchange", lambda channel, peer, port: None)
-    found = hold([first, second], timeout=3.0)
-    assert "one of those that NCCL chooses by itself, is not" in found["gpu1"]["gpu2"]
+    said = "one of those that NCCL chooses by itself, is not"
+    first, second, found = hold_until({("gpu1", "gpu2"): said}, "7", "7", exchange=lambda channel, peer, port: None)
+    assert said in found["gpu1"]["gpu2"]
     assert (first.wrong["gpu2"], second.wrong["gpu1"], found["gpu2"]["gpu1"]) == (meet.ANY_PORT, "", "")
 
 
 def test_a_way_that_drops_packets_of_full_size_is_seen(monkeypatch):
-    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
     monkeypatch.setattr(meet, "BULK_TIME", 0.1)
-    first, second = (meet.Meeting(host, addresses, port, "7") for host in addresses)
 
     def small_alone(channel, peer, port):
         channel.sendall(b"\n")
         time.sleep(0.3)
 
-    monkeypatch.setattr(second, "_exchange", small_alone)
-    found = hold([first, second], timeout=3.0)
-    assert found["gpu1"]["gpu2"].startswith("127.0.0.2: small packets arrive, those of full size do not")
+    said = "127.0.0.2: small packets arrive, those of full size do not"
+    first, _second, found = hold_until({("gpu1", "gpu2"): said}, "7", "7", exchange=small_alone)
+    assert found["gpu1"]["gpu2"].startswith(said)
     assert (first.wrong["gpu2"], found["gpu2"]["gpu1"]) == (meet.LARGE, "")
 
 
@@ -96,21 +114,20 @@ def test_what_came_further_is_what_is_told(monkeypatch):
     assert (one.wrong["gpu2"], one.reached["gpu2"]) == (meet.LARGE, "small alone")
 
 
-def test_who_connects_and_says_nothing_holds_up_nobody():
-    port, addresses = free_port(), {"gpu1": "127.0.0.1", "gpu2": "127.0.0.2"}
-    parts = [meet.Meeting(host, addresses, port, "7") for host in addresses]
-    silent = []
+def test_who_connects_and_says_nothing_holds_up_nobody(monkeypatch):
+    monkeypatch.setattr(meet, "CONNECT", 60.0)
+    parts, silent = two("7", "7"), []
 
     def connect():
         while not silent:
             try:
-                silent.append(socket.create_connection(("127.0.0.1", port)))
+                silent.append(socket.create_connection(("127.0.0.1", parts[0].port)))
             except OSError:
                 time.sleep(0.01)
 
     threading.Thread(target=connect, daemon=True).start()
     began = time.monotonic()
-    assert hold(parts)["gpu2"] == {"gpu1": ""}
+    assert hold(parts, timeout=120.0)["gpu2"] == {"gpu1": ""}
     assert time.monotonic() - began < meet.CONNECT
     for one in silent:
         one.close()

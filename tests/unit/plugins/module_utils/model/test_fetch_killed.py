@@ -4,6 +4,7 @@
 
 """kill -9 during a download, again and again. DSDEPLOY_KILLS=50 for the long run (default 3)."""
 
+import contextlib
 import json
 import os
 import random
@@ -82,6 +83,13 @@ def lost_bytes(part_path, content):
     return lost, len(content) - sum(end - start for start, end in missing)
 
 
+def has_begun(models):
+    """Whether something has come; the download goes on beside this, so that any file may have gone."""
+    with contextlib.suppress(OSError):
+        return any(path.stat().st_size for path in models.rglob("*.journal"))
+    return False
+
+
 def test_kill_9(files, hub_url, tmp_path):
     root, content = files
     chance = random.Random(5)
@@ -91,9 +99,12 @@ def test_kill_9(files, hub_url, tmp_path):
         # So slow that the kills come in the middle of it.
         options = {"mirrors": {"huggingface": [hub_url]}, "limit": 40 * CHUNK, "connections": 16}
         command = [sys.executable, "-c", RUN, str(ROOT / ".collections"), json.dumps(entry), str(tmp_path)]
-        for _again in range(4):
+        for again in range(4):
             process = subprocess.Popen(command + [json.dumps(options)], stdout=subprocess.PIPE, text=True)
             process.stdout.readline()  # it downloads; how long it takes to get there is the machine's affair
+            # At any moment, but every other one when something has come: on a busy machine that takes a while.
+            while again % 2 and process.poll() is None and not has_begun(tmp_path / entry["name"]):
+                time.sleep(0.02)
             time.sleep(chance.uniform(0, 1.2))
             process.send_signal(signal.SIGKILL)
             process.wait()

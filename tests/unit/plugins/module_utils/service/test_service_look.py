@@ -239,9 +239,12 @@ class Watched:
         self.process.stdin.close()
 
     def look(self):
-        line = self.process.stdout.readline()
-        assert line.startswith("DSDEPLOY_LOOK "), line
-        return valid(json.loads(line[len("DSDEPLOY_LOOK ") :]))
+        return told(next(filter(str.strip, self.process.stdout)))  # without those that keep the connection
+
+
+def told(line):
+    assert line.startswith("DSDEPLOY_LOOK "), line
+    return valid(json.loads(line[len("DSDEPLOY_LOOK ") :]))
 
 
 def gone(pid):
@@ -255,10 +258,14 @@ def gone(pid):
 
 
 def test_the_module_tells_looks_until_its_time_is_over(host, tmp_path):
-    watched = Watched(tmp_path, interval_s=0.5, duration_s=0.6)
-    assert watched.look()["deployments"][0]["engine"] == "vllm"
-    assert watched.look()["deployments"][0]["generated_s"] is not None
-    result = json.loads(watched.process.stdout.read())
+    for duration in (0.6, 10, 60):  # on a busy machine the first look alone takes longer
+        watched = Watched(tmp_path, interval_s=0.5, duration_s=duration)
+        *lines, result = filter(str.strip, watched.process.stdout)
+        looks, result = [told(line) for line in lines], json.loads(result)
+        if len(looks) > 1:
+            break
+    assert looks[0]["deployments"][0]["engine"] == "vllm"
+    assert looks[1]["deployments"][0]["generated_s"] is not None
     assert result["look"]["schema"] == 1 and result["changed"] is False and watched.process.wait(60) == 0
 
 
