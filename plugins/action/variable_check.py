@@ -19,6 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables impor
     secrets_typed,
     unknown,
 )
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.stages import skipped_problem
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -57,8 +58,14 @@ class ActionModule(ActionBase):
                 values=VALUES,
                 engine=dict(type="str"),
                 engines=dict(type="dict", default={}),
+                stages=dict(type="list", elements="str", default=[]),
             )
         )
+        skipped = skipped_problem(
+            args["stages"], task_vars.get("ansible_run_tags", ()), task_vars.get("ansible_skip_tags", ())
+        )
+        if skipped:
+            return dict(result, failed=True, **skipped.fields())
         shown = secrets_typed(context.CLIARGS.get("extra_vars") or ())
         if shown:
             result["warnings"] = [

@@ -34,6 +34,13 @@ options:
     description: The table of engines, C(dsdeploy_engines).
     type: dict
     default: {}
+  stages:
+    description:
+      - The playbook's stages, which are its tags, in their order. To leave one out that others need (C(--skip-tags)) is
+        refused, as Ansible would leave out those before it, too.
+    type: list
+    elements: str
+    default: []
 author:
   - The dsdeploy developers (@dsdeploy)
 """

@@ -77,6 +77,10 @@ def refusal(told: list[dict[str, Any]]) -> str:
             "ollama_parameters: Ollama has no parameter num_gpus; did you mean num_gpu?",
         ),
         ("up --engine ollama -e ollama_template={{.Prompt}}", "ollama_template holds a template of Go's"),
+        (
+            "up --skip-tags verify",
+            "--skip-tags verify would leave out the stages before it, too: each stage does those first",
+        ),
         ("prepare -e nvidia_driver_branch=newest", "nvidia_driver_branch is 'newest', expected a whole number"),
         ("prepare -e nvidia_driver_install_method=nvdia", "(did you mean nvidia? choices: "),
         ("""prepare -e {"dsdeploy_prepare_roles":["cuda_tolkit"]}""", "Got no match for: cuda_tolkit"),
@@ -155,3 +159,9 @@ def test_the_summary_knows_the_stages(run: Run, tags: str, said: list[str]) -> N
     code, told = run("up", "-t", tags)
     assert code == 0
     assert told[-1]["hosts"]["here"]["stages"] == said
+
+
+def test_nothing_is_fetched_for_a_run_that_finds_nobody_to_ask(run: Run) -> None:
+    code, told = run("up", "-t", "verify", "--engine", "sglang", sglang_allow_vulnerable=True)
+    assert "--tags verify asks what is deployed, and sglang is not deployed on this host" in refusal(told)
+    assert (code, told[-1]["hosts"]["here"]["stages"]) == (1, ["preflight"])

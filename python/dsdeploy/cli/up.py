@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @common_options
 @click.option("--model", metavar="NAME", help="Model to serve, over the inventory's.")
 @click.option("-t", "--tags", multiple=True, metavar="TAG", help="Only the stages with this tag. Repeatable.")
-@click.option("--skip-tags", multiple=True, metavar="TAG", help="Without the stages with this tag. Repeatable.")
+@click.option(
+    "--skip-tags", multiple=True, metavar="TAG", help="Without this stage: prepare. The others need each other."
+)
 def up(options: Options) -> int:
     """Deploy: install the engine, fetch the model, serve it, ask it a question.
 

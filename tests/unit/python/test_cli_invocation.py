@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dsdeploy import collection, session
 from dsdeploy.errors import DsdeployError
@@ -181,7 +182,11 @@ def test_stage_that_is_none_is_refused(checkout: Path, options: dict[str, tuple[
 def test_stages_of_the_playbook_are_those_of_the_readme() -> None:
     here = collection.find()
     told = re.search(r"^Stages are tags: (.*)\.$", (here.root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert told and sorted(re.findall(r"`(\w+)`", told.group(1))) == sorted(here.stages("deepseek_r1"))
+    told_there = re.findall(r"`(\w+)`", told.group(1)) if told else []
+    assert sorted(told_there) == sorted(here.stages("deepseek_r1"))
+    # In this order the playbook's first step knows them: what leaves one out leaves out those before it.
+    (play,) = yaml.safe_load((here.root / "playbooks/deepseek_r1.yml").read_text(encoding="utf-8"))
+    assert play["vars"]["_dsdeploy_stages"] == told_there
 
 
 def test_environment_has_the_defaults_and_the_collection_first(checkout: Path) -> None:
