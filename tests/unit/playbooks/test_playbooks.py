@@ -128,6 +128,17 @@ def test_a_role_alone_notes_what_it_is_going_to_make(role: str) -> None:
     assert any(f'dirs: "{{{{ _{role}_dirs }}}}"' in text for text in sources)
 
 
+@pytest.mark.parametrize("role", ["sglang", "vllm_venv"])
+def test_a_release_becomes_the_current_one_with_its_unit(role: str) -> None:
+    """`--tags configure` leaves what runs as it is: after a crash it must not come up as a release that nobody has
+    started, with the command line of another."""
+    tasks = PLAYBOOKS.parent / "roles" / role / "tasks"
+    switch = "dsdeploy.llm.python_releases"
+    assert [task for room in ("install", "configure") for task in rooms(tasks / f"{room}.yml") if switch in task] == []
+    first = rooms(tasks / "service.yml")[0]
+    assert first[switch]["release"] and first["when"] == f"{role}_state == 'started'"
+
+
 def test_a_model_that_was_not_there_to_be_removed_is_named() -> None:
     """The store may be another one than the variables name now."""
     removed, told = rooms(PLAYBOOKS.parent / "roles/model/tasks/remove.yml")[-2:]
