@@ -209,6 +209,11 @@ options:
       model:
         description: Directory of its model's files in the store.
         type: path
+      tags:
+        description: Tags of the run. One that is only to verify what is deployed is refused where nothing is.
+        type: list
+        elements: str
+        default: []
 author:
   - The dsdeploy developers (@dsdeploy)
 """
@@ -452,12 +457,16 @@ def supervisor_missing(manager: str, install_dir: str) -> str:
     return "" if supervisor_place.is_installed(path) else path
 
 
-def to_note(wanted: dict | None, user: str, made: list) -> dict | None:
+def record_of(wanted: dict) -> dict | None:
+    """The record of a deployment; None where there is none that can be read."""
+    return next((found for found in read_records()[0] if found["service"]["name"] == wanted["service"]), None)
+
+
+def to_note(wanted: dict | None, record: dict | None, user: str, made: list) -> dict | None:
     """What has to be noted of a deployment before anything of it is made; None where nothing has to."""
     if not wanted:
         return None
     service, note = wanted["service"], begun.make(wanted, user, made)
-    record = next((found for found in read_records()[0] if found["service"]["name"] == service), None)
     if begun.is_recorded(note, record):
         return None
     before = owned.load()["begun"].get(service)
@@ -530,6 +539,7 @@ def main() -> None:
                     "environment_file": {"type": "path"},
                     "releases": {"type": "path"},
                     "model": {"type": "path"},
+                    "tags": {"type": "list", "elements": "str", "default": []},
                 },
             },
         },
@@ -562,8 +572,12 @@ def main() -> None:
     for warning in filter(None, p["warn"]):
         module.warn(warning)
     made, note = missing_directories(p["reach"]), None
+    wanted = p["deployment"]
+    record = record_of(wanted) if wanted else None
+    undeployed = preflight.undeployed_problem(wanted["engine"], wanted["tags"], record is not None) if wanted else None
+    problems += [undeployed] if undeployed else []
     try:
-        note = to_note(p["deployment"], p["user"], made)
+        note = to_note(wanted, record, p["user"], made)
     except Failure as failure:
         problem = preflight.Problem(str(failure), failure.hint)
         problems += [] if problem in problems else [problem]

@@ -149,6 +149,21 @@ def install_dir_problems(path: str) -> List[Problem]:
     ]
 
 
+def undeployed_problem(engine: str, tags: Sequence[str], recorded: bool) -> Optional[Problem]:
+    """What is wrong with a run that is only to ask what is deployed, where nothing is: it would fetch the model, and
+    note what it never makes, before it found nobody to ask.
+
+    :param tags: of the run, `all` where it has none.
+    :param recorded: whether the deployment has a record.
+    """
+    if recorded or "verify" not in tags or set(tags) - {"prepare", "preflight", "verify"}:
+        return None
+    return Problem(
+        "--tags verify asks what is deployed, and %s is not deployed on this host" % engine,
+        "`dsdeploy up` deploys it.",
+    )
+
+
 def missing_command(name: str) -> Problem:
     """What is wrong when a command is not there."""
     hints = {

@@ -168,3 +168,23 @@ def test_module_names_what_the_users_way_is_blocked_by(tmp_path):
     assert "the engine's user dsdeploy-of-the-tests cannot pass through /" in result["msg"]
     assert "(mode 0700)" in result["msg"]
     assert not run(user="dsdeploy-of-the-tests", reach=["/usr/bin", "/opt/not/there"]).get("failed")
+
+
+@pytest.mark.parametrize(
+    ("tags", "recorded", "refused"),
+    [
+        (["verify"], False, True),
+        (["prepare", "verify"], False, True),
+        (["verify"], True, False),
+        (["service", "verify"], False, False),
+        (["all"], False, False),
+        (["preflight"], False, False),
+        # Of a playbook of the user's own that imports ours.
+        (["llm"], False, False),
+    ],
+)
+def test_a_run_that_only_asks_needs_somebody_to_ask(tags, recorded, refused):
+    """Else the model would be fetched, and what is never made noted, before it is found out."""
+    found = preflight.undeployed_problem("ollama", tags, recorded)
+    said = "--tags verify asks what is deployed, and ollama is not deployed on this host"
+    assert (found.msg if found else None) == (said if refused else None)
