@@ -98,6 +98,14 @@ def test_what_holds_the_gpus_is_stopped_first(host, gpus):
     assert active(host, HOLDER, OLLAMA) == ["inactive", "active"]
 
 
+def test_one_that_is_purged_leaves_the_others_as_they_are(host):
+    before, record = pid_of(host), "/etc/dsdeploy/deployments/%s.json"
+    play(host, "down", "-e", "dsdeploy_purge=true", "-e", "dsdeploy_only_engine=llama_cpp")
+    assert not host.file(record % "llama_cpp").exists and not host.file("/opt/dsdeploy/llama_cpp").exists
+    assert host.file(record % "holder").exists
+    assert pid_of(host) == before and show(host)["parameters"]
+
+
 def test_the_last_one_leaves_nothing_but_models(host):
     assert opened(host) == ["10.2.0.0/16", "10.9.0.0/16"]
     play(host, "down", "-e", "dsdeploy_purge=true")

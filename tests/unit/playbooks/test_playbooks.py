@@ -7,6 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+try:
+    from ansible.template import trust_as_template as trusted
+except ImportError:  # before ansible-core 2.19
+
+    def trusted(value: str) -> str:
+        return value
+
 
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 # What only reads may be run at any time.
@@ -126,6 +136,26 @@ def test_a_role_alone_notes_what_it_is_going_to_make(role: str) -> None:
     # The record names the same.
     sources = [path.read_text(encoding="utf-8") for path in sorted((tasks.parent).rglob("*.yml"))]
     assert any(f'dirs: "{{{{ _{role}_dirs }}}}"' in text for text in sources)
+
+
+@pytest.mark.parametrize(
+    ("staying", "nothing_needs_it"),
+    [([], True), (["ollama"], True), (["gateway", "llama_cpp"], True), (["ollama", "sglang"], False)],
+)
+def test_what_engines_share_goes_with_the_last_that_needs_it(staying: list[str], nothing_needs_it: bool) -> None:
+    """Beside engines that have no releases, which say nothing of them."""
+    (play,) = plays("down.yml")
+    (task,) = [task for block in play["tasks"] for task in block.get("block", []) if "no engine needs" in task["name"]]
+    of = {"sglang": {"releases": "/opt/dsdeploy/sglang"}}
+    records = [{"engine": name, **of.get(name, {})} for name in ["vllm", *staying]]
+    variables = {
+        **{name: trusted(value) for name, value in play["vars"].items()},
+        "dsdeploy_found": {"deployments": records, "begun": []},
+        "_dsdeploy_only_engine": {"engine": {"name": "vllm"}},
+        "dsdeploy_purge": True,
+    }
+    templar = Templar(DataLoader(), variables=variables)
+    assert [templar.template(trusted("{{ " + one + " }}")) for one in task["when"]] == [True, nothing_needs_it]
 
 
 @pytest.mark.parametrize("role", ["sglang", "vllm_venv"])
