@@ -9,6 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import guards
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpu_problem
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 
@@ -27,6 +28,15 @@ class ActionModule(ActionBase):
                 "extra_args": {"type": "raw", "default": []},
                 "environment": {"type": "dict", "default": {}},
                 "several_hosts": {"type": "bool", "default": False},
+                "gpus": {
+                    "type": "dict",
+                    "options": {
+                        "nvidia_smi": {"type": "dict", "required": True},
+                        "expected": {"type": "int", "default": 0},
+                        "wanted": {"type": "bool", "required": True},
+                        "instead": {"type": "str", "required": True},
+                    },
+                },
                 "values": VALUES,
             }
         )
@@ -52,4 +62,9 @@ class ActionModule(ActionBase):
             hint = address.hint
         if found:
             return dict(result, failed=True, **Failure(found, hint=hint, error_kind="usage").fields())
+        gpus = args["gpus"] or {}
+        if gpus.get("wanted"):
+            missing = gpu_problem(gpus["nvidia_smi"], gpus["expected"], gpus["instead"])
+            if missing:
+                return dict(result, failed=True, **missing.fields())
         return dict(result, changed=False, role_files=os.path.join(task_vars.get("role_path", ""), "files"))

@@ -14,6 +14,7 @@ description:
   - Engines take words and environment variables of the user's own. Those that set the address, the port, the API key,
     TLS, the allowed origins or the model are refused, in every form that the engine understands, and those that run
     programs for whoever asks.
+  - GPUs that cannot be used, or are fewer than the host is said to have, are refused too.
   - An address that others can reach is refused for an engine that answers without its API key; for any other it needs
     an API key and TLS.
 extends_documentation_fragment:
@@ -52,6 +53,26 @@ options:
     description: Whether one engine spans hosts, whose processes talk over the network.
     type: bool
     default: false
+  gpus:
+    description: The GPUs that it is to use where the host has any.
+    type: dict
+    suboptions:
+      nvidia_smi:
+        description: The fact of M(dsdeploy.llm.host_facts). GPUs that cannot be used are refused.
+        type: dict
+        required: true
+      expected:
+        description: How many the host is said to have. Fewer are refused, unless V(0).
+        type: int
+        default: 0
+      wanted:
+        description: Whether it is to use them at all.
+        type: bool
+        required: true
+      instead:
+        description: What serves from the CPU all the same, for the hint.
+        type: str
+        required: true
   values:
     default: []
 author:
@@ -80,7 +101,7 @@ hint:
   returned: failure
   type: str
 error_kind:
-  description: V(usage).
+  description: V(usage), or V(preflight) for the GPUs.
   returned: failure
   type: str
 """

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import nearest
@@ -36,3 +36,29 @@ def gpus_hidden(nvidia_smi: Dict[str, Any]) -> bool:
     status = nvidia_smi["status"]
     none_here = status in ("not_installed", "no_devices") and not (nvidia_smi.get("pci_gpu_count") or 0)
     return status != "ok" and not none_here
+
+
+def gpu_problem(nvidia_smi: Dict[str, Any], expected: int, instead: str) -> Optional[Failure]:
+    """What is wrong with the GPUs of a host that an engine is to use where there are any, or None.
+
+    Told before anything else of the host: without them the engine would be planned for the CPU, and refused for that.
+
+    :param nvidia_smi: the fact. `expected`: GPUs that the host is said to have, 0 for not known. `instead`: what serves
+        from the CPU all the same.
+    """
+    if gpus_hidden(nvidia_smi):
+        return Failure(
+            "the GPUs of this host cannot be used: %s" % nvidia_smi.get("reason"),
+            hint="%s To serve from the CPU all the same, %s." % (nvidia_smi.get("hint"), instead),
+        )
+    found = len(nvidia_smi.get("gpus") or [])
+    if found >= expected:
+        return None
+    return Failure(
+        "this host has %s; %d are expected (nvidia_driver_expected_gpus)"
+        % (
+            "%d NVIDIA GPU%s that can be used" % (found, "s" if found > 1 else "") if found else "no NVIDIA GPU",
+            expected,
+        ),
+        hint="Look at `lspci -d 10de:`; in a virtual machine the GPUs must be passed through. Or correct the variable.",
+    )

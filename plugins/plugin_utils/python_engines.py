@@ -9,7 +9,6 @@ import re
 from typing import Any, Dict, List
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import version_key
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpus_hidden
 
 
 def locked_version(text: str, distribution: str) -> str:
@@ -33,11 +32,6 @@ def requirements(about: Dict[str, Any]) -> List[Dict[str, Any]]:
     driver_cuda, wheel_cuda = str(smi.get("cuda_version") or ""), str(about["wheel_cuda"])
     locked = locked_version(about["lock_text"], about["distribution"])
     required = [
-        {
-            "that": about["profile_set"] == "cpu" or not gpus_hidden(smi),
-            "msg": "the GPUs of this host cannot be used: %s" % smi.get("reason"),
-            "hint": "%s To serve from the CPU all the same, set %s_profile to cpu." % (smi.get("hint"), role),
-        },
         {
             "that": on_cpu or bool(smi.get("gpus")),
             "msg": "%s_profile is cuda, but this host has no GPU" % role,

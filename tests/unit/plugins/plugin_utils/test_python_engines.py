@@ -6,8 +6,9 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import python_engines
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpus_hidden
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpu_problem, gpus_hidden
 
 ROLES = Path(__file__).parents[4] / "roles"
 NO_GPU = {"status": "not_installed", "gpus": [], "pci_gpu_count": 0, "reason": "no nvidia-smi", "hint": "Install one."}
@@ -58,12 +59,6 @@ def test_a_host_and_a_lock_that_are_right_are_refused_nothing():
 @pytest.mark.parametrize(
     ("more", "msg", "hint", "kind"),
     [
-        (
-            {"nvidia_smi": BROKEN, "profile": "cpu"},
-            "the GPUs of this host cannot be used: no driver",
-            "Load it. To serve from the CPU all the same, set vllm_venv_profile to cpu.",
-            None,
-        ),
         (
             {"nvidia_smi": NO_GPU, "profile_set": "cuda"},
             "vllm_venv_profile is cuda, but this host has no GPU",
@@ -162,3 +157,28 @@ def test_warnings():
 )
 def test_gpus_that_the_driver_does_not_show_are_hidden(smi, hidden):
     assert gpus_hidden(smi) is hidden
+
+
+@pytest.mark.parametrize(
+    ("smi", "expected", "said"),
+    [
+        (H800, 0, None),
+        (H800, len(H800["gpus"]), None),
+        (H800, 9, "this host has 1 NVIDIA GPU that can be used; 9 are expected"),
+        (NO_GPU, 0, None),
+        (NO_GPU, 8, "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)"),
+        (BROKEN, 0, "the GPUs of this host cannot be used: no driver"),
+        (BROKEN, 8, "the GPUs of this host cannot be used: no driver"),
+    ],
+)
+def test_gpus_that_are_missing_are_told_by_name(smi, expected, said):
+    found = gpu_problem(smi, expected, "set vllm_venv_profile to cpu")
+    assert str(found)[: len(said or "None")] == str(said)
+    assert found is None or (found.hint and found.error_kind == "preflight")
+
+
+@pytest.mark.parametrize("role", ["llama_cpp", "ollama", "sglang", "vllm_venv"])
+def test_every_engine_asks_for_the_gpus_first(role):
+    """Else the CPU is planned for, and parameters or the host's memory are refused instead."""
+    first = yaml.safe_load((ROLES / role / "tasks/preflight.yml").read_text(encoding="utf-8"))[0]
+    assert first["dsdeploy.llm.engine_guards"]["gpus"]["expected"] == "{{ nvidia_driver_expected_gpus | default(0) }}"
