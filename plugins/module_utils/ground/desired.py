@@ -22,16 +22,26 @@ class Desired:
     :ivar diffs: as Ansible's `--diff` shows them; of a secret file the path only.
     """
 
-    def __init__(self, check_mode: bool = False, made: Callable[[str], None] = lambda path: None) -> None:
-        """:param made: told the path of each directory that is made, the parents first."""
+    def __init__(
+        self,
+        check_mode: bool = False,
+        made: Callable[[str], None] = lambda path: None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        :param made: told the path of each directory that is made, the parents first.
+        :param before: called before each change that is made; what it raises leaves that one out.
+        """
         self.check_mode = check_mode
-        self._tell = made
+        self._tell, self._before = made, before
         self.changes: List[str] = []
         self.diffs: List[Dict[str, Any]] = []
         self._made: Set[str] = set()  # in check mode they are not there when they are asked for again
 
     def change(self, what: str, act: Optional[Callable[[], Any]] = None, **diff: Any) -> None:
         """Note one change, and make it outside check mode."""
+        if act and not self.check_mode:
+            self._before()
         self.changes.append(what)
         if diff:
             self.diffs.append(diff)

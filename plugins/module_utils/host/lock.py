@@ -142,6 +142,11 @@ def _holder(handle: TextIO) -> Optional[Dict[str, Any]]:
     return found.value
 
 
+def seen(path: str = "") -> str:
+    """What the lock says now, to be compared with what it says later; empty where nobody holds it."""
+    return _read(path or places.LOCK)
+
+
 def take(
     path: str, holder: Dict[str, Any], dead: Optional[Dict[str, Any]] = None, force: bool = False
 ) -> Dict[str, Any]:

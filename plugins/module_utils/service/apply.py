@@ -16,7 +16,14 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import begun, firewall, owned, supervisor_place, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
+    begun,
+    firewall,
+    lock,
+    owned,
+    supervisor_place,
+    users,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, forget_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
@@ -60,7 +67,8 @@ class Service:
     def __init__(self, options: Dict[str, Any], check_mode: bool, connection: List[str]) -> None:
         """:param options: of the module. `connection`: names of the users that the run came by."""
         self.options, self.connection = options, connection
-        self.desired = Desired(check_mode, self.note_directory)
+        self.lock = lock.seen()
+        self.desired = Desired(check_mode, self.note_directory, self.require_lock)
         self.check_mode = check_mode
         self.warnings: List[str] = []
         self.left: List[str] = []
@@ -82,6 +90,15 @@ class Service:
             Systemd(self.name) if manager == "systemd" else Supervisor(self.name, self.host["supervisor"], user)
         )
         self.programs_before = programs_of(self.manager.file)
+
+    def require_lock(self) -> None:
+        """Failure where the host's lock is not what it was. Nobody tells this module that its run was killed: it would
+        go on, after a stop that took minutes, and start what the next run has stopped meanwhile."""
+        if lock.seen() != self.lock:
+            raise Failure(
+                "%s: this run no longer has the host's lock, and leaves the rest undone" % self.name,
+                hint="It was ended, or another run has taken the host. Run it again.",
+            )
 
     def note_directory(self, path: str) -> None:
         """A directory was made, and is ours: it goes when nothing is in it any more."""

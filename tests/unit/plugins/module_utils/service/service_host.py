@@ -24,7 +24,7 @@ case "$1" in
   --version) echo "systemd 257 (257.9)"; exit;;
   show) name=$(eval echo \\${{$#}});;
   --no-block) name=$3; echo active > {root}/$name.active;;
-  stop) echo inactive > {root}/$2.active; exit;;
+  stop) echo inactive > {root}/$2.active; [ ! -e {root}/at_stop ] || sh {root}/at_stop; exit;;
   enable) touch {root}/$3.enabled; exit;;
   disable) rm -f {root}/$3.enabled; exit;;
   *) exit;;

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import stat
+from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import supervisor_place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import apply
@@ -230,6 +232,25 @@ def test_whether_supervisor_has_to_be_installed_is_known_from_the_disk(supervise
     assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor", "4.4.0")
     (supervised.root / "opt/supervisor/bin/supervisord").unlink()
     assert not supervisor_place.is_installed(f"{supervised.root}/opt/supervisor")
+
+
+@pytest.mark.parametrize("then", ["rm", "echo another run >"], ids=["given back", "of another run"])
+def test_a_run_that_was_killed_does_not_go_on_where_the_next_one_works(host, then):
+    """Its module does: nobody tells it, and another engine's stop may take minutes. Its lock goes meanwhile."""
+    lock = Path(places.LOCK)
+    host.run()
+    host.started_as_configured()
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text("of this run")
+    (host.root / "at_stop").write_text(f"{then} {lock}")
+    with pytest.raises(Failure, match="dsdeploy-sglang: this run no longer has the host's lock"):
+        host.run(engine="sglang")
+    assert not (host.root / "etc/dsdeploy/deployments/sglang.json").exists()
+    told = (host.root / "systemctl.log").read_text().splitlines()
+    assert [line for line in told if line.startswith(("disable", "--no-block start dsdeploy-sglang"))] == []
+    # The next one makes it whole.
+    (host.root / "at_stop").unlink()
+    assert host.run(engine="sglang").actions == ["enable", "start"]
 
 
 def test_what_others_changed_beside_the_unit_is_told_and_stays(host):
