@@ -319,7 +319,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     users,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import common_place, read_records
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
 INDEX_HINT = (
@@ -457,20 +457,39 @@ def supervisor_missing(manager: str, install_dir: str) -> str:
     return "" if supervisor_place.is_installed(path) else path
 
 
-def record_of(wanted: dict) -> dict | None:
-    """The record of a deployment; None where there is none that can be read."""
-    return next((found for found in read_records()[0] if found["service"]["name"] == wanted["service"]), None)
-
-
-def to_note(wanted: dict | None, record: dict | None, user: str, made: list) -> dict | None:
-    """What has to be noted of a deployment before anything of it is made; None where nothing has to."""
-    if not wanted:
+def shared_place(note: dict, service: str, records: list) -> preflight.Problem | None:
+    """What is wrong with the places of a deployment, where another one on the host has one of them."""
+    own = [note["environment_file"], note["state_dir"], *note["dirs"], *note["write_paths"]]
+    found = common_place(own, service, records)
+    if not found:
         return None
-    service, note = wanted["service"], begun.make(wanted, user, made)
+    place, theirs, record = found
+    return preflight.Problem(
+        "%s cannot be %s's: %s is %s's on this host" % (place, note["engine"], theirs, record["engine"]),
+        "Choose another place: what a deployment has is given to its user, and goes with it.",
+        "usage",
+    )
+
+
+def to_note(note: dict, service: str, record: dict | None) -> dict | None:
+    """What has to be noted of a deployment before anything of it is made; None where nothing has to."""
     if begun.is_recorded(note, record):
         return None
     before = owned.load()["begun"].get(service)
     return None if before and begun.joined(before, note) == before else dict(note, service=service)
+
+
+def deployment_note(wanted: dict | None, user: str, made: list) -> tuple:
+    """(what has to be noted of a deployment or None, what is wrong with it beside the others of the host)"""
+    if not wanted:
+        return None, []
+    note, records = begun.make(wanted, user, made), read_records()[0]
+    record = next((found for found in records if found["service"]["name"] == wanted["service"]), None)
+    problems = [
+        preflight.undeployed_problem(wanted["engine"], wanted["tags"], record is not None),
+        shared_place(note, wanted["service"], records),
+    ]
+    return to_note(note, wanted["service"], record), [problem for problem in problems if problem]
 
 
 def main() -> None:
@@ -572,12 +591,9 @@ def main() -> None:
     for warning in filter(None, p["warn"]):
         module.warn(warning)
     made, note = missing_directories(p["reach"]), None
-    wanted = p["deployment"]
-    record = record_of(wanted) if wanted else None
-    undeployed = preflight.undeployed_problem(wanted["engine"], wanted["tags"], record is not None) if wanted else None
-    problems += [undeployed] if undeployed else []
     try:
-        note = to_note(wanted, record, p["user"], made)
+        note, told = deployment_note(p["deployment"], p["user"], made)
+        problems += told
     except Failure as failure:
         problem = preflight.Problem(str(failure), failure.hint)
         problems += [] if problem in problems else [problem]
