@@ -55,6 +55,10 @@ _HINTS = (
     (r"Time(out|d out).*waiting for (privilege escalation|become)",
      "sudo did not answer. It may want a password (--ask-become-pass), or be slow because the host cannot resolve its "
      "own name (/etc/hosts); ANSIBLE_TIMEOUT=60 waits longer."),
+    # Its other cause, a disk that is full, stands in what follows it.
+    (r"Failed to create temporary directory(?!.*No space left)",
+     "The user that logs in has no home directory on the host that it may write to: make it, or name another place, as "
+     "in ANSIBLE_REMOTE_TMP=/var/tmp/ansible-USER in the environment."),
     (r"is not in the sudoers file|may not run sudo|is not allowed to (run|execute)",
      "Allow that user sudo on the host, or connect as another one (--user root)."),
     (r"sudo: (command )?not found|sudo: No such file|sudo: .*No such file",

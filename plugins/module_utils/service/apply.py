@@ -13,7 +13,7 @@ import secrets
 from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
@@ -444,6 +444,7 @@ class Service:
         """Stop it, and take away what was made for it: last of it the record."""
         # What is ours must be known before the first of it goes.
         self.require_files({}, {})
+        self.require_nobody_installs()
         for path in self.manager.look()["drop_ins"]:
             self.left.append("%s: changes the unit, and would change a new one; somebody else wrote it" % path)
         state = self.stop()
@@ -507,6 +508,21 @@ class Service:
                 owned.forget("begun", self.name)
         self.remove_what_all_share([*gone, *self.programs_before])
         return state
+
+    def require_nobody_installs(self) -> None:
+        """Failure where a job still makes what is to be removed: it belongs to the host, goes on when its run is ended,
+        and would make anew what is gone."""
+        record, note = self.record_before or {}, self.begun
+        roots = [record.get("releases"), note.get("releases"), *record.get("dirs", []), *note.get("dirs", [])]
+        for root in dict.fromkeys(filter(None, roots)):
+            for path in [root + "/.making", *sorted(glob.glob(glob.escape(root) + "/*.lock"))]:
+                pid = locked.holder(path)
+                if pid is not None:
+                    raise Failure(
+                        "%s: a run that was ended still installs in %s%s"
+                        % (self.name, root, " (process %d)" % pid if pid else ""),
+                        hint="It goes on by itself. Wait until it is through, or end that process, and run this again.",
+                    )
 
     def leave_model(self, note: begun.Note, record: Dict[str, Any]) -> None:
         """Name the model of a run that did not come to its record, as far as it was fetched."""

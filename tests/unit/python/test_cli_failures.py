@@ -145,6 +145,9 @@ def test_hint_reads_what_a_command_wrote() -> None:
     [
         ("Failed to connect to the host via ssh: Host key verification failed.", "accept the host's key"),
         ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key verification failed.", "ssh-keygen -R"),
+        ("Failed to create temporary directory. In some cases, you may have been able to authenticate and did not have "
+         "permissions on the target directory. Failed command was: ( umask 77 && mkdir -p \"` echo ~/.ansible/tmp `\" "
+         "), exited with result 1", "ANSIBLE_REMOTE_TMP"),
         ("root@h: Permission denied (publickey). Enter passphrase for key '/k':", "ssh-add"),
         ("WARNING: UNPROTECTED PRIVATE KEY FILE! root@h: Permission denied (publickey).", "chmod 600"),
         ("Failed to connect to the host via ssh: root@h: Permission denied (publickey,password).", "--private-key"),

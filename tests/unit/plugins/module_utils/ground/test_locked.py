@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, holder, open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import lock as host_lock
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -31,6 +31,13 @@ def test_the_file_is_its_owners_alone(tmp_path, held):
     for path in (held, str(tmp_path / "new")):
         os.close(open_lock(path))
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_who_holds_it(tmp_path, held):
+    # The kernel does not name it on every file system.
+    assert holder(held) in (os.getpid(), 0)
+    (tmp_path / "free").touch()
+    assert holder(str(tmp_path / "free")) is None and holder(str(tmp_path / "none")) is None
 
 
 def test_a_link_is_no_lock(tmp_path):

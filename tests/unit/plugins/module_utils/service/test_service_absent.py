@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A service that is stopped, taken away, or served again as it last answered (service_host.py)."""
 
+import fcntl
 import json
 import os
 import stat
@@ -22,6 +23,24 @@ def test_stopped_and_started_again(host):
     assert host.run("stopped").actions == ["stop", "disable"]
     assert host.changes("stopped") == []
     assert host.run().actions == ["enable", "start"]
+
+
+@pytest.mark.parametrize("name", [".making", "build-1.lock"])
+def test_what_is_still_installed_is_not_removed(host, name):
+    """The job of a run that was killed goes on: it would make anew what is gone, or fail what removes it."""
+    root = host.root / "opt/engine"
+    root.mkdir(parents=True)
+    (root / "1.0-cpu.lock").write_text("a package==1\n")  # no lock, but what is to be installed
+    host.run(dirs=[str(root)])
+    before = host.files()
+    with open(root / name, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(Failure, match=f"dsdeploy-vllm: a run that was ended still installs in {root}") as refused:
+            host.run("absent")
+        assert f"(process {os.getpid()})" in str(refused.value) or "process" not in str(refused.value)
+    assert set(before) - set(host.files()) == set() and root.is_dir()
+    host.run("absent")
+    assert not root.exists()
 
 
 @pytest.mark.parametrize("manager", ["systemd", "supervisor"])
