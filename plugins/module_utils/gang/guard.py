@@ -182,10 +182,15 @@ class Head:
 
     def run(self, engine: Engine, stopping: Stopping) -> int:
         threading.Thread(target=self._accept, daemon=True).start()
+        said: List[int] = []
         while not stopping.asked:
             with self.lock:
-                whole, lost = len(self.there) == self.options.size - 1, self.lost
-                if whole and not self.going:
+                missing, lost = [rank for rank in range(1, self.options.size) if rank not in self.there], self.lost
+                if missing != said and not self.going:
+                    said = missing
+                    if missing:
+                        tell("waiting for rank %s" % ", ".join(str(rank) for rank in missing))
+                if not missing and not self.going:
                     self.going = engine.start()
                     if not self.going:
                         return 1

@@ -325,6 +325,28 @@ def test_a_stop_is_heard_at_whatever_moment_it_comes():
         process.kill()
 
 
+def test_the_first_rank_says_whom_it_waits_for(capfd):
+    """Else an `up` that waits for a host whose service does not start shows nothing."""
+    options = types.SimpleNamespace(own="127.0.0.1", port=0, size=3, lost=PATIENCE, beat=0.05)
+    head, stopping, said = guard.Head(options, b"a-key"), guard.Stopping(), []
+
+    def says(text):
+        said.append(capfd.readouterr().out)
+        return text in "".join(said)
+
+    with head.server:
+        runs = threading.Thread(target=head.run, args=(guard.Engine(["true"]), stopping))
+        runs.start()
+        until(lambda: says("dsdeploy-gang: waiting for rank 1, 2\n"), "it waits for both")
+        line = guard.Line(socket.create_connection(head.server.getsockname(), PATIENCE))
+        number = line.hear(PATIENCE)[2]
+        line.say("rank", 2, guard.proof(b"a-key", "member", 2, number), "0")
+        until(lambda: says("dsdeploy-gang: waiting for rank 1\n"), "it waits for the other")
+        stopping.ask()
+        runs.join()
+        line.close()
+
+
 def test_an_engine_that_cannot_be_started_is_one_line(capfd):
     options = types.SimpleNamespace(own="127.0.0.1", port=0, size=1, lost=5.0, beat=0.05)
     head = guard.Head(options, b"a-key")
