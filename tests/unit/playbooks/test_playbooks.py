@@ -158,6 +158,36 @@ def test_what_engines_share_goes_with_the_last_that_needs_it(staying: list[str],
     assert [templar.template(trusted("{{ " + one + " }}")) for one in task["when"]] == [True, nothing_needs_it]
 
 
+@pytest.mark.parametrize(
+    ("engine", "model", "refused"),
+    [
+        ("ollama", {"served_by": ["llama_cpp", "ollama"]}, "model m is what llama_cpp serves on this host"),
+        ("ollama", {"served_by": ["ollama"]}, None),
+        ("", {"served_by": ["llama_cpp", "ollama"]}, None),
+        ("ollama", {"served_by": [], "busy": True}, "model m is still being fetched by a run that was ended"),
+        ("ollama", {"served_by": ["llama_cpp"], "name": "another"}, None),
+    ],
+)
+def test_a_model_that_another_engine_serves_stays(engine: str, model: dict[str, Any], refused: str | None) -> None:
+    (play,) = plays("down.yml")
+    tasks = [task for block in play["tasks"] for task in block.get("block", [])]
+    (task,) = [task for task in tasks if "nothing needs the models" in task["name"]]
+    names = [found["name"] for found in tasks]
+    assert names.index("Down | Read the deployment records") < names.index(task["name"])
+    # Before anything is taken from anybody.
+    assert names.index(task["name"]) < names.index("Down | Remove models from Ollama's store")
+    variables = {
+        **{name: trusted(value) for name, value in {**play["vars"], **task["vars"]}.items()},
+        "dsdeploy_found": {"deployments": [{"engine": "llama_cpp"}, {"engine": "ollama"}], "begun": []},
+        "_dsdeploy_only_engine": {"engine": {"name": engine} if engine else {}},
+        "dsdeploy_purge_models": ["m"],
+        "item": {"name": "m", "busy": False, **model},
+    }
+    templar = Templar(DataLoader(), variables=variables)
+    assert templar.template(trusted("{{ " + task["when"] + " }}")) == (refused is not None)
+    assert refused is None or templar.template(trusted(task["dsdeploy.llm.failure"]["msg"])) == refused
+
+
 @pytest.mark.parametrize("role", ["sglang", "vllm_venv"])
 def test_a_release_becomes_the_current_one_with_its_unit(role: str) -> None:
     """`--tags configure` leaves what runs as it is: after a crash it must not come up as a release that nobody has
