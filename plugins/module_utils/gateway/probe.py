@@ -13,6 +13,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 TIMEOUT = 10.0  # s; of one request
+OTHERS = 5.0  # s; HAProxy has looked at an engine that runs by then
 # What each engine is asked that costs it nothing.
 QUESTIONS = {"ollama": "/api/tags"}
 # What no engine's gateway lets through.
@@ -53,16 +54,25 @@ class Probe:
 def verify(found: Dict[str, Any], port: int, key: str, timeout: float) -> Dict[str, int]:
     """What was asked, and the status of each. Failure where the gateway lets in or keeps out whom it should not.
 
+    The engine at the root, which is the one that is deployed now, has to answer. Another one may have been stopped, by
+    the user or for this one's sake, and is passed over then.
+
     :param found: what module `gateway` returns as ``gateway``. `timeout`: s until the first engine counts as ready.
     """
     probe = Probe(port, found["fingerprint"])
     deadline = time.monotonic() + timeout
-    for engine, prefix in sorted(found["engines"].items()):
+    seen, answering = {}, []
+    for engine, prefix in sorted(found["engines"].items(), key=lambda pair: pair[1]):
         last: Optional[Failure] = None
+        began = time.monotonic()
         while True:
             try:
                 status, last = probe.status("GET", prefix + "/health"), None
                 if status == 200:
+                    answering.append((engine, prefix))
+                    break
+                if prefix and time.monotonic() > min(deadline, began + OTHERS):
+                    seen["GET %s/health" % prefix] = status
                     break
             except Failure as failure:
                 status, last = 0, failure
@@ -73,8 +83,7 @@ def verify(found: Dict[str, Any], port: int, key: str, timeout: float) -> Dict[s
                     error_kind="verify",
                 )
             time.sleep(0.25)
-    seen = {}
-    for engine, prefix in sorted(found["engines"].items()):
+    for engine, prefix in answering:
         path = prefix + QUESTIONS.get(engine, "/v1/models")
         wanted = [("GET", path, "", 401), ("GET", path, key, 200)]
         wanted += [("GET", prefix + closed, key, 404) for closed in CLOSED]
