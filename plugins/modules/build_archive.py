@@ -81,6 +81,10 @@ checksum:
   description: The sha256 of the archive. In check mode it is null when the archive is still to be packed.
   type: str
   returned: success
+check_output:
+  description: What the program of O(check) printed.
+  type: str
+  returned: when the build is at O(prefix), and O(check) is given
 hint:
   description: What to do next.
   type: str
@@ -112,16 +116,22 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
     return {"changed": checksum != before, "checksum": checksum}
 
 
+def checked(module: AnsibleModule, prefix: str) -> dict[str, str]:
+    """What its program prints, as of a build that was made here: who serves it goes by that."""
+    command = module.params["check"]
+    return {"check_output": build_prefix.start(prefix, command)} if command else {}
+
+
 def unpack(module: AnsibleModule) -> dict[str, Any]:
     prefix, identity, checksum = (module.params[name] for name in ("prefix", "identity", "checksum"))
     if build_prefix.is_finished(prefix, identity):
-        return {"changed": False, "checksum": checksum}
+        return {"changed": False, "checksum": checksum, **checked(module, prefix)}
     if module.check_mode:
         return {"changed": True, "checksum": checksum}
     with build_prefix.locked(prefix, waiting=lambda: None):
         build_prefix.clean(prefix)
         if build_prefix.is_finished(prefix, identity):
-            return {"changed": True, "checksum": checksum}
+            return {"changed": True, "checksum": checksum, **checked(module, prefix)}
         try:
             build_prefix.check_sha256(module.params["archive"], checksum)
             # Not to <prefix>.new with its stamp: what is there counts as seen to run.
@@ -133,12 +143,11 @@ def unpack(module: AnsibleModule) -> dict[str, Any]:
                 )
             os.unlink(os.path.join(prefix + ".work", build_prefix.STAMP))
             os.rename(prefix + ".work", prefix + ".new")
-            if module.params["check"]:
-                build_prefix.start(prefix + ".new", module.params["check"])
+            said = checked(module, prefix + ".new")
             build_prefix.publish(prefix, identity, stamp["cmake_args"])
         finally:
             build_prefix.clean(prefix)
-    return {"changed": True, "checksum": checksum}
+    return {"changed": True, "checksum": checksum, **said}
 
 
 def main() -> None:

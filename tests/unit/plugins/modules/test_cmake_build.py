@@ -352,10 +352,12 @@ def test_carried_to_another_host(source, prefix, tmp_path):
 
     assert unpacked(there, path, first["checksum"], check_mode=True)["changed"] is True
     assert not there.parent.exists()
-    assert unpacked(there, path, first["checksum"])["changed"] is True
+    carried = unpacked(there, path, first["checksum"])
+    assert (carried["changed"], carried["check_output"]) == (True, "hello")
     assert says(there) == "hello\n"
     assert beside(there) == ["prefix"]
-    assert unpacked(there, path, first["checksum"])["changed"] is False
+    again = unpacked(there, path, first["checksum"])
+    assert (again["changed"], again["check_output"]) == (False, "hello")
     assert build(source / "not needed", there)["changed"] is False
 
 
