@@ -73,7 +73,8 @@ def hold(descriptor: int, path: str, limit: float, waiting: Optional[Callable[[]
 def holder(path: str) -> Optional[int]:
     """The process that holds a lock's file; 0 where the kernel does not name it, None where nobody does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # Over NFS only a file that is open for writing can be held alone.
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:

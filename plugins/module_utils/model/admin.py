@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import threading
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
@@ -75,7 +74,7 @@ def inventory(models_dir, records_dir=RECORDS):
                         for engine, model, path in served
                         if (_below(path, directory) if path else model in ("", name))
                     ),
-                    "busy": _is_locked(directory + ".lock"),
+                    "busy": locked.holder(directory + ".lock") is not None,
                 }
             )
     return found
@@ -96,20 +95,6 @@ def _disk_bytes(directory):
         for name in names:
             total += os.lstat(os.path.join(base, name)).st_blocks * 512
     return total
-
-
-def _is_locked(path):
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
 
 
 # --- verify -----------------------------------------------------------------------------------------
