@@ -145,6 +145,7 @@ class Connection(asyncio.Protocol):
             if self.fail in ("drop", "stall", "error", "unfinished") and self.sent >= tokens // 2:
                 self.go_wrong()
                 return
+            now = time.monotonic()  # before it is sent: on a busy machine the client may have it before this goes on
             if burst > 1:
                 count = min(burst, tokens - self.sent)
                 self.transport.write(event(self.path, "word ") * count)
@@ -156,7 +157,6 @@ class Connection(asyncio.Protocol):
                     text = "".join(f"{number}{stamp}" for number in range(self.sent, self.sent + count))
                 self.transport.write(event(self.path, text, "@" not in text))
             self.sent += count
-            now = time.monotonic()
             self.first_sent = self.first_sent or now
             if self.sent >= tokens and self.fail != "endless":
                 self.end(now)

@@ -230,7 +230,8 @@ class Head:
                 self.there[rank] = line
             tell("rank %d is there" % rank)
             while True:
-                line.say("go" if self.going else "wait")
+                # Who comes while the engine ends waits for the next first rank: its engine would start for this one.
+                line.say("go" if self.going and not self.lost else "wait")
                 line.hear(self.options.lost)
                 time.sleep(min(self.options.beat, TICK if not self.going else self.options.beat))
         except (OSError, ValueError) as error:

@@ -65,7 +65,7 @@ class Rank:
             "--beat",
             "0.05",
             "--lost",
-            "2",  # a busy machine stands still for a while
+            "5",  # a busy machine stands still for a while
         ]
         self.command += ["--retry", "0.05", "--", sys.executable, "-c", ENGINE, str(self.notes)]
 
@@ -281,6 +281,20 @@ def test_who_comes_anew_ends_the_connection_before_at_once():
         assert lines[1].hear(PATIENCE) == ["wait"]
         for line in lines:
             line.close()
+
+
+def test_who_comes_while_the_engine_ends_waits_for_the_next_first_rank():
+    options = types.SimpleNamespace(own="127.0.0.1", port=0, size=2, lost=600.0, beat=0.05)
+    head = guard.Head(options, b"a-key")
+    head.going, head.lost = True, "rank 1 is gone"
+    with head.server:
+        threading.Thread(target=head._accept, daemon=True).start()
+        line = guard.Line(socket.create_connection(head.server.getsockname(), PATIENCE))
+        number = line.hear(PATIENCE)[2]
+        line.say("rank", 1, guard.proof(b"a-key", "member", 1, number), "0")
+        assert line.hear(PATIENCE)[0] == "head"
+        assert line.hear(PATIENCE) == ["wait"]
+        line.close()
 
 
 # The guard, of which whatever waits for an Event is hit by the signal while it holds that one's lock.
