@@ -120,9 +120,10 @@ class Connection(asyncio.Protocol):
             said = b'{"error": {"message": "too many requests", "code": 429}}'
             self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
         elif self.fail == "500":
-            announced = self.script.get("announced", 262144)
+            body = b"x" * 262144
+            announced = self.script.get("announced", len(body))
             self.transport.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n" % announced)
-            self.transport.write(b"x" * 262144)
+            self.transport.write(body)
         elif self.fail == "junk":
             self.transport.write(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n")
         else:

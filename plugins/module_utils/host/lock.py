@@ -142,9 +142,9 @@ def _holder(handle: TextIO) -> Optional[Dict[str, Any]]:
     return found.value
 
 
-def seen(path: str = "") -> str:
+def seen() -> str:
     """What the lock says now, to be compared with what it says later; empty where nobody holds it."""
-    return _read(path or places.LOCK)
+    return _read(places.LOCK)
 
 
 def take(
