@@ -22,6 +22,7 @@ Faults: cut (after bytes), wrong (one byte is flipped after bytes), 429, 503, 40
 
 import argparse
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -260,8 +261,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def git_pack(self, path, body):
         if self.headers.get("Content-Encoding") == "gzip":
-            import gzip
-
             body = gzip.decompress(body)
         command = ["git", "upload-pack", "--stateless-rpc", self.git_directory(path.strip("/").split("/")[1:3])]
         environment = dict(os.environ, GIT_PROTOCOL=self.headers.get("Git-Protocol", ""))
@@ -293,13 +292,16 @@ class Handler(BaseHTTPRequestHandler):
             with self.hub.lock:  # the fault is for the bytes, on the other port
                 self.hub.faults.insert(0, dict(fault, times=1, match=f"/raw/{repository}/{name}"))
             return self.answer(b"", 302, "text/plain", dict(headers, Location=target))
+        if kind == "gzip":
+            packed = gzip.compress(path.read_bytes())
+            return self.answer(packed, kind="application/octet-stream", headers={"Content-Encoding": "gzip"})
         headers["ETag"] = f'"{git_blob(path) if size < self.hub.large else self.hub.sha256(path)}"'
         return self.bytes_of(path, size, headers, fault or {})
 
     def bytes_of(self, path, size, headers, fault):
         first, last, status = 0, size - 1, 200
         asked = self.headers.get("Range")
-        if asked and fault.get("fault") != "no_range":
+        if asked and fault.get("fault") not in ("no_range", "odd_length"):
             low, _dash, high = asked.removeprefix("bytes=").partition("-")
             first = int(low) if low else size - int(high)
             last = min(int(high), size - 1) if high and low else size - 1
@@ -307,7 +309,9 @@ class Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(last - first + 1 if size else 0))
+        unknown = fault.get("fault") == "odd_length"
+        self.close_connection |= unknown
+        self.send_header("Content-Length", "all" if unknown else str(last - first + 1 if size else 0))
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()

@@ -34,13 +34,27 @@ def fsync_directory(path):
         os.close(handle)
 
 
+def make_way(path):
+    """Remove the file or link that lies where a file of ours is to be made anew; what a link names stays.
+
+    :raises OSError: a directory is there.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def write_durably(path, text, mode=None):
     """Replace a small file: the old or the new content is there, whatever happens in between.
 
     :param mode: of the file; None: as the umask has it.
     """
     temporary = path + ".new"
-    with open(temporary, "w", encoding="utf-8") as handle:
+    make_way(temporary)
+    # Never through a link: who may write to the directory could have root write wherever it leads.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with open(descriptor, "w", encoding="utf-8") as handle:
         if mode is not None:
             os.fchmod(handle.fileno(), mode)
         handle.write(text)

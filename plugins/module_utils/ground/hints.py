@@ -77,6 +77,11 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         "The server refuses the credentials: check the token or password, and what it may read.",
     ),
     (
+        r"(http error|returned error:|status|answered) 429\b|too many requests",
+        "The server limits how often it is asked: wait and run it again, or use another mirror; a hub allows more with a "
+        "token (model_tokens).",
+    ),
+    (
         r"(http error|returned error:|status) 404\b|\b404:? +(client error|not found)|not found for url",
         "The server does not have it: check the name and version, and that the mirror in dsdeploy_mirrors has it.",
     ),

@@ -15,6 +15,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     fsync_directory,
     make_directory,
+    make_way,
     sha256_of,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import open_lock
@@ -392,6 +393,8 @@ class Fetch:
     def run(self):
         """Fetch what is missing, verify it, write the manifest; returns the manifest."""
         self.require_disk(None, self.sources()[0])
+        if os.path.islink(self.partial):
+            os.unlink(self.partial)  # nobody's wish: what it names would be filled, and not be cleared away
         make_directory(self.partial)
         lock = self._lock()
         try:
@@ -495,9 +498,10 @@ class Fetch:
                 model_store.drop_manifest(self.directory)
 
     def part(self, name):
-        """Path of a file that is being made, in a directory that is there."""
+        """Path of a file that is to be made anew, in a directory that is there."""
         path = os.path.join(self.partial, name)
         make_directory(os.path.dirname(path))
+        make_way(path)
         return path
 
     def verified(self, names):

@@ -21,8 +21,10 @@ from typing import NamedTuple, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import (
+    COMPRESSED_HINT,
     HttpError,
     back_off,
+    compressed,
     is_passing,
     origin,
     shown,
@@ -318,13 +320,17 @@ class Downloader:
         kind = (response.headers.get("Content-Type") or "").lower()
         if kind.startswith("text/html") and not remote.path.endswith((".html", ".htm")):
             raise Failure(["%s answered with an HTML page instead of %s" % (shown(response.url), remote.path)])
+        # Servers say so of archives, too, which are meant to be compressed.
+        if response.encoding and not remote.path.endswith((".gz", ".tgz", ".xz", ".bz2", ".zst")):
+            raise Failure(compressed(response), COMPRESSED_HINT)
         if response.status == 206:
             match = re.match(r"bytes (\d+)-(\d+)/(\d+|\*)$", response.headers.get("Content-Range") or "")
             if not match or int(match.group(1)) != start:
                 raise Failure(["%s answered another range than the one asked for" % shown(response.url)])
             size = remote.size if match.group(3) == "*" else int(match.group(3))
         else:
-            size = int(response.headers.get("Content-Length") or remote.size)
+            # A length that is no number is none: what came tells.
+            size = remote.size if response.length is None else response.length
             with self._lock:
                 item.ranges = False
         if size != remote.size:

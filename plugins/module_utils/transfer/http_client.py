@@ -35,6 +35,8 @@ MOST_DOCUMENT = 32 * 1024 * 1024  # bytes of a small document: a listing, a page
 SMALL_TIME = 300.0  # s for a small document as a whole
 MIN_SPEED = 256  # bytes a second of one connection, over `SPEED_WINDOW` s of waiting for bytes
 SPEED_WINDOW = 60.0
+COMPRESSED_HINT = "the mirror or a proxy before it compresses what it passes on: use another one"
+PROXY_HINT = "correct http_proxy and https_proxy, of dsdeploy_mirrors or of the host's environment"
 
 
 class HttpError(Failure):
@@ -128,6 +130,8 @@ class Response:
         self.reason = raw.reason
         self.headers = raw.headers
         self.length = raw.length  # bytes of the body, where the server tells
+        encoding = (raw.headers.get("Content-Encoding") or "").strip().lower()
+        self.encoding = "" if encoding == "identity" else encoding  # never asked for
 
     def read(self, limit):
         """At most ``limit`` bytes of the body."""
@@ -238,7 +242,8 @@ class Client:
                 pace.within(self.timeout)
                 if connection.sock is not None:
                     connection.sock.settimeout(self.timeout)
-                connection.request("GET" if body is None else "POST", target, body=body, headers=headers)
+                sent = dict(headers, **self._for_the_proxy(url))
+                connection.request("GET" if body is None else "POST", target, body=body, headers=sent)
                 raw = connection.getresponse()
                 pace.within(None)
                 return Response(raw, connection, url, pace)
@@ -259,18 +264,15 @@ class Client:
         """``(connection, request target, whether it was used before, its pace)`` of this thread for the URL's host."""
         scheme, host, port = origin(url)
         pool = self._local.__dict__.setdefault("pool", {})
-        proxy = self._proxy
-        if proxy is None and not urllib.request.proxy_bypass(host):
-            proxy = urllib.request.getproxies().get(scheme)
+        via = self._via(url)
         parts = urllib.parse.urlsplit(url)
         target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        if proxy and scheme == "http":
+        if via and scheme == "http":
             target = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-        key = (scheme, host, port, proxy)
+        key = (scheme, host, port, via)
         if key in pool:
             connection, pace = pool[key]
             return connection, target, connection.sock is not None, pace
-        via = urllib.parse.urlsplit(proxy) if proxy else None
         where = (via.hostname, via.port or 80) if via else (host, port)
         if scheme == "https":
             connection = _Tunnelled(*where, timeout=self.timeout, context=self._context)
@@ -283,11 +285,35 @@ class Client:
         pool[key] = connection, pace
         return connection, target, False, pace
 
+    def _via(self, url):
+        """The proxy for a URL, split; ``None`` where there is none."""
+        scheme, host, _port = origin(url)
+        proxy = self._proxy
+        if proxy is None and not urllib.request.proxy_bypass(host):
+            proxy = urllib.request.getproxies().get(scheme)
+        if not proxy:
+            return None
+        # Many settings name it without a scheme, as curl takes it.
+        via = proxy if "://" in proxy else "http://" + proxy
+        kind, name, _port = origin(via)
+        if not name or kind not in ("http", "https"):
+            # Its own words may hold a password.
+            said = "the %s proxy is %s" % (scheme, "one of %s" % foreign.one_line(kind, 20) if name else "no address")
+            raise HttpError("%s: %s; one such as http://proxy.example:3128 is needed" % (shown(url), said), 0, PROXY_HINT)
+        return urllib.parse.urlsplit(via)
+
+    def _for_the_proxy(self, url):
+        """Headers for a proxy that is asked for the URL itself; of a tunnel it gets its own."""
+        via = self._via(url) if origin(url)[0] == "http" else None
+        return _proxy_authorization(via) if via else {}
+
     def read(self, url, headers=None, limit=MOST_DOCUMENT, body=None):
         """Return (body, headers, final URL) of a small document, with retries."""
 
         def attempt():
             with self.open(url, headers, body) as response:
+                if response.encoding:
+                    raise HttpError(compressed(response), 0, COMPRESSED_HINT)
                 response.pace.within(SMALL_TIME)
                 text = response.read(limit + 1)
                 if len(text) > limit:
@@ -327,6 +353,12 @@ def _target_of(url, location):
         return urllib.parse.quote(urllib.parse.urljoin(url, location), safe="%/:=&?~#+!$,;'@()*[]") if location else ""
     except ValueError:
         return ""
+
+
+def compressed(response):
+    """One line on an answer that came in another encoding than was asked for."""
+    said = foreign.one_line(response.encoding, 40)
+    return "%s came compressed (Content-Encoding: %s), which was not asked for" % (shown(response.url), said)
 
 
 def _words(error):

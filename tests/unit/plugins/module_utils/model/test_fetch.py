@@ -142,6 +142,7 @@ def test_include_and_exclude(root, make):
         {"fault": "429", "times": 2, "headers": {"Retry-After": "1"}},
         {"fault": "503", "times": 3},
         {"fault": "no_range", "times": 1},
+        {"fault": "odd_length", "times": 1},
         {"fault": "slow", "after": 4000000, "times": 1},
     ],
     ids=lambda fault: f"{fault['fault']}-{fault.get('after', '')}",
@@ -164,6 +165,7 @@ def test_fault_is_survived(fault, source, hub, root, make):
         ("pointer", "q4/m-00001-of-00002.gguf has 132 bytes, expected 5243003: it is a git-lfs pointer"),
         ("empty", "q4/m-00001-of-00002.gguf has 0 bytes, expected 5243003: it is an empty file"),
         ("404", "answered 404"),
+        ("gzip", "came compressed (Content-Encoding: gzip), which was not asked for"),
     ],
 )
 def test_fault_is_refused_by_name_and_the_next_source_is_tried(fault, line, hub, root, make):
@@ -618,3 +620,43 @@ def test_plan_names_files_merge_and_disks(make):
         assert "  q/m-00002-of-00003.gguf: 2097152 bytes" in lines
         assert line in lines
         assert sum(disk["need"] for disk in disks) == (need + 1) * CHUNK
+
+
+# Where the store belongs to another user, he may leave anything in it.
+
+
+@pytest.mark.parametrize("kind", ["generated", "huggingface"])
+def test_links_of_others_in_the_store_are_never_written_through(kind, root, make, tmp_path):
+    victim, names = tmp_path / "victim", list(FILES)
+    victim.write_text("precious")
+    source = HF
+    if kind == "generated":
+        source = {"kind": "generated", "architecture": "qwen2"}
+        made = sources.tiny_model.files("qwen2")
+        names = list(made)
+        listed = [
+            {"path": name, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()} for name, text in made.items()
+        ]
+    one = make(entry(source, **({"files": listed, "format": "safetensors"} if kind == "generated" else {})))
+    for name in names:
+        for path in (name, name + ".done", name + ".done.new"):
+            os.makedirs(os.path.dirname(os.path.join(one.partial, path)), exist_ok=True)
+            os.symlink(victim, os.path.join(one.partial, path))
+        os.makedirs(os.path.dirname(os.path.join(one.directory, name)), exist_ok=True)
+        os.symlink(victim, os.path.join(one.directory, name))
+    os.symlink(victim, os.path.join(one.directory, model_store.MANIFEST + ".new"))
+    one.run()
+    assert victim.read_text() == "precious"
+    assert one.is_complete() and not os.path.exists(one.partial)
+    assert not any(path.is_symlink() for path in Path(one.directory).rglob("*"))
+
+
+def test_a_link_in_the_place_of_what_is_half_there_is_not_filled(root, make, tmp_path):
+    one = make(entry(HF))
+    os.makedirs(one.directory)
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users/own.gguf").write_text("precious")
+    os.symlink(tmp_path / "users", one.partial)
+    one.run()
+    assert_complete(one, root)
+    assert os.listdir(tmp_path / "users") == ["own.gguf"]

@@ -186,3 +186,79 @@ def test_a_proxy_is_asked_for_an_ipv6_address_in_brackets():
             through.open("https://[2001:db8::1]/x")
         proxy.shutdown()
     assert asked == ["[2001:db8::1]:443"]
+
+
+@contextlib.contextmanager
+def proxy():
+    """`(address, [(target, Proxy-Authorization, Authorization) of each request])` of a proxy that wants a password."""
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Proxy-Authorization"], self.headers["Authorization"]))
+            given = self.headers["Proxy-Authorization"] == "Basic dXNlcjpwQHNz"  # user:p@ss
+            self.send_response(200 if given else 407)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        do_CONNECT = do_GET
+
+        def log_message(self, *_words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{listening.server_port}", asked
+        listening.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxy_gets_its_password_for_plain_http_too(scheme):
+    with proxy() as (address, asked):
+        through = Client(5, 0, proxy=f"{scheme}user:p%40ss@{address}")
+        text, _headers, _url = through.read("http://hub.example/x?y", {"Authorization": "Bearer of-the-hub"})
+    assert text == b"hello"
+    assert asked == [("http://hub.example/x?y", "Basic dXNlcjpwQHNz", "Bearer of-the-hub")]
+
+
+def test_a_server_never_gets_the_password_of_the_proxy():
+    with proxy() as (address, asked):
+        with pytest.raises(HttpError):  # the tunnel is none
+            Client(5, 0, proxy=f"http://user:p%40ss@{address}").read("https://hub.example/x")
+        Client(5, 0, proxy=f"http://user:p%40ss@{address}").read("http://hub.example/x")
+    assert [one[1:] for one in asked] == [("Basic dXNlcjpwQHNz", None)] * 2
+    with server(OK) as (url, direct):
+        Client(5, 0, proxy="").read(url)
+    assert b"proxy" not in direct[0].lower()
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("http://user:secret@:3128", "no address"),
+        ("http://user:secret@proxy.example:port", "no address"),
+        ("socks5://user:secret@proxy.example:1080", "one of socks5"),
+    ],
+)
+@pytest.mark.parametrize("url", ["http://hub.example/x", "https://hub.example/x"])
+def test_a_proxy_that_is_none_is_named_without_its_password(url, setting, words):
+    with pytest.raises(HttpError, match=words) as caught:
+        Client(5, 0, proxy=setting).read(url)
+    mutations.assert_one_line(caught.value)
+    assert "http_proxy" in caught.value.hint and "secret" not in str(caught.value)
+
+
+def test_a_document_that_comes_compressed_is_named(client):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n\x1f\x8b\x08\x00\x00"
+    with server(answer) as (url, _asked), pytest.raises(HttpError, match="compressed.*gzip") as caught:
+        client.read(url)
+    mutations.assert_one_line(caught.value)
+    assert "proxy" in caught.value.hint
+
+
+def test_who_is_asked_too_often_says_so(client):
+    with server(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n") as (url, _asked):
+        with pytest.raises(HttpError, match="429") as caught:
+            client.read(url)
+    assert "how often" in caught.value.hint
