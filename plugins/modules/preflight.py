@@ -19,12 +19,28 @@ extends_documentation_fragment:
   - dsdeploy.llm.attributes.reads
 options:
   host:
-    description: Address or host name that the service will listen on. Beyond loopback, an API key and TLS are required.
+    description:
+      - Address or host name that the service will listen on, which must be one of the host's. Beyond loopback, an API
+        key and TLS are required.
     type: str
     default: 127.0.0.1
   port:
     description: Port that the service will listen on.
     type: int
+  ports:
+    description: Further ports that the service will listen on.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      variable:
+        description: Name of the variable that sets it, for the message.
+        type: str
+        required: true
+      port:
+        description: The port.
+        type: int
+        required: true
   user:
     description:
       - System user of the service that wants the port. A port that this user holds is fine.
@@ -497,6 +513,15 @@ def main() -> None:
         argument_spec={
             "host": {"type": "str", "default": "127.0.0.1"},
             "port": {"type": "int"},
+            "ports": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "variable": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                },
+            },
             "user": {"type": "str", "default": ""},
             "prefix": {"type": "str", "required": True},
             "has_api_key": {"type": "bool", "default": False, "no_log": False},
@@ -569,8 +594,11 @@ def main() -> None:
     wants = [want for want in p["disk"] if not (want["unless"] and os.path.exists(want["unless"]))]
     disk = disk_plan((want["path"], want["need_bytes"], want["what"]) for want in wants)
     found = [preflight.host_problem(p["host"], p["has_api_key"], p["has_tls"], p["prefix"])]
+    found.append(None if found[0] else preflight.address_problem(p["host"], sockets.unbindable(p["host"]), p["prefix"]))
     if p["port"]:
         found.append(preflight.port_problem(p["port"], owner, p["user"], p["prefix"] + "_port"))
+    for more in p["ports"]:
+        found.append(preflight.port_problem(more["port"], port_owner(more["port"]), p["user"], more["variable"]))
     problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import socket
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 from urllib.parse import urlsplit
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
@@ -26,7 +26,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.runtime impor
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, users
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import owned, preflight, sockets, users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import deployments
 
@@ -113,6 +113,7 @@ class Gateway:
         self.desired = Desired(check_mode, self._note)
         self.check_mode = check_mode
         self.warnings: List[str] = []
+        self._before: Dict[str, Optional[str]] = {}  # what was in files that the gateway loads, None: not there
         self.state_dir = "%s/%s" % (want["data_dir"].rstrip("/"), SERVICE)
         self.want.update(
             replicated=bool(want["replica_key"]), directory=places.GATEWAY, socket=self.state_dir + "/" + ADMIN
@@ -126,6 +127,9 @@ class Gateway:
     def check(self) -> None:
         """Failure, with all that is wrong, for values that cannot be meant. Nothing is changed."""
         found = config.problems(self.want)
+        if self.want["exposed"] and not any(line.startswith("gateway_host: ") for line in found):
+            problem = preflight.address_problem(self.want["host"], sockets.unbindable(self.want["host"]), "gateway")
+            found += [problem.msg] if problem else []
         if len(self.state_dir + "/" + MASTER) > SOCKET_PATH:
             found.append("dsdeploy_data_dir: %s is too long a path for the gateway's sockets" % self.want["data_dir"])
         if bool(self.want["certificate"]) != bool(self.want["certificate_key"]):
@@ -212,8 +216,12 @@ class Gateway:
 
     def _readable(self, name: str, text: str, account: Optional[users.Account], secret: bool = False) -> bool:
         """A file of root's that the gateway may read, and nobody else."""
-        gid = account.gid if account else 0
-        return self.desired.file("%s/%s" % (places.GATEWAY, name), text, 0o640, 0, gid, secret=secret)
+        path, gid = "%s/%s" % (places.GATEWAY, name), account.gid if account else 0
+        before = _text(path)
+        if not self.desired.file(path, text, 0o640, 0, gid, secret=secret):
+            return False
+        self._before.setdefault(path, before)
+        return True
 
     def _keys(self) -> List[keys.Key]:
         """The keys, the host's own among them, which is made where it is missing."""
@@ -313,11 +321,26 @@ class Gateway:
         if self.runtime.workers() is None:
             return
         if reload or self.runtime.version() not in ("", version):
-            self.desired.change("reload the gateway; its streams go on", self.runtime.reload)
+            try:
+                self.desired.change("reload the gateway; its streams go on", self.runtime.reload)
+            except Failure:
+                self._put_back(set(self._before) - {"%s/%s" % (places.GATEWAY, name) for name in wanted})
+                raise
             return
         maps = {"%s/%s" % (places.GATEWAY, name): entries for name, entries in wanted.items()}
         if self.runtime.sync(maps, check=True):
             self.desired.change("load the keys into the gateway", lambda: self.runtime.sync(maps))
+
+    def _put_back(self, paths: Set[str]) -> None:
+        """What the gateway did not load must not stay: with it, it would not start again, and the next run would find
+        nothing to change. Keys stay: they are those of the keyring."""
+        gid = os.stat(places.GATEWAY).st_gid
+        for path in sorted(paths):
+            before = self._before[path]
+            if before is None:
+                Desired().absent(path)
+            else:
+                Desired().file(path, before, 0o640, 0, gid, secret=True)
 
     def _result(self, pools: List[Dict[str, Any]], version: str) -> Dict[str, Any]:
         local = "https://" + config.address(config.LOOPBACK, self.want["port"])
@@ -338,6 +361,15 @@ class Gateway:
             "master_socket": self.state_dir + "/" + MASTER,
             "probe_key_file": PROBE_KEY,
         }
+
+
+def _text(path: str) -> Optional[str]:
+    """Of a file of ours; None where there is none that can be read."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def change_key(

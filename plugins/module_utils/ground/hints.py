@@ -78,8 +78,8 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
     ),
     (
         r"(http error|returned error:|status|answered) 429\b|too many requests",
-        "The server limits how often it is asked: wait and run it again, or use another mirror; a hub allows more with a "
-        "token (model_tokens).",
+        "The server limits how often it is asked: wait and run it again, or use another mirror; a hub allows more with "
+        "a token (model_tokens).",
     ),
     (
         r"(http error|returned error:|status) 404\b|\b404:? +(client error|not found)|not found for url",

@@ -88,6 +88,20 @@ def host_problem(host: str, has_key: bool, has_tls: bool, prefix: str) -> Option
     )
 
 
+def address_problem(host: str, said: str, prefix: str) -> Optional[Problem]:
+    """What is wrong with an address that is none of this host's.
+
+    :param said: why nothing can listen there, "" where something can.
+    """
+    if not said:
+        return None
+    return Problem(
+        "%s_host is %s, which is no address of this host (%s)" % (prefix, host, said),
+        "Set %s_host to one that `ip address` shows there." % prefix,
+        "usage",
+    )
+
+
 def missing_file(variable: str, path: str, executable: bool) -> Problem:
     """What is wrong with a variable that names a file, where the host has none there."""
     return Problem(

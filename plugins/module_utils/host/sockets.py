@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who listens on this host, from the tables of /proc/net (proc(5)). All but `read` is pure.
+"""Who listens on this host, from the tables of /proc/net (proc(5)). All but `read` and `unbindable` is pure.
 
 `tables` maps tcp, tcp6, udp, udp6 to the text of /proc/net/<that name>.
 """
@@ -82,3 +82,20 @@ def addresses(host: str, port: int) -> List[str]:
     """The addresses that a name means here. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def unbindable(host: str) -> str:
+    """Why nothing on this host can listen on an address or name, in the system's words; "" where something can."""
+    said = "it has no address"
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    for family, kind, protocol, _name, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+            return ""
+        except OSError as error:
+            said = error.strerror or str(error)
+    return said

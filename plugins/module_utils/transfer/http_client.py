@@ -299,7 +299,9 @@ class Client:
         if not name or kind not in ("http", "https"):
             # Its own words may hold a password.
             said = "the %s proxy is %s" % (scheme, "one of %s" % foreign.one_line(kind, 20) if name else "no address")
-            raise HttpError("%s: %s; one such as http://proxy.example:3128 is needed" % (shown(url), said), 0, PROXY_HINT)
+            raise HttpError(
+                "%s: %s; one such as http://proxy.example:3128 is needed" % (shown(url), said), 0, PROXY_HINT
+            )
         return urllib.parse.urlsplit(via)
 
     def _for_the_proxy(self, url):

@@ -379,3 +379,41 @@ def test_a_host_that_has_ipv6_alone_tells_that_address(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(apply.socket, "socket", Probe)
     assert apply.own_address() == "::1"
+
+
+def test_what_the_gateway_did_not_load_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it, it would not start after a reboot, and the next run would find nothing to change."""
+    monkeypatch.setattr(apply.places, "GATEWAY", str(tmp_path))
+    monkeypatch.setattr("os.fchown", lambda *_arguments: None)
+    before = {"haproxy.cfg": "the one before\n", "certificate.pem": "the one before\n", "keys.map": "one\n"}
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o640)
+    options = want(data_dir="/d", replicas=[], certificate=None, certificate_key=None, replica_key=None)
+    gateway = apply.Gateway(options, False, [])
+    for name in ("haproxy.cfg", "certificate.pem", "keys.map", "pools.map"):
+        assert gateway._readable(name, "new\n", None)
+    assert not gateway._readable("pools.map", "new\n", None)
+    monkeypatch.setattr(gateway.runtime, "workers", list)
+    monkeypatch.setattr(gateway.runtime, "version", lambda: "")
+
+    def refused() -> None:
+        raise Failure("the gateway did not load its configuration")
+
+    monkeypatch.setattr(gateway.runtime, "reload", refused)
+    with pytest.raises(Failure, match="did not load"):
+        gateway._tell({"keys.map": {}}, True, "2.6")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    # A key that was revoked meanwhile stays so.
+    assert found == {**before, "keys.map": "new\n"}
+    assert (tmp_path / "haproxy.cfg").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("host", ["192.0.2.77", "2001:db8::77", "fe80::77"])
+def test_an_address_of_another_host_is_refused_before_anything_is_made(host: str) -> None:
+    options = want(data_dir="/d", replicas=[], certificate=None, certificate_key=None, replica_key=None, host=host)
+    options = {**options, "networks": ["10.0.0.0/8"], "exposed": True}
+    with pytest.raises(Failure, match=f"gateway_host is {host}, which is no address of this host") as caught:
+        apply.Gateway(options, True, []).check()
+    assert caught.value.error_kind == "usage"
+    apply.Gateway({**options, "host": "127.0.0.1"}, True, []).check()

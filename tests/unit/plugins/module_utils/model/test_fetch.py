@@ -635,7 +635,8 @@ def test_links_of_others_in_the_store_are_never_written_through(kind, root, make
         made = sources.tiny_model.files("qwen2")
         names = list(made)
         listed = [
-            {"path": name, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()} for name, text in made.items()
+            {"path": name, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+            for name, text in made.items()
         ]
     one = make(entry(source, **({"files": listed, "format": "safetensors"} if kind == "generated" else {})))
     for name in names:
