@@ -87,12 +87,21 @@ options:
     type: float
   against:
     description:
-      - Measure each point once more with the load generator of this engine, C(vllm bench serve) or
+      - Measure each point in turns with the load generator of this engine, C(vllm bench serve) or
         C(sglang.bench_serving), from its environment on the host and as the user of the service, and return both.
-      - It needs a model that is a directory with a tokenizer, and takes about the same time again, which O(budget_s)
-        does not count. Where it fails, so does the module, with what was measured.
+      - A round is the same load by one of the two; the order is A B B A, so that what drifts drifts for both. Compared
+        are the medians of the rounds; a difference that is no larger than what either's own rounds differ by is said to
+        be within the spread. The point itself is our round in the middle.
+      - It needs a model that is a directory with a tokenizer. O(budget_s) counts the warm-up and our first round; each
+        other round has its own limit. Where a round is missing or less than was asked for, the module fails with
+        RV(error_kind=verify) and what was measured.
     type: str
     choices: [vllm, sglang]
+  rounds:
+    description:
+      - Rounds of each of the two with O(against), at each number of streams, from 1 to 20. By default 3. With fewer
+        than 2 it is not known what a difference is worth.
+    type: int
   from_here:
     description:
       - Measure from the machine that this module runs on, which is not the one that serves. It asks where others reach
@@ -141,7 +150,11 @@ bench:
       description:
         - One dict for each number of streams, with the fields of C(vllm bench serve) (C(request_throughput),
           C(output_throughput), C(median_ttft_ms), C(p99_tpot_ms), and so on) and C(max_concurrency), C(timeline),
-          C(gpus), C(errors), with O(against) also C(against), its C(figures) and the C(ratio) of ours to them.
+          C(gpus), C(errors), C(client_cpus) (CPUs that the client took).
+        - "With O(against) also C(against): C(figures) of the tool and C(ours), medians of the whole rounds; C(ratio) of
+          ours to theirs, C(spread) of the rounds of each, (most - least) / median; C(within), whether the difference is
+          within it, null where that is not known; C(rounds), all of them in their order; C(whole), how many count;
+          C(client), CPUs and lag of each; C(problem), why it is less than was asked for; C(notes)."
       type: list
       elements: dict
     profile:
@@ -167,7 +180,9 @@ path:
   returned: something was measured
   type: str
 error_kind:
-  description: V(verify) where a threshold was missed, or nothing could be measured.
+  description:
+    - V(verify) where a threshold was missed, a point had no answer, or O(against) lacks a round, or nothing could be
+      measured.
   returned: failure
   type: str
 hint:
@@ -197,6 +212,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
     served,
     sweep,
     thresholds,
+    turns,
     watch,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import api_key as api_keys
@@ -310,27 +326,21 @@ def unasked(_address: str, _port: int) -> None:
     """Of an engine without a key there is nothing to send; elsewhere its certificate has told who it is."""
 
 
-def own_tool(module: AnsibleModule, plan: run.Plan, key: Optional[str], stop: Callable[[], bool]):
-    """Measures a point with the load generator of `against`; None where that is not asked for. Raises Failure."""
-    tool, record = module.params["against"], module.params["record"]
+def own_tool(module: AnsibleModule, key: Optional[str]) -> Optional[run.Beside]:
+    """The load generator of `against`; None where that is not asked for. Raises Failure."""
+    tool, record, rounds = module.params["against"], module.params["record"], module.params["rounds"]
+    if rounds is not None and not tool:
+        raise Failure("rounds: they are taken in turns with another tool: against names it", "", "usage")
     if not tool:
         return None
     records, _problems = read_records(module.params["records_path"])
     root = next((found.get("releases") for found in records if found["engine"] == tool), None)
     root = against.check(tool, root, record)
 
-    def measure(point: Dict[str, Any], point_s: float) -> Dict[str, Any]:
-        profile = plan.profile
-        load_ = against.Load(profile.prompt_tokens, profile.output_tokens, point["asked"], point["max_concurrency"])
-        try:
-            theirs = against.run(tool, root, record, key, load_, against.limit_s(point_s), stop)
-        except Failure as failure:
-            return {"tool": tool, "problem": str(failure)}  # what we measured is good all the same
-        if theirs is None:
-            return {"tool": tool, "problem": "against %s: broken off" % tool}
-        return against.beside(point, theirs, tool)
+    def measure(load_: turns.Load, ours_s: float, stop: Callable[[], bool]) -> Optional[turns.Round]:
+        return against.run(tool, root, record, key, load_, against.limit_s(ours_s), stop)
 
-    return measure
+    return run.Beside(tool, rounds or turns.ROUNDS, measure)
 
 
 def reader_of(record: Dict[str, Any], key: Optional[str], trust: Callable[[str, int], None]):
@@ -389,6 +399,7 @@ def main() -> None:
             "min_tokens_s": {"type": "float", "no_log": False},
             "max_ttft_p99_ms": {"type": "float"},
             "against": {"type": "str", "choices": list(against.TOOLS)},
+            "rounds": {"type": "int"},
             "from_here": {"type": "bool", "default": False},
             "key_file": {"type": "path", "no_log": False},
             "records_path": {"type": "path", "default": places.RECORDS},
@@ -418,7 +429,7 @@ def main() -> None:
         target = target_of(record, key, trust, way)
         ask_first(target)
         stop = Stop()
-        beside = own_tool(module, plan, key, stop)
+        beside = own_tool(module, key)
         watcher = watch.Watch(nvidia_smi, None if here else reader_of(record, key, trust))
         lock = params["lock"] or (str(Path.home() / ".dsdeploy-bench.lock") if here else places.BENCH_LOCK)
         with alone(lock), Progress("bench", unit="requests") as progress, watcher as watching:
@@ -442,7 +453,7 @@ def main() -> None:
     )
     missed = thresholds.missed(result, params["min_tokens_s"], params["max_ttft_p99_ms"])
     if not result["interrupted"]:
-        missed += against.problems(result["points"])
+        missed += turns.problems(result["points"])
     if missed:
         module.fail_json(msg="; ".join(missed), error_kind="verify", bench=result)
     module.exit_json(changed=False, bench=result)

@@ -172,6 +172,64 @@ def _table(result: dict[str, Any], words: dict[str, str]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
+_AGAINST = (
+    ("output_throughput", "tokens_s", 1),
+    ("request_throughput", "requests_s", 2),
+    ("median_ttft_ms", "TTFT p50, ms", 1),
+    ("p99_ttft_ms", "TTFT p99, ms", 1),
+    ("median_tpot_ms", "TPOT p50, ms", 2),
+    ("p99_tpot_ms", "TPOT p99, ms", 2),
+    ("median_e2el_ms", "E2EL p50, ms", 0),
+)
+
+
+def _against(result: dict[str, Any], words: dict[str, str]) -> str:
+    """What the engine's own tool measured in turns with ours; "" where it was not asked for."""
+    rows, told = [], []
+    for point in result["points"]:
+        found = point.get("against") or {}
+        if not found.get("rounds"):
+            continue
+        whole, spreads = found["whole"], found["spread"]
+        streams = figure(point["max_concurrency"], 0)
+        for key, label, digits in _AGAINST:
+            ratio, within = found["ratio"].get(key), found["within"].get(key)
+            rows.append(
+                (
+                    streams,
+                    f"{whole['ours']}, {whole['tool']}",
+                    words.get(label, label),
+                    figure(found["ours"].get(key), digits),
+                    _percent(spreads["ours"].get(key)),
+                    figure(found["figures"].get(key), digits),
+                    _percent(spreads["tool"].get(key)),
+                    _percent(None if ratio is None else ratio - 1, "+"),
+                    words["unknown"] if within is None else words["within" if within else "beyond"],
+                )
+            )
+        for key, label, digits in (("cpus", "client_cpus", 2), ("lag_p99_ms", "client_lag", 1)):
+            ours, its = (figure(found["client"][who].get(key), digits) for who in ("ours", "tool"))
+            rows.append((streams, f"{whole['ours']}, {whole['tool']}", words[label], ours, "", its, "", "", ""))
+        told += [*found["notes"], *filter(None, [found.get("problem")])]
+    if not rows:
+        return ""
+    tools = ", ".join(dict.fromkeys(point["against"]["tool"] for point in result["points"] if point.get("against")))
+    names = ("streams", "rounds", "figure", "ours", "spread", "its", "spread", "difference", "reading")
+    head = "".join(f"<th>{escape(words[name])}</th>" for name in names)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    lines = "".join(f"<li>{escape(str(line))}</li>" for line in told)
+    return (
+        f"<h2>{escape(words['against'])}: {escape(tools)}</h2>"
+        + (f'<ul class="warn">{lines}</ul>' if told else "")
+        + f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        + f'<p class="soft">{escape(words["turns"])}</p>'
+    )
+
+
+def _percent(share: float | None, sign: str = "") -> str:
+    return "–" if share is None else format(100 * share, f"{sign}.1f") + " %"
+
+
 def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
     environment, profile = result["environment"], result["profile"]
     record = environment.get("record") or {}
@@ -226,6 +284,7 @@ def render(result: dict[str, Any], language: str = "en", expected: dict[str, Any
         f'<p class="verdict">{escape(verdict(result, words, expected))}</p>'
         + (f'<h2>{escape(words["warnings"])}</h2><ul class="warn">{warnings}</ul>' if told else "")
         + f'<div class="plots">{plots}</div><h2>{escape(words["figures"])}</h2>{_table(result, words)}'
+        f"{_against(result, words)}"
         f"<h2>{escape(words['environment'])}</h2>{_facts(result, words)}"
         f'<p class="soft">{escape(words["definitions"])}</p>'
         f'<script type="application/json" id="result">{raw}</script></body></html>\n'

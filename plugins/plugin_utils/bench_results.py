@@ -155,6 +155,8 @@ def _check(result: foreign.Foreign) -> None:
                 step.number("at_s")
                 for name in names:
                     step.number(name, None)
+        if point.has("against"):
+            _check_against(point.mapping("against"))
         for _name, level in point.mapping("slo_ms").entries() if point.has("slo_ms") else ():
             level.number("")
     environment = result.mapping("environment")
@@ -162,6 +164,22 @@ def _check(result: foreign.Foreign) -> None:
         environment.mapping(name, None)
     environment.texts("gpus", [])
     result.texts("warnings", [])
+
+
+def _check_against(against: foreign.Foreign) -> None:
+    """What `turns.compare` made. Raises Failure."""
+    against.text("tool", most=80)
+    against.text("problem", "")
+    against.texts("notes")
+    for _one in against.items("rounds"):
+        pass
+    for name in ("ours", "figures", "ratio", "spread.ours", "spread.tool", "client.ours", "client.tool"):
+        for _key, value in against.mapping(name).entries():
+            value.number("", None)
+    for _key, value in against.mapping("within").entries():
+        value.flag("", None)
+    for who in ("ours", "tool"):
+        against.count(f"whole.{who}", most=1000)
 
 
 def listing(directory: str) -> list[dict[str, Any]]:

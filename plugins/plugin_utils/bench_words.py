@@ -39,6 +39,23 @@ WORDS: dict[str, dict[str, str]] = {
         "goodput": "goodput, requests/s",
         "lag": "client lag p99, ms",
         "figures": "Figures",
+        "against": "Beside the engine's own tool",
+        "rounds": "rounds, ours and its",
+        "figure": "median of the rounds",
+        "ours": "ours",
+        "its": "its",
+        "spread": "spread",
+        "difference": "ours to its",
+        "reading": "meaning",
+        "within": "within the spread",
+        "beyond": "more than the spread",
+        "client_cpus": "CPUs of the client",
+        "client_lag": "lag p99, ms",
+        "turns": (
+            "Rounds of the same load in turns (A B B A), so that what drifts drifts for both. Spread: (most - least) / "
+            "median of a tool's own rounds. A difference within it says nothing of either tool. The lag of the "
+            "engine's own tool is that of a process beside it."
+        ),
         "environment": "Environment",
         "warnings": "Warnings",
         "engine": "engine",
@@ -92,6 +109,22 @@ WORDS: dict[str, dict[str, str]] = {
         "goodput": "有效吞吐，请求/s",
         "lag": "客户端延迟 p99 (ms)",
         "figures": "数据",
+        "against": "与引擎自带工具对比",
+        "rounds": "轮数（本工具与对方）",
+        "figure": "各轮中位数",
+        "ours": "本工具",
+        "its": "对方",
+        "spread": "离散度",
+        "difference": "本工具相对对方",
+        "reading": "含义",
+        "within": "在离散度之内",
+        "beyond": "超出离散度",
+        "client_cpus": "客户端占用 CPU 数",
+        "client_lag": "延迟 p99 (ms)",
+        "turns": (
+            "相同负载按 A B B A 轮流测量，因此漂移对双方相同。离散度：同一工具各轮的（最大 - 最小）/ 中位数。"
+            "差异在离散度之内时，不能说明任何一方更好或更差。引擎自带工具的延迟取自与其同时运行的进程。"
+        ),
         "environment": "环境",
         "warnings": "警告",
         "engine": "引擎",

@@ -5,7 +5,7 @@
 """The engine's own load generator on the same server, beside ours: ``vllm bench serve``, ``sglang.bench_serving``.
 
 It runs as the service's user from the engine's environment on the host, with the model's own tokenizer and random
-prompts of the same length; nothing is downloaded.
+prompts of the same length; nothing is downloaded. What its rounds come to beside ours: `turns`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure, turns
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.turns import Load
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
@@ -39,26 +42,21 @@ START_S = 180.0  # for its imports, on a busy machine
 SLOWER = 4.0  # times ours, that its requests may take
 _WORDS_A_PROMPT = 256  # then they come again
 PROMPTS = "prompts.json"
-# Ours, and under which name each tool has it.
-FIGURES: Dict[str, Dict[str, str]] = {
-    "completed": {},
-    "output_throughput": {},
-    "request_throughput": {},
-    "median_ttft_ms": {},
-    "p99_ttft_ms": {},
-    "median_tpot_ms": {},
-    "p99_tpot_ms": {},
-    "median_e2el_ms": {"sglang": "median_e2e_latency_ms"},
-}
+TICK_S = 0.01  # as the generator's own loop
+MOST_LOG = 64 * 1024 * 1024  # bytes: a tool that fills the disk is ended
+_TICKS = 100000  # that are kept: the last quarter of an hour
+# Names that a tool has of its own for what is compared, and for how much it has sent.
+NAMES: Dict[str, Dict[str, str]] = {"sglang": {"median_e2el_ms": "median_e2e_latency_ms"}}
+SENT = ("completed", "duration", "total_input_tokens", "total_output_tokens")
 
 
-class Load(NamedTuple):
-    """What both send: tokens of a prompt and of an answer, requests, requests at a time."""
+class Watched(NamedTuple):
+    """What was seen of a tool while it ran, by the clock of `time.monotonic()`."""
 
-    prompt_tokens: int
-    output_tokens: int
-    count: int
-    concurrency: int
+    ended: float
+    status: Optional[int]  # None: it was broken off
+    lags: "Deque[Tuple[float, float]]"  # (when, s): how late a process beside it was
+    cpu: "Deque[Tuple[float, float]]"  # (when, CPU s that it had taken)
 
 
 def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory: str) -> List[str]:
@@ -142,9 +140,27 @@ def run(
     load: Load,
     longest_s: float,
     stop: Callable[[], bool],
-) -> Optional[Dict[str, Any]]:
-    """Its figures under our names, None where `stop` broke it off. Raises Failure with its last words."""
-    account = pwd.getpwnam(record["user"]) if os.geteuid() == 0 else None
+) -> Optional[turns.Round]:
+    """One round of it, None where `stop` broke it off; a round with a problem, in its last words, where it failed."""
+    try:
+        return _run(tool, root, record, key, load, longest_s, stop)
+    except Failure as failure:
+        return turns.Round(turns.TOOL, {}, str(failure), fatal=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = "it cannot be started: %s" % one_line(error, 200)
+        return turns.Round(turns.TOOL, {}, said, fatal=True)
+
+
+def _run(
+    tool: str,
+    root: str,
+    record: Dict[str, Any],
+    key: Optional[str],
+    load: Load,
+    longest_s: float,
+    stop: Callable[[], bool],
+) -> Optional[turns.Round]:
+    account = _account(record) if os.geteuid() == 0 else None
     directory = tempfile.mkdtemp(prefix="dsdeploy-bench-")
     try:
         environment = {
@@ -186,71 +202,126 @@ def run(
                 preexec_fn=become,
                 start_new_session=True,
             )
-        ended = _wait(process, time.monotonic() + longest_s, stop)
-        if ended is None:
-            if stop():
-                return None
-            said = "against %s: it had not ended after %.0f s: %s" % (tool, longest_s, _last_words(log, key))
-            raise Failure(said, "", "verify")
+            seen = _wait(process, time.monotonic() + longest_s, stop, output.fileno())
+        if seen.status is None and stop():
+            return None
+        ended = _ending(seen.status, longest_s, os.path.getsize(log))
         if ended:
-            raise Failure("against %s: it ended with %s: %s" % (tool, ended, _last_words(log, key)), "", "verify")
-        figures = read(tool, os.path.join(directory, "result.json"))
+            raise Failure("%s: %s" % (ended, _last_words(log, key)), "", "verify")
+        result = os.path.join(directory, "result.json")
+        figures = read(tool, result)
         if not figures["completed"]:
-            raise Failure("against %s: none of its %d requests was answered" % (tool, load.count), "", "verify")
-        return figures
+            raise Failure("none of its %d requests was answered" % load.count, "", "verify")
+        # It writes its result when the load has ended, and takes time to end after that.
+        written = min(seen.ended, time.monotonic() - max(0.0, time.time() - os.stat(result).st_mtime))
+        return round_of(figures, load, seen, written)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait(process: "subprocess.Popen[bytes]", deadline: float, stop: Callable[[], bool]) -> Optional[int]:
-    """Its exit status; None where it was broken off, and is gone then, with all that it has started."""
-    while True:
+def _account(record: Dict[str, Any]) -> "pwd.struct_passwd":
+    try:
+        return pwd.getpwnam(str(record.get("user")))
+    except KeyError:
+        raise Failure("there is no user %s, as the record has it" % one_line(record.get("user"), 60)) from None
+
+
+def _wait(process: "subprocess.Popen[bytes]", deadline: float, stop: Callable[[], bool], log: int) -> Watched:
+    """Until it ends, or is broken off. It is gone then, with all that it has started."""
+    lags: Deque[Tuple[float, float]] = deque(maxlen=_TICKS)
+    cpu: Deque[Tuple[float, float]] = deque(maxlen=_TICKS)
+    status = None
+    look = 0.0
+    try:
+        while True:
+            due = time.monotonic() + TICK_S
+            time.sleep(TICK_S)
+            now = time.monotonic()
+            lags.append((now, max(0.0, now - due)))
+            if now >= look:  # four times a second, as the generator
+                look = now + 0.25
+                taken = _cpu_s(process.pid)
+                if taken is not None:
+                    cpu.append((now, taken))
+                if stop() or now > deadline or os.fstat(log).st_size > MOST_LOG:
+                    break
+            status = process.poll()
+            if status is not None:
+                break
+    finally:
         try:
-            return process.wait(0.25)
-        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
             pass
-        if stop() or time.monotonic() > deadline:
-            try:
-                os.killpg(process.pid, 9)
-            except ProcessLookupError:
-                pass
-            process.wait()
-            return None
+        process.wait()
+    return Watched(time.monotonic(), status, lags, cpu)
+
+
+def _cpu_s(pid: int) -> Optional[float]:
+    """CPU time of a process and of its children that have ended, s; None where it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as handle:
+            fields = handle.read().rpartition(")")[2].split()
+        return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
+
+
+def _ending(status: Optional[int], longest_s: float, logged: int) -> str:
+    """What is wrong with how it ended; "" where nothing is."""
+    if status is None and logged > MOST_LOG:
+        return "it was ended, as it wrote more than %d MiB" % (MOST_LOG >> 20)
+    if status is None:
+        return "it had not ended after %.0f s" % longest_s
+    if status < 0:
+        return "it was killed by signal %d" % -status
+    return "it ended with %d" % status if status else ""
 
 
 def _last_words(log: str, key: Optional[str]) -> str:
-    with open(log, encoding="utf-8", errors="replace") as handle:
-        lines = [line for line in handle.read()[-16384:].splitlines() if line.strip()]
-    said = one_line(lines[-1], 200) if lines else "it said nothing"
-    return said.replace(key, "(hidden)") if key else said
+    with open(log, "rb") as handle:
+        handle.seek(max(0, os.fstat(handle.fileno()).st_size - 16384))
+        said = handle.read().decode("utf-8", "replace")
+    # Before it is cut: half of a key is none that would be found.
+    said = said.replace(key, "(hidden)") if key else said
+    lines = [line for line in said.splitlines() if line.strip()]
+    return one_line(lines[-1], 200) if lines else "it said nothing"
 
 
-def read(tool: str, path: str) -> Dict[str, Any]:
+def read(tool: str, path: str) -> Dict[str, Optional[float]]:
     """The figures in its result file under our names; None where it has no number. Raises Failure."""
     try:
-        with open(path, encoding="utf-8") as handle:
-            found = foreign.loads(handle.read().strip().split("\n")[-1] if tool == "sglang" else handle.read())
+        text = foreign.read_text(path)
+        found = foreign.loads(text.strip().split("\n")[-1] if tool == "sglang" else text)
     except (OSError, ValueError) as error:
-        raise Failure("against %s: its result cannot be read: %s" % (tool, one_line(error)), "", "verify") from None
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Failure("its result cannot be read: %s" % one_line(said, 200), "", "verify") from None
     if not isinstance(found, dict):
-        raise Failure("against %s: its result is not a JSON object" % tool, "", "verify")
-    figures = {}
-    for name, names in FIGURES.items():
-        value = found.get(names.get(tool, name))
-        figures[name] = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        raise Failure("its result is not a JSON object", "", "verify")
+    names = NAMES.get(tool, {})
+    figures = {name: turns.number(found.get(names.get(name, name))) for name in turns.FIGURES + SENT}
+    if all(figures[name] is None for name in turns.FIGURES):
+        raise Failure("its result has no figures", "", "verify")
     return figures
 
 
-def beside(point: Dict[str, Any], theirs: Dict[str, Any], tool: str) -> Dict[str, Any]:
-    """``{tool, figures, ratio}``: ours over theirs; None where one of them is not known, or theirs is 0."""
-    ratio = {}
-    for name in FIGURES:
-        mine, other = point.get(name), theirs.get(name)
-        ratio[name] = round(mine / other, 4) if mine is not None and other else None
-    return {"tool": tool, "figures": theirs, "ratio": ratio}
-
-
-def problems(points: List[Dict[str, Any]]) -> List[str]:
-    """Why the tool brought no figures, each reason once."""
-    found = [(point.get("against") or {}).get("problem") for point in points]
-    return list(dict.fromkeys(reason for reason in found if reason))
+def round_of(figures: Dict[str, Optional[float]], load: Load, seen: Watched, written: float) -> turns.Round:
+    """The round that a result is. `written`: when, by the clock of `seen`; its requests ended just before."""
+    completed, duration = figures["completed"] or 0, figures["duration"]
+    lag = cpus = None
+    if duration:
+        lags = sorted(late for at, late in seen.lags if written - duration <= at <= written)
+        lag = measure.percentile(lags, 99)
+        before = [taken for at, taken in seen.cpu if at <= written - duration]
+        until = [taken for at, taken in seen.cpu if at <= written]
+        # Known to a quarter of a second.
+        cpus = (until[-1] - before[-1]) / duration if before and duration >= 1.0 else None
+    sent = figures["total_input_tokens"]
+    return turns.Round(
+        turns.TOOL,
+        {name: figures[name] for name in turns.FIGURES},
+        turns.short_of(load, completed, figures["total_output_tokens"]),
+        None if lag is None else round(lag * 1000.0, 3),
+        None if cpus is None else round(cpus, 3),
+        sent / completed if sent and completed else None,
+    )

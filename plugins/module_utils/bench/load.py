@@ -135,6 +135,15 @@ def trusted(target: Target) -> None:
             target.trust(*connection.getpeername()[:2])
 
 
+def unreachable(target: Target) -> Optional[str]:
+    """Why nobody can be connected to; None where somebody listens."""
+    try:
+        with socket.create_connection((target.host, target.port), CONNECT_S):
+            return None
+    except OSError as error:
+        return _why(error)
+
+
 def _why(error: BaseException) -> str:
     """What a request without a connection is told of, in a line."""
     if isinstance(error, EngineFailure):

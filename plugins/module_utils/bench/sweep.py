@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import turns
+
 SATURATED_GAIN = 0.05
 MAX_CONCURRENCY = 1024
 WARM_UP = 2  # times the concurrency
@@ -63,6 +65,8 @@ def following(
 
     :param spent_s: s since the start.
     """
+    if points and points[-1]["completed"] == 0:
+        return Step(None, "no request succeeded at %d streams" % points[-1]["max_concurrency"])
     if profile.concurrency:
         if len(points) >= len(profile.concurrency):
             return Step(None, "all points measured")
@@ -72,8 +76,6 @@ def following(
     if not points:
         return Step(1, "")
     last = points[-1]
-    if last["completed"] == 0:
-        return Step(None, "no request succeeded at %d streams" % last["max_concurrency"])
     if spent_s >= profile.budget_s:
         return Step(None, "the budget of %d s is spent" % profile.budget_s)
     broken = [name for name, limit in sorted((slo_ms or {}).items()) if (last.get("median_%s_ms" % name) or 0) > limit]
@@ -116,6 +118,9 @@ def problems(values: Dict[str, Any]) -> List[str]:
     for item in values.get("concurrency") or []:
         if not 1 <= item <= MAX_CONCURRENCY:
             found.append("concurrency: %s is not between 1 and %d" % (item, MAX_CONCURRENCY))
+    rounds = values.get("rounds")
+    if rounds is not None and not 1 <= rounds <= turns.MAX_ROUNDS:
+        found.append("rounds: %s is not between 1 and %d" % (rounds, turns.MAX_ROUNDS))
     for name in ("prompt_tokens", "output_tokens", "budget_s"):
         value = values.get(name)
         if value is not None and value < 1:

@@ -15,8 +15,13 @@ def best_throughput(points: List[Dict[str, Any]]) -> Optional[float]:
 
 
 def missed(result: Dict[str, Any], min_tokens_s: Optional[float], max_ttft_p99_ms: Optional[float]) -> List[str]:
-    """One line for each limit that is missed, also where what it limits was not measured."""
+    """One line for each limit that is missed, also where what it limits was not measured; and for each point without an
+    answer: an engine that is gone is no measurement."""
     found = []
+    for point in result["points"]:
+        if not point["completed"]:
+            worst = max(point["errors"].items(), key=lambda item: item[1], default=("no answer", 0))[0]
+            found.append("no request was answered at %d streams (%s)" % (point["max_concurrency"], worst))
     best = best_throughput(result["points"])
     if min_tokens_s is not None and (best is None or best < min_tokens_s):
         said = "not known" if best is None else "%.1f" % best

@@ -41,7 +41,13 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option(
     "--against",
     type=click.Choice(["vllm", "sglang"]),
-    help="Measure with this engine's own tool, too, from its environment on the host, and show the difference.",
+    help="Measure in turns with this engine's own tool, from its environment on the host, and show the difference.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 20),
+    metavar="N",
+    help="With --against: rounds of each tool at each number of streams.  [default: 3]",
 )
 @click.option(
     "--min-tokens-s",
@@ -79,7 +85,7 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.pass_context
 def bench(ctx: click.Context, options: Options, profile: str | None, streams: list[int] | None,
           prompt_tokens: int | None, output_tokens: int | None, budget: float | None, min_tokens_s: float | None,
-          max_ttft_p99: float | None, against: str | None, origin: str, key_file: str | None,
+          max_ttft_p99: float | None, against: str | None, rounds: int | None, origin: str, key_file: str | None,
           results: str | None) -> int:  # fmt: skip
     """Measure time to first token, time per token and throughput of what is deployed.
 
@@ -92,6 +98,8 @@ def bench(ctx: click.Context, options: Options, profile: str | None, streams: li
 
     if origin == "here" and against:
         raise click.UsageError("--against measures with the engine's own tool on the host itself, not --from here")
+    if rounds and not against:
+        raise click.UsageError("--rounds is for --against: rounds of two tools in turns")
     if key_file and origin != "here":
         raise click.UsageError("--key-file is for --from here: on the host itself the engine's own key is used")
     given = {
@@ -103,6 +111,7 @@ def bench(ctx: click.Context, options: Options, profile: str | None, streams: li
         "min_tokens_s": min_tokens_s,
         "max_ttft_p99_ms": max_ttft_p99,
         "against": against,
+        "rounds": rounds,
         "from_here": origin == "here" or None,
         "key_file": None if key_file is None else os.path.abspath(key_file),
         "results_dir": None if results is None else os.path.abspath(results),

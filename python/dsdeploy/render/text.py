@@ -264,19 +264,47 @@ def _measurements(summary: events.Summary) -> Iterator[str]:
 
 
 def _beside(point: dict[str, Any]) -> Iterator[str]:
-    """Ours over those of the engine's own tool."""
+    """The rounds of the engine's own tool beside ours."""
     against = point.get("against")
     if not against:
         return
-    if against.get("problem"):
-        yield f"  {against['problem']}"
-        return
+    tool, whole = against["tool"], against["whole"]
+    rounds = f"{whole['ours']} and {whole['tool']} rounds in turns"
+    yield f"  against   {tool}'s own tool, {point['max_concurrency']} streams, {rounds}; medians (spread):"
     names = (("output_throughput", "tokens/s"), ("median_ttft_ms", "TTFT p50"), ("median_tpot_ms", "TPOT p50"))
-    ratios = [(label, against["ratio"].get(name)) for name, label in names]
-    said = ", ".join(
-        f"{label} {'not known' if ratio is None else f'{100 * (ratio - 1):+.1f} %'}" for label, ratio in ratios
-    )
-    yield f"  against   {against['tool']}'s own tool, {point['max_concurrency']} streams: ours is {said}"
+    for key, label in names:
+        unit = "" if key == "output_throughput" else " ms"
+        ours, its = (
+            _median(against[which].get(key), against["spread"][who].get(key), unit)
+            for which, who in (("ours", "ours"), ("figures", "tool"))
+        )
+        yield f"            {label:<9} ours {ours}, its {its}: {_difference(against, key)}"
+    clients = [
+        f"{who} {_unknown(client['cpus'], '.2f')} CPUs, late by {_unknown(client['lag_p99_ms'], '.1f')} ms"
+        for who, client in (("ours", against["client"]["ours"]), ("its", against["client"]["tool"]))
+    ]
+    yield f"            clients   {'; '.join(clients)} (p99)"
+    yield from (f"            note      {plain_text(line)}" for line in against["notes"])
+    if against.get("problem"):
+        yield f"  {plain_text(against['problem'])}"
+
+
+def _unknown(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
+
+
+def _median(value: float | None, spread: float | None, unit: str) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:.1f}{unit} ({_unknown(None if spread is None else 100 * spread, '.1f')} %)"
+
+
+def _difference(against: dict[str, Any], key: str) -> str:
+    ratio = against["ratio"].get(key)
+    if ratio is None:
+        return "not known"
+    said = {True: ", within the spread", False: "", None: ", spread not known"}[against["within"].get(key)]
+    return f"{100 * (ratio - 1):+.1f} %{said}"
 
 
 def _ms(value: float | None) -> str:

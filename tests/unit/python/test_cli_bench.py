@@ -67,6 +67,8 @@ def test_options_become_those_of_the_module(monkeypatch: pytest.MonkeyPatch) -> 
         }
     }
     assert asked[1][0][2] == {"dsdeploy_bench": None}
+    run("--against", "vllm", "--rounds", "5")
+    assert asked[2][0][2] == {"dsdeploy_bench": {"against": "vllm", "rounds": 5}}
     assert "'x' is not a list of numbers" in run("--streams", "x").output
 
 
@@ -77,11 +79,44 @@ def test_a_row_for_each_number_of_streams() -> None:
     summary = events.Summary("bench", True, 0, 1.0, 0, {"h": host}, [], {})
     said = list(text.result(summary, False, [], False))
     assert said[2].split() == ["8", "812.3", "98.7", "ms", "401.0", "ms", "9.5", "ms", "2"]
-    against = {"tool": "vllm", "ratio": {"output_throughput": 1.021, "median_ttft_ms": None, "median_tpot_ms": 0.99}}
-    event.points[0]["against"] = against
-    beside = "  against   vllm's own tool, 8 streams: ours is tokens/s +2.1 %, TTFT p50 not known, TPOT p50 -1.0 %"
-    assert beside in text.result(summary, False, [], False)
     assert "  kept      /kept.json" in said and any("2 of the requests failed" in line for line in said)
+
+
+AGAINST: dict[str, Any] = {
+    "tool": "vllm",
+    "whole": {"ours": 3, "tool": 2},
+    "ours": {"output_throughput": 812.34, "median_ttft_ms": 98.7, "median_tpot_ms": None},
+    "figures": {"output_throughput": 795.6, "median_ttft_ms": 90.0, "median_tpot_ms": 9.4},
+    "ratio": {"output_throughput": 1.021, "median_ttft_ms": 1.0967, "median_tpot_ms": None},
+    "spread": {
+        "ours": {"output_throughput": 0.031, "median_ttft_ms": 0.012, "median_tpot_ms": None},
+        "tool": {"output_throughput": 0.012, "median_ttft_ms": 0.02, "median_tpot_ms": None},
+    },
+    "within": {"output_throughput": True, "median_ttft_ms": False, "median_tpot_ms": None},
+    "client": {"ours": {"cpus": 0.121, "lag_p99_ms": 0.4}, "tool": {"cpus": None, "lag_p99_ms": None}},
+    "rounds": [],
+    "notes": [],
+}
+
+
+def test_the_rounds_of_the_engines_own_tool_are_shown_beside_ours() -> None:
+    against = {**AGAINST, "notes": ["prompts differ"], "problem": "against vllm: at 8 streams round 3 of 6 \x1b[31mbad"}
+    measured = {**RESULT, "points": [{**POINT, "against": against}]}
+    (event,) = _module_events("h", "bench", {"bench": measured, "path": "/kept.json"})
+    assert isinstance(event, events.Measurement)
+    host = events.HostSummary("ok", 1, 0, 0, 0, 0, 0, [], [], [], measurements=[event.__dict__])
+    said = list(text.result(events.Summary("bench", True, 0, 1.0, 0, {"h": host}, [], {}), False, [], False))
+    assert said[3:10] == [
+        "  against   vllm's own tool, 8 streams, 3 and 2 rounds in turns; medians (spread):",
+        "            tokens/s  ours 812.3 (3.1 %), its 795.6 (1.2 %): +2.1 %, within the spread",
+        "            TTFT p50  ours 98.7 ms (1.2 %), its 90.0 ms (2.0 %): +9.7 %",
+        "            TPOT p50  ours not known, its 9.4 ms (? %): not known",
+        "            clients   ours 0.12 CPUs, late by 0.4 ms; its ? CPUs, late by ? ms (p99)",
+        "            note      prompts differ",
+        "  against vllm: at 8 streams round 3 of 6 bad",
+    ]
+    one = {**AGAINST, "within": dict.fromkeys(AGAINST["within"])}
+    assert text._difference(one, "output_throughput") == "+2.1 %, spread not known"
 
 
 def test_one_that_was_broken_off_ends_as_ctrl_c_does() -> None:
@@ -145,6 +180,8 @@ def test_from_here_goes_with_a_client_s_key_and_not_with_an_engine_s_tool(
                      {"dsdeploy_bench": None}]  # fmt: skip
     for words, said in (
         (["--from", "here", "--against", "vllm"], "on the host itself, not --from here"),
+        (["--rounds", "3"], "--rounds is for --against"),
+        (["--against", "vllm", "--rounds", "0"], "0 is not in the range 1<=x<=20"),
         (["--key-file", "bench.key"], "--key-file is for --from here"),
         (["--from", "there"], "'there' is not one of"),
     ):

@@ -134,35 +134,86 @@ TOOL = """
 import json, os, sys
 option = lambda name: sys.argv[sys.argv.index(name) + 1]
 assert "planted-secret" not in sys.argv and os.environ["OPENAI_API_KEY"] == "planted-secret", "no key"
-found = {"output_throughput": 100.0, "median_ttft_ms": 5.0, "completed": int(option("--num-prompts"))}
+with open(CALLS, "a+") as calls:
+    calls.write("x")
+    calls.seek(0)
+    call = len(calls.read())
+count = int(option("--num-prompts"))
+found = {"output_throughput": 100.0 + call, "median_ttft_ms": 5.0, "completed": count, "duration": 1.0}
 found.update(request_throughput=None, p99_ttft_ms="x", median_tpot_ms=float(option("--max-concurrency")))
+found.update(total_output_tokens=8 * count)
+WRONG
 open(os.path.join(option("--result-dir"), "result.json"), "w").write(json.dumps(found))
 """
 
 
-def test_the_engines_own_tool_beside_ours(bench, kept, tmp_path):
-    record = {**kept, **against(tmp_path, TOOL)}
+def own_tool(tmp_path, wrong=""):
+    """Vllm's tool, and what goes `wrong` with it in its round `call`."""
+    return TOOL.replace("CALLS", repr(str(tmp_path / "calls"))).replace("WRONG", wrong)
+
+
+def test_the_engines_own_tool_in_turns_with_ours(bench, kept, tmp_path):
+    record = {**kept, **against(tmp_path, own_tool(tmp_path))}
     result = bench(record=record, concurrency=[2], output_tokens=8, against="vllm")
     (point,) = result["bench"]["points"]
-    assert point["against"]["tool"] == "vllm" and point["against"]["figures"]["completed"] == 20
-    assert point["against"]["figures"]["p99_ttft_ms"] is None and point["against"]["ratio"]["p99_ttft_ms"] is None
-    assert point["against"]["ratio"]["median_ttft_ms"] == pytest.approx(point["median_ttft_ms"] / 5.0, rel=1e-3)
+    found = point["against"]
+    assert [one["who"] for one in found["rounds"]] == ["ours", "tool", "tool", "ours", "ours", "tool"]
+    assert found["tool"] == "vllm" and found["whole"] == {"ours": 3, "tool": 3} and "problem" not in found
+    assert found["figures"]["output_throughput"] == 102.0 and found["spread"]["tool"]["output_throughput"] == 0.0196
+    assert found["figures"]["p99_ttft_ms"] is None and found["ratio"]["p99_ttft_ms"] is None
+    assert found["ratio"]["median_ttft_ms"] == pytest.approx(found["ours"]["median_ttft_ms"] / 5.0, rel=1e-3)
+    rates = sorted(one["figures"]["output_throughput"] for one in found["rounds"] if one["who"] == "ours")
+    assert point["output_throughput"] == found["ours"]["output_throughput"] == rates[1]
+    assert found["notes"] == [] and not result.get("failed")
     assert "planted-secret" not in result["printed"]
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("wrong", "rounds", "said"),
     [
-        ("import os, sys\nprint('key', os.environ['OPENAI_API_KEY'])\nsys.exit(3)", "it ended with 3: key (hidden)"),
-        ("pass", "its result cannot be read"),
+        ("sys.exit(3)", 2, "round 2 of 6 (its): it ended with 3"),
+        ("if call == 2: os.kill(os.getpid(), 9)", 3, "round 3 of 6 (its): it was killed by signal 9"),
+        ("if call == 2: sys.exit('garbage')", 3, "round 3 of 6 (its): it ended with 1: garbage"),
         # As both tools do where the engine is gone: all of its figures are 0.
-        (TOOL.replace('int(option("--num-prompts"))', "0"), "none of its 10 requests was answered"),
+        ("found['completed'] = 0", 2, "none of its 10 requests was answered"),
+        ("if call == 2: found['completed'] = 9", 6, "round 3 of 6 (its): 9 of 10 requests were answered"),
     ],
 )
-def test_an_own_tool_that_fails_is_told_with_its_last_words(bench, kept, tmp_path, script, said):
-    result = bench(record={**kept, **against(tmp_path, script)}, concurrency=[1], output_tokens=8, against="vllm")
-    assert said in result["bench"]["points"][0]["against"]["problem"]
+def test_a_comparison_that_is_not_whole_fails_and_says_why(bench, kept, tmp_path, wrong, rounds, said):
+    record = {**kept, **against(tmp_path, own_tool(tmp_path, wrong))}
+    result = bench(record=record, concurrency=[1], output_tokens=8, against="vllm")
+    found = result["bench"]["points"][0]["against"]
+    assert len(found["rounds"]) == rounds and said in found["problem"] and "of 3 of its count" in found["problem"]
     assert result["failed"] and result["error_kind"] == "verify" and said in result["msg"]
+    assert (f"rounds {rounds + 1} to 6 are missing" in found["problem"]) == (rounds < 6)
+
+
+def test_a_tool_that_failed_is_not_tried_again_with_more_streams(bench, kept, tmp_path):
+    record = {**kept, **against(tmp_path, own_tool(tmp_path, "sys.exit(3)"))}
+    result = bench(record=record, concurrency=[1, 2], output_tokens=8, against="vllm")
+    second = result["bench"]["points"][1]
+    assert second["completed"] == 20 and (tmp_path / "calls").read_text() == "x"
+    assert "at 2 streams not tried again after it failed at 1 streams: rounds 2 to 6" in second["against"]["problem"]
+
+
+def test_an_engine_that_dies_between_rounds(bench, tmp_path):
+    program = [sys.executable, str(ROOT / "tests" / "standins" / "scripted_stream.py")]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as server:
+        endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        wrong = f"if call == 2: os.kill({server.pid}, 9)"
+        script = own_tool(tmp_path, wrong).replace('os.environ["OPENAI_API_KEY"] == "planted-secret"', "True")
+        record = {"engine": "vllm", "model": SCRIPT, **against(tmp_path, script), "endpoint": endpoint, "api": "openai"}
+        result = bench(record=record, concurrency=[1, 2], output_tokens=8, against="vllm")
+    assert result["failed"] and result["error_kind"] == "verify" and "\n" not in result["msg"]
+    first, second = result["bench"]["points"]
+    assert first["completed"] == 10 and second["completed"] == 0
+    assert "round 4 of 6 (ours): 0 of 10 requests were answered (cannot connect" in first["against"]["problem"]
+    assert (
+        "the engine does not answer any more (cannot connect: Connection refused): rounds 5 to 6 are missing"
+        in (first["against"]["problem"])
+    )
+    assert result["bench"]["ended"] == "no request succeeded at 2 streams"
+    assert "no request was answered at 2 streams (cannot connect: Connection refused)" in result["msg"]
 
 
 SERVE = """
@@ -173,7 +224,7 @@ def add_cli_args(parser):
     parser.parse_args = lambda known=parser.parse_known_args: known()[0]
 def main(args):
     with open(os.path.join(args.result_dir, "result.json"), "w") as file:
-        json.dump({"completed": int(args.num_prompts)}, file)
+        json.dump({"completed": int(args.num_prompts), "output_throughput": 1.0}, file)
 """
 
 
@@ -185,7 +236,7 @@ def test_vllms_tool_is_there_without_a_package_named_vllm(bench, kept, tmp_path)
     python = f"import os, sys\nos.execve({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]], "
     script = python + f"{{**os.environ, 'PYTHONPATH': {str(tmp_path / 'site')!r}}})"
     result = bench(record={**kept, **against(tmp_path, script)}, concurrency=[1], output_tokens=8, against="vllm")
-    assert result["bench"]["points"][0]["against"]["figures"]["completed"] == 10
+    assert result["bench"]["points"][0]["against"]["whole"]["tool"] == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -203,7 +254,10 @@ def test_what_ends_in_the_engines_own_tool_leaves_nothing(kept, tmp_path, number
     if number == signal.SIGINT:
         result = finish(module)
         assert result["bench"]["interrupted"] and result["bench"]["ended"] == "interrupted" and not result.get("failed")
-        assert result["bench"]["points"][0]["against"]["problem"] == "against vllm: broken off"
+        assert (
+            "against vllm: at 1 streams broken off: rounds 2 to 6 are missing"
+            in (result["bench"]["points"][0]["against"]["problem"])
+        )
     else:
         module.communicate()
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -213,7 +267,7 @@ def test_what_ends_in_the_engines_own_tool_leaves_nothing(kept, tmp_path, number
 
 def test_an_own_tool_that_cannot_run_is_refused_before_anything_is_measured(bench, record, tmp_path):
     assert "its environment is not on this host" in bench(record=record, against="sglang")["msg"]
-    ours = against(tmp_path, TOOL)
+    ours = against(tmp_path, own_tool(tmp_path))
     gguf = bench(record={**record, **ours, "model_path": "/x.gguf"}, against="vllm")
     assert "tokenizer" in gguf["msg"] and gguf["error_kind"] == "usage"
 
@@ -228,6 +282,9 @@ def test_a_missed_limit_fails_with_what_was_measured(bench, record):
     ("options", "kind", "said"),
     [
         ({"concurrency": [0]}, "usage", "concurrency: 0 is not between 1 and 1024"),
+        ({"rounds": 0}, "usage", "rounds: 0 is not between 1 and 20"),
+        ({"rounds": 21}, "usage", "rounds: 21 is not between 1 and 20"),
+        ({"rounds": 2}, "usage", "rounds: they are taken in turns with another tool: against names it"),
         ({"min_tokens_s": "nan"}, "usage", "min_tokens_s: nan is not a number above 0"),
         ({"max_ttft_p99_ms": -1}, "usage", "max_ttft_p99_ms: -1"),
         ({"slo_ttft_ms": 0}, "usage", "slo_ttft_ms: 0"),

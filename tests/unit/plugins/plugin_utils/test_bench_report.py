@@ -11,7 +11,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure, turns
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_expected, bench_report, bench_results, svg_plot
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.bench_words import WORDS
 
@@ -39,6 +39,18 @@ def result(rate=100.0, model="m", gpus=("NVIDIA H800",) * 8, profile=None):
     }  # fmt: skip
 
 
+def beside(rates=(100.0, 101.0, 99.0), theirs=(95.0, 96.0, 94.0), tool="vllm", ended=None):
+    """What a point has of rounds in turns; `theirs` may be fewer."""
+    values = {turns.OURS: list(rates), turns.TOOL: list(theirs)}
+    done = []
+    for who in turns.order(3):
+        if not values[who]:
+            break
+        figures = {"output_throughput": values[who].pop(0), "median_ttft_ms": 20.0, "median_tpot_ms": None}
+        done.append(turns.Round(who, figures, None, 1.25, 0.31, 64.0))
+    return turns.compare(tool, turns.Load(64, 128, 10, 1), 3, done, ended)
+
+
 class Page(HTMLParser):
     """The elements of a page, and the text of its scripts."""
 
@@ -60,6 +72,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("language", sorted(WORDS))
 def test_a_page_fetches_nothing_runs_nothing_and_takes_no_orders_from_names(language):
     measured = result(model=HOSTILE)
+    measured["points"][0]["against"] = beside(tool=HOSTILE, theirs=[95.0], ended=HOSTILE)
     text = bench_report.render(measured, language)
     page = Page(text)
     names = [tag for tag, _attrs in page.tags]
@@ -79,6 +92,25 @@ def test_both_languages_say_everything():
     assert WORDS["en"].keys() == WORDS["zh"].keys()
     for key, text in WORDS["en"].items():
         assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", WORDS["zh"][key])), key
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+def test_rounds_in_turns_are_a_table(language):
+    words, measured = WORDS[language], result()
+    assert words["against"] not in bench_report.render(measured, language)
+    measured["points"][0]["against"] = beside()
+    measured["points"][1]["against"] = beside(theirs=[95.0], ended="broken off")
+    text = bench_report.render(measured, language)
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
+    rate = [row for row in rows if len(row) == 9 and row[2] == words["tokens_s"]]
+    assert rate == [
+        ["1", "3, 3", words["tokens_s"], "100.0", "2.0 %", "95.0", "2.1 %", "+5.3 %", words["beyond"]],
+        ["8", "1, 1", words["tokens_s"], "100.0", "–", "95.0", "–", "+5.3 %", words["unknown"]],
+    ]
+    first = [row for row in rows if row[2:3] == ["TTFT p50, ms"]][0]
+    assert first[3:] == ["20.0", "0.0 %", "20.0", "0.0 %", "+0.0 %", words["within"]]
+    assert [row[3] for row in rows if row[2:3] == [words["client_lag"]]][0] == "1.2"
+    assert "broken off: rounds 3 to 6 are missing" in text and words["turns"] in text.replace("&#x27;", "'")
 
 
 def test_the_verdict():
@@ -146,6 +178,9 @@ def test_what_is_kept_is_found_again(tmp_path):
     assert [row.get("best_tokens_s") for row in rows] == [None, 800.0, 800.0] and "is not a measurement" in rows[0][
         "problem"
     ]
+    measured = changed(("interrupted",), True)
+    kept = bench_results.load(bench_results.save(directory, "h", measured))
+    assert kept["points"] == json.loads(json.dumps(measured["points"]))
     assert bench_results.load(first)["inventory_hostname"] == "../odd host"
     assert not [name for name in os.listdir(os.path.dirname(first)) if name.startswith(".")]
 
@@ -189,6 +224,7 @@ def test_a_comparison_says_which_is_better():
 def changed(place, value):
     """A measurement in which somebody has changed one value. `place`: its keys."""
     found = result()
+    found["points"][0]["against"] = beside()
     inner = found
     for key in place[:-1]:
         inner = inner[key]
@@ -209,6 +245,17 @@ def changed(place, value):
         (("points", 1, "timeline"), [{"at_s": None, "tokens_s": 1.0}]),
         (("points", 1, "queue"), [{"at_s": 1, "running": "x"}]),
         (("points", 1, "slo_ms"), {"ttft": "fast"}),
+        (("points", 1, "against"), "vllm"),
+        (("points", 1, "against"), {}),
+        (("points", 0, "against", "tool"), None),
+        (("points", 0, "against", "notes"), "one"),
+        (("points", 0, "against", "rounds"), [1]),
+        (("points", 0, "against", "ratio"), {"output_throughput": "1"}),
+        (("points", 0, "against", "spread"), {"ours": {}}),
+        (("points", 0, "against", "client", "tool"), {"cpus": []}),
+        (("points", 0, "against", "within"), {"output_throughput": "yes"}),
+        (("points", 0, "against", "whole"), {"ours": 3}),
+        (("points", 0, "against", "problem"), ["x"]),
         (("environment", "record"), "vllm"),
         (("environment", "gpus"), [{"name": "H200"}]),
         (("warnings",), "one"),

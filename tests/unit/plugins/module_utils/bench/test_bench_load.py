@@ -19,9 +19,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import (
     prompts,
     stream_client,
     sweep,
+    turns,
     watch,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.run import Plan, benchmark
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import run as run_module
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.run import Beside, Plan, benchmark
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import EngineFailure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
 
@@ -263,21 +265,107 @@ def test_a_connection_is_trusted_before_the_key_goes_over_it(port, trusted):
     assert asked == [("127.0.0.1", port)]
 
 
+SCRIPT = json.dumps({"ttft": 0.01, "gap": 0.001, "tokens": 8})
+
+
+def in_turns(
+    port, theirs, rounds=1, clock=time.monotonic, script=SCRIPT, concurrency=(1,), stop=lambda: False, told=None
+):
+    target = load.Target("127.0.0.1", port, "", {}, None, "completions", script)
+    plan = Plan("quick", sweep.Profile(50, 8, concurrency, 600), {}, 30.0)
+    with Progress("bench", unit="requests", report=told) as progress, watch.Watch(None, None) as watching:
+        return benchmark(target, plan, progress, watching, stop, clock, Beside("vllm", rounds, theirs))
+
+
 def test_what_measures_beside_has_time_of_its_own(port):
     """The engine's own tool starts a Python that imports an engine, longer than `quick` has at all."""
     hours = []
-    target = load.Target(
-        "127.0.0.1", port, "", {}, None, "completions", json.dumps({"ttft": 0.01, "gap": 0.001, "tokens": 8})
-    )
+
+    def theirs(asked, ours_s, stop):
+        hours.append((asked.count, asked.concurrency))
+        assert asked[:2] == (50, 8) and 0 < ours_s < 600 and not stop()
+        return turns.Round(turns.TOOL, {"output_throughput": 100.0})
+
+    found = in_turns(port, theirs, 2, lambda: time.monotonic() + 3600 * len(hours), concurrency=(1, 2))
+    assert hours == [(10, 1)] * 2 + [(20, 2)] * 2
+    assert [point["against"]["whole"] for point in found["points"]] == [{"ours": 2, "tool": 2}] * 2
+    assert found["ended"] == "all points measured" and found["points"][1]["client_cpus"] is not None
+
+
+def test_all_rounds_of_a_point_are_one_stage_whose_time_is_told(port):
+    told = []
+    in_turns(port, lambda *_asked: turns.Round(turns.TOOL, {}), 2, told=lambda report: told.append(dict(report)))
+    seen = list(dict.fromkeys((one["what"], one["total"]) for one in told if "round" in one["what"]))
+    assert seen == [
+        ("measure 1 streams, round 1 of 4", 40),
+        ("measure 1 streams, round 2 of 4 (vllm's own tool)", 40),
+        ("measure 1 streams, round 3 of 4 (vllm's own tool)", 40),
+        ("measure 1 streams, round 4 of 4", 40),
+    ]
+    third = next(one for one in told if "round 3" in one["what"])
+    assert third["done"] == 20 and third["eta_s"] is not None
+
+
+def test_broken_off_between_rounds_it_keeps_the_whole_ones(port):
+    ended = []
+
+    def theirs(*_asked):
+        ended.append(1)
+        return turns.Round(turns.TOOL, {"output_throughput": 100.0})
+
+    found = in_turns(port, theirs, 3, stop=lambda: len(ended) == 2)
+    (point,) = found["points"]
+    assert found["interrupted"] and found["ended"] == "interrupted" and point["completed"] == 10
+    assert point["against"]["whole"] == {"ours": 1, "tool": 2}
+    assert "broken off: rounds 4 to 6 are missing" in point["against"]["problem"]
+
+
+def test_half_a_round_of_ours_is_none(port):
+    """Broken off in it: what was answered until then is no round, and is not told as one."""
+    begun = []
+    slow = json.dumps({"ttft": 0.3, "gap": 0.001, "tokens": 8})
+
+    def theirs(*_asked):
+        begun.append(time.monotonic())
+        return turns.Round(turns.TOOL, {"output_throughput": 100.0})
+
+    def stop():
+        return len(begun) == 2 and time.monotonic() - begun[1] > 1.0
+
+    found = in_turns(port, theirs, 2, script=slow, stop=stop)
+    assert found["interrupted"] and found["points"][0]["against"]["whole"] == {"ours": 1, "tool": 2}
+    assert "broken off: round 4 is missing" in found["points"][0]["against"]["problem"]
+
+
+def test_a_budget_that_ends_in_the_first_round_leaves_no_comparison(port):
+    slow = json.dumps({"ttft": 0.3, "gap": 0.001, "tokens": 8})
+    target = load.Target("127.0.0.1", port, "", {}, None, "completions", slow)
+    beside = Beside("vllm", 2, lambda *_asked: pytest.fail("there was no time left"))
     with Progress("bench", unit="requests") as progress, watch.Watch(None, None) as watching:
         found = benchmark(
-            target,
-            Plan("quick", sweep.Profile(50, 8, (1, 2), 600), {}),
-            progress,
-            watching,
-            stop=lambda: False,
-            clock=lambda: time.monotonic() + 3600 * len(hours),
-            beside=lambda point, _seconds: hours.append(1) or {"completed": point["asked"]},
+            target, Plan("quick", sweep.Profile(50, 8, (1,), 2), {}), progress, watching, lambda: False, beside=beside
         )
-    assert [point["against"]["completed"] for point in found["points"]] == [10, 20]
-    assert found["ended"] == "all points measured"
+    (point,) = found["points"]
+    assert "the budget of 2 s is spent: rounds 2 to 4 are missing" in point["against"]["problem"]
+    assert "0 of 2 rounds of ours" in point["against"]["problem"] and point["interrupted"]
+
+
+def test_an_engine_that_hangs_between_rounds_is_not_waited_for(port, monkeypatch):
+    monkeypatch.setattr(run_module, "OWN_S", 1.0)
+    monkeypatch.setattr(run_module, "SLOWER", 0.0)
+    model = {"now": SCRIPT}
+    target = load.Target("127.0.0.1", port, "", {}, None, "completions", SCRIPT)
+
+    def body(asked, prompt, output_tokens, body_of=load.body_of):
+        return dict(body_of(asked, prompt, output_tokens), model=model["now"])
+
+    def theirs(*_asked):
+        model["now"] = json.dumps({"ttft": 600.0, "gap": 0.001, "tokens": 8})
+        return turns.Round(turns.TOOL, {"output_throughput": 100.0})
+
+    monkeypatch.setattr(load, "body_of", body)
+    plan = Plan("quick", sweep.Profile(50, 8, (1,), 600), {}, 30.0)
+    with Progress("bench", unit="requests") as progress, watch.Watch(None, None) as watching:
+        found = benchmark(target, plan, progress, watching, lambda: False, beside=Beside("vllm", 4, theirs))
+    said = found["points"][0]["against"]["problem"]
+    assert "round 4 of 8 (ours): 0 of 10 requests were answered in 1 s" in said and "rounds 5 to 8 are missing" in said
