@@ -173,12 +173,10 @@ def _table(result: dict[str, Any], words: dict[str, str]) -> str:
 
 
 _AGAINST = (
+    # The others are in the JSON.
     ("output_throughput", "tokens_s", 1),
-    ("request_throughput", "requests_s", 2),
     ("median_ttft_ms", "TTFT p50, ms", 1),
-    ("p99_ttft_ms", "TTFT p99, ms", 1),
     ("median_tpot_ms", "TPOT p50, ms", 2),
-    ("p99_tpot_ms", "TPOT p99, ms", 2),
     ("median_e2el_ms", "E2EL p50, ms", 0),
 )
 
@@ -207,9 +205,11 @@ def _against(result: dict[str, Any], words: dict[str, str]) -> str:
                     words["unknown"] if within is None else words["within" if within else "beyond"],
                 )
             )
-        for key, label, digits in (("cpus", "client_cpus", 2), ("lag_p99_ms", "client_lag", 1)):
-            ours, its = (figure(found["client"][who].get(key), digits) for who in ("ours", "tool"))
-            rows.append((streams, f"{whole['ours']}, {whole['tool']}", words[label], ours, "", its, "", "", ""))
+        ours, its = (
+            f"{figure(client.get('cpus'), 2)}, {figure(client.get('lag_p99_ms'), 1)}"
+            for client in (found["client"]["ours"], found["client"]["tool"])
+        )
+        rows.append((streams, f"{whole['ours']}, {whole['tool']}", words["client"], ours, "", its, "", "", ""))
         told += [*found["notes"], *filter(None, [found.get("problem")])]
     if not rows:
         return ""

@@ -49,8 +49,7 @@ WORDS: dict[str, dict[str, str]] = {
         "reading": "meaning",
         "within": "within the spread",
         "beyond": "more than the spread",
-        "client_cpus": "CPUs of the client",
-        "client_lag": "lag p99, ms",
+        "client": "client: CPUs, lag p99 ms",
         "turns": (
             "Rounds of the same load in turns (A B B A), so that what drifts drifts for both. Spread: (most - least) / "
             "median of a tool's own rounds. A difference within it says nothing of either tool. The lag of the "
@@ -119,8 +118,7 @@ WORDS: dict[str, dict[str, str]] = {
         "reading": "含义",
         "within": "在离散度之内",
         "beyond": "超出离散度",
-        "client_cpus": "客户端占用 CPU 数",
-        "client_lag": "延迟 p99 (ms)",
+        "client": "客户端：占用 CPU 数，延迟 p99 (ms)",
         "turns": (
             "相同负载按 A B B A 轮流测量，因此漂移对双方相同。离散度：同一工具各轮的（最大 - 最小）/ 中位数。"
             "差异在离散度之内时，不能说明任何一方更好或更差。引擎自带工具的延迟取自与其同时运行的进程。"

@@ -24,7 +24,7 @@ class Page:
         self.requests: list[str] = []
         self.said: list[str] = []
         self._number, self._read = 0, b""
-        self._profile = tempfile.TemporaryDirectory()
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # its helpers write a little longer
         ours, theirs = os.pipe(), os.pipe()  # (read, write): to it, from it
 
         def hand_over() -> None:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / ".collections")]
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure, turns  # noqa: E402
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import bench_report  # noqa: E402
 from chromium import Page  # noqa: E402
 
@@ -57,12 +57,19 @@ def point(streams):
     return dict(found, gpu_strip=rows, queue=queue, gpus=[], energy_j=None, interrupted=False, asked=5 * streams)
 
 
+def beside(streams):
+    """Rounds in turns with the engine's own tool, the last of which is missing."""
+    figures = {name: 1234.5 + number for number, name in enumerate(turns.FIGURES)}
+    done = [turns.Round(who, figures, None, 1.2, 0.3, 512.0) for who in turns.order(3)[:5]]
+    return turns.compare(HOSTILE, turns.Load(512, 65, 5 * streams, streams), 3, done, HOSTILE)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """URLs of the report in both languages."""
     result = {
         "schema": 1,
-        "points": [point(streams) for streams in (1, 4, 16, 64)],
+        "points": [dict(point(streams), against=beside(streams)) for streams in (1, 4, 16, 64)],
         "profile": {"name": "chat", "prompt_tokens": 512, "output_tokens": 65, "shared_prefix": 0, "budget_s": 600,
                     "api": "completions", "ignore_eos": True, "prompts": "token ids, unique"},
         "environment": {"record": {"engine": "vllm", "version": "0.32.0", "model": HOSTILE}, "host": "gpu1",
