@@ -30,6 +30,11 @@ options:
     description: Where the deployment records lie.
     type: path
     default: /etc/dsdeploy/deployments
+  name:
+    description:
+      - Remove this model instead, in all its revisions, whether something serves it or not. Files in their directories
+        that are not the model's stay, and are named.
+    type: str
   unused:
     description: Also remove complete models that nothing serves.
     type: bool
@@ -72,8 +77,23 @@ freed_bytes:
   type: int
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
+
+
+def remove_named(module, name):
+    """All that the store has of one model."""
+    gone, left = store_admin.remove_all(module.params["models_dir"], name, module.check_mode)
+    for path in left:
+        module.warn("%s: not the model's, stays" % path)
+    removed = [
+        dict(name=name, revision=os.path.basename(path), directory=path, bytes=0, reason="it was named")
+        for path in gone
+    ]
+    module.exit_json(changed=bool(gone), removed=removed, freed_bytes=0)
 
 
 def main():
@@ -82,15 +102,26 @@ def main():
             models_dir=dict(type="path", required=True),
             records_dir=dict(type="path", default=store_admin.RECORDS),
             unused=dict(type="bool", default=False),
+            name=dict(type="str"),
         ),
         supports_check_mode=True,
     )
+    try:
+        if module.params["name"]:
+            remove_named(module, module.params["name"])
+    except Failure as failure:
+        module.fail_json(**failure.fields())
+    except (OSError, ValueError) as error:
+        module.fail_json(msg="model store: %s" % error, hint="remove it by hand if it is not needed")
     found = store_admin.inventory(module.params["models_dir"], module.params["records_dir"])
     going = store_admin.superfluous(found, module.params["unused"])
     gone = [item["directory"] for item, _reason in going]
     try:
         for directory in [] if module.check_mode else gone:
-            store_admin.remove(directory)
+            for path in store_admin.remove(directory):
+                module.warn("%s: not the model's, stays" % path)
+    except Failure as failure:
+        module.fail_json(**failure.fields())
     except (OSError, ValueError) as error:
         module.fail_json(msg="model store: %s" % error, hint="remove it by hand if it is not needed")
     before = [item["directory"] for item in found]

@@ -21,14 +21,13 @@ import gzip
 import json
 import lzma
 import os
-import shutil
 import tarfile
 import time
 import zlib
 from typing import Callable, Dict, Iterator, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import cmake
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, process
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, process, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     CHUNK,
@@ -85,10 +84,7 @@ def is_finished(prefix: str, identity: str) -> bool:
 
 def remove(path: str) -> None:
     """Remove a file or a tree, if it is there."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+    removing.remove(path)
 
 
 @contextlib.contextmanager

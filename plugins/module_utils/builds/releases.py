@@ -9,10 +9,9 @@ A release that has answered holds SERVED, how it was served then; one without it
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any, Dict, List
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, make_directory
 
@@ -97,8 +96,6 @@ def superfluous(root: str) -> List[str]:
 
 
 def remove(paths: List[str]) -> None:
+    removing.require_nothing_mounted(paths)
     for path in paths:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        removing.remove(path)

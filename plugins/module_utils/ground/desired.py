@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory
 
@@ -137,17 +136,10 @@ class Desired:
         return False
 
     def absent(self, path: str) -> bool:
-        """No file, link or tree of that path; whether there was one."""
-        if not os.path.lexists(path):
+        """No file, link or tree of that path, but a mount point that is empty; whether there was one."""
+        if not os.path.lexists(path) or removing.is_empty_mount(path):
             return False
-
-        def remove() -> None:
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-
-        self.change("remove " + path, remove, prepared="%s: removed\n" % path)
+        self.change("remove " + path, lambda: removing.remove(path), prepared="%s: removed\n" % path)
         return True
 
 

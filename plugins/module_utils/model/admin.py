@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import journal
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
@@ -186,17 +186,79 @@ def superfluous(found, unused=False):
     return going
 
 
+def _ours(directory):
+    """Paths below a revision's directory that the store has made, or ``None`` where nothing says which they are."""
+    manifest = model_store.read_manifest(directory)
+    if manifest is None and os.path.lexists(os.path.join(directory, MANIFEST)):
+        return None
+    listed = manifest["files"] + manifest.get("merged", []) if manifest else []
+    found = {item["path"] for item in listed} | set(model_store.noted_files(directory))
+    for name in [name for name in found if name.endswith(".gguf")]:
+        found |= {journal.part_path(name), journal.journal_path(name)}
+    return found | {MANIFEST, MANIFEST + ".new", model_store.MERGING, PARTIAL}
+
+
 def remove(directory):
-    """Remove one revision, making it invisible first, and its model's directory when that is empty then."""
+    """Remove one revision, making it invisible first, and its model's directory when that is empty then.
+
+    :returns: paths of files in it that are not the model's, which stay.
+    :raises Failure: something is mounted in it. `ValueError`: it is no model's directory.
+    """
     if not os.path.isdir(os.path.join(directory, PARTIAL)) and not os.path.isfile(os.path.join(directory, MANIFEST)):
         raise ValueError("%s holds no model of this store" % directory)
+    removing.require_nothing_mounted([os.path.realpath(directory)])
+    ours = _ours(directory)
     model_store.drop_manifest(directory)
-    shutil.rmtree(directory)
+    if ours is None:
+        ours = set(os.listdir(directory))
+    for name in sorted(ours):
+        removing.remove(os.path.join(directory, name))
+    left = []
+    for base, subdirectories, names in os.walk(directory, topdown=False):
+        left += [os.path.join(base, name) for name in names]
+        left += [os.path.join(base, name) for name in subdirectories if os.path.islink(os.path.join(base, name))]
+        if base != directory and not os.listdir(base):
+            os.rmdir(base)
     try:
         os.unlink(directory + ".lock")
     except FileNotFoundError:
         pass
+    if left:
+        return sorted(left)
+    if os.path.islink(directory):
+        os.unlink(directory)  # whoever made it also made what it leads to
+    elif not removing.is_empty_mount(directory):
+        os.rmdir(directory)
     try:
         os.rmdir(os.path.dirname(directory))
     except OSError:
         pass  # other revisions are in it
+    return []
+
+
+def remove_all(models_dir, name, check_mode=False):
+    """Remove all revisions of a model; ``(directories, files in them that stay)``.
+
+    :raises Failure, ValueError: as `remove`, before anything is removed.
+    """
+    parent = os.path.join(models_dir, name)
+    try:
+        directories = [os.path.join(parent, one) for one in sorted(os.listdir(parent)) if not one.endswith(".lock")]
+    except (FileNotFoundError, NotADirectoryError):
+        return [], []
+    strange = [
+        one for one in directories if not any(os.path.lexists(os.path.join(one, own)) for own in (PARTIAL, MANIFEST))
+    ]
+    if strange:
+        raise ValueError("%s: no model of this store" % ", ".join(strange))
+    removing.require_nothing_mounted(map(os.path.realpath, directories))
+    left = []
+    if not check_mode:
+        for one in directories:
+            left += remove(one)
+        if os.path.isdir(parent):
+            for lock in [one for one in os.listdir(parent) if one.endswith(".lock")]:
+                os.unlink(os.path.join(parent, lock))
+            if not os.listdir(parent) and not removing.is_empty_mount(parent):
+                os.rmdir(parent)
+    return directories or [parent], left

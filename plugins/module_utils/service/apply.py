@@ -13,7 +13,7 @@ import secrets
 from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
@@ -445,6 +445,7 @@ class Service:
         # What is ours must be known before the first of it goes.
         self.require_files({}, {})
         self.require_nobody_installs()
+        removing.require_nothing_mounted(self.places_of_it())
         for path in self.manager.look()["drop_ins"]:
             self.left.append("%s: changes the unit, and would change a new one; somebody else wrote it" % path)
         state = self.stop()
@@ -508,6 +509,17 @@ class Service:
                 owned.forget("begun", self.name)
         self.remove_what_all_share([*gone, *self.programs_before])
         return state
+
+    def places_of_it(self) -> List[str]:
+        """Directories and files that go with it, as far as the record and a note of a run that was cut name them."""
+        record, note = self.record_before or {}, self.begun
+        state_dir = record.get("state_dir") or "%s/%s" % (self.options["data_dir"].rstrip("/"), self.name)
+        found = [*record.get("dirs", []), *record.get("left", []), state_dir]
+        if note:
+            found += [*note["dirs"], note["state_dir"], *(path + "/supervisor" for path in note["install_dirs"])]
+        if isinstance(self.manager, Supervisor):
+            found.append(self.host["supervisor"])
+        return found
 
     def require_nobody_installs(self) -> None:
         """Failure where a job still makes what is to be removed: it belongs to the host, goes on when its run is ended,
@@ -599,6 +611,10 @@ class Service:
                     if last:
                         self.left.append("%s: there is something in it" % path)
                         del notes["directories"][path]
+                    continue
+                if removing.is_empty_mount(path):
+                    self.left.append("%s: a disk is mounted there" % path)
+                    del notes["directories"][path]
                     continue
                 os.rmdir(path)
                 self.desired.change("remove " + path)

@@ -94,3 +94,49 @@ def test_remove_only_what_is_a_model(store, tmp_path):
     (tmp_path / "precious").mkdir()
     with pytest.raises(ValueError, match="holds no model of this store"):
         store_admin.remove(str(tmp_path / "precious"))
+
+
+def test_what_the_user_put_beside_a_model_stays_and_is_named(store):
+    directory = add(store, "m", "1")
+    own = os.path.join(directory, "adapters")
+    os.makedirs(own)
+    for path in (f"{own}/lora.gguf", f"{directory}/notes.txt"):
+        with open(path, "w") as handle:
+            handle.write("precious")
+    assert store_admin.remove(directory) == [f"{own}/lora.gguf", f"{directory}/notes.txt"]
+    assert sorted(os.listdir(directory)) == ["adapters", "notes.txt"] and os.listdir(own) == ["lora.gguf"]
+    with pytest.raises(ValueError, match="no model"):  # nothing of ours any more
+        store_admin.remove(directory)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_model_behind_a_link_goes_with_the_link(store, tmp_path, damaged):
+    directory = add(store, "m", "1")
+    os.rename(directory, tmp_path / "disk")
+    os.symlink(tmp_path / "disk", directory)
+    if damaged:
+        (tmp_path / "disk" / model_store.MANIFEST).write_text("{")
+    assert store_admin.remove(directory) == []
+    assert os.listdir(tmp_path / "disk") == [] and not os.path.lexists(store / "m")
+
+
+def test_a_half_downloaded_model_goes_whole(store):
+    directory = add(store, "m", "1", complete=False)
+    for name in ("a.gguf", "b.gguf"):
+        model_store.note_file(directory, name, None)
+    assert store_admin.remove(directory) == [] and not os.path.lexists(store / "m")
+
+
+def test_a_named_model_goes_in_all_its_revisions_and_a_user_s_directory_does_not(store):
+    add(store, "m", "1"), add(store, "m", "2", complete=False)
+    for name in ("a.gguf", "b.gguf"):
+        model_store.note_file(str(store / "m/2"), name, None)
+    (store / "m" / "1.lock").touch()
+    (store / "m" / "3.lock").touch()
+    (store / "mine/weights").mkdir(parents=True)
+    assert store_admin.remove_all(str(store), "m", check_mode=True)[0] == [str(store / "m/1"), str(store / "m/2")]
+    assert store_admin.remove_all(str(store), "m") == ([str(store / "m/1"), str(store / "m/2")], [])
+    assert store_admin.remove_all(str(store), "m") == ([], [])
+    with pytest.raises(ValueError, match="mine/weights: no model of this store"):
+        store_admin.remove_all(str(store), "mine")
+    assert os.listdir(store) == ["mine"]

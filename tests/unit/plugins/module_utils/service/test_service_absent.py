@@ -43,6 +43,18 @@ def test_what_is_still_installed_is_not_removed(host, name):
     assert not root.exists()
 
 
+def test_a_share_of_others_inside_is_refused_before_anything_goes(host, monkeypatch, tmp_path):
+    root = host.root / "opt/engine"
+    (root / "share").mkdir(parents=True)
+    host.run(dirs=[str(root)])
+    (tmp_path / "mountinfo").write_text(f"40 22 0:33 / {root}/share rw - nfs4 nas:/ rw\n")
+    before = host.files()
+    monkeypatch.setattr(apply.removing, "MOUNTS", str(tmp_path / "mountinfo"))
+    with pytest.raises(Failure, match=f"{root}/share: mounted inside"):
+        host.run("absent")
+    assert host.files() == before and (root / "share").is_dir()
+
+
 @pytest.mark.parametrize("manager", ["systemd", "supervisor"])
 def test_nothing_is_left_of_the_last_one(supervised, manager):
     before = set(supervised.files()) - {"supervisor/supervisord.conf"}
