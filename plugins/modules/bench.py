@@ -455,7 +455,8 @@ def main() -> None:
     if not result["interrupted"]:
         missed += turns.problems(result["points"])
     if missed:
-        module.fail_json(msg="; ".join(missed), error_kind="verify", bench=result)
+        failed = Failure("; ".join(missed), thresholds.hint(result), "verify")
+        module.fail_json(bench=result, **failed.fields())
     module.exit_json(changed=False, bench=result)
 
 

@@ -9,7 +9,8 @@ It speaks /v1/completions, /v1/chat/completions and /api/generate as streams. Th
 {"ttft": s, "spread": s, by up to which first tokens are later, evenly (default 0), "gap": s, "tokens": tokens of each
 answer, "per_event": tokens in one event, "burst": events of one token in one write, "numbered": true: the tokens are 0,
 1, 2 and so on, "stamped": true: they are 0@12.345678 and so on, with the s of time.monotonic() at which each was sent,
-"fail": what goes wrong, "every": which request in so many fails so (default: each)}. "fail" is one of
+"fail": what goes wrong, "every": which request in so many fails so (default: each), "after": so many requests of this
+script before the first that fails}. "fail" is one of
 
 - "429"; "500": with a body, of which "announced" bytes are announced (default: what comes, 256 KiB)
 - "drop": cut after half of the answer; "stall": nothing more after half; "error": an error event after half
@@ -80,6 +81,7 @@ SELECTOR: Selector
 
 class Connection(asyncio.Protocol):
     requests = 0  # of all connections
+    asked: dict[str, int] = {}  # how often each script was asked for
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.loop = transport, asyncio.get_running_loop()
@@ -116,6 +118,9 @@ class Connection(asyncio.Protocol):
         self.prompt = asked.get("prompt") or asked.get("messages") or ""
         Connection.requests += 1
         self.fail = self.script.get("fail") if Connection.requests % self.script.get("every", 1) == 0 else None
+        Connection.asked[asked["model"]] = Connection.asked.get(asked["model"], 0) + 1
+        if Connection.asked[asked["model"]] <= self.script.get("after", 0):
+            self.fail = None
         if self.fail == "429":
             said = b'{"error": {"message": "too many requests", "code": 429}}'
             self.transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))

@@ -60,7 +60,6 @@ def benchmark(
     points: List[Dict[str, Any]] = []
     interrupted = False
     beside_s = 0.0
-    useless: Optional[str] = None  # why the tool is not asked again
     while True:
         step = sweep.following(profile, points, clock() - started - beside_s, plan.slo_ms)
         if step.concurrency is None:
@@ -80,7 +79,7 @@ def benchmark(
             break
         if beside:
             ours = clock() - begun
-            point, useless = work.in_turns(point, beside, useless)
+            point = work.in_turns(point, beside)
             aside = clock() - begun - ours
             beside_s += aside
             deadline += aside
@@ -88,6 +87,11 @@ def benchmark(
         if beside and stop():
             interrupted, ended = True, "interrupted"
             break
+        if work.gone:
+            ended = work.gone
+            break
+    if not interrupted and ended != work.gone and turns.problems(points):
+        ended += ", but not all rounds of both"
     if not any(point["completed"] for point in points):
         errors = [error for point in points for error in point["errors"]]
         said = errors[0] if errors else "no answer was complete by then"
@@ -125,7 +129,13 @@ def _load_of(profile: sweep.Profile, point: Dict[str, Any]) -> turns.Load:
 
 
 class _Work:
-    """Sends the load of one point after the other."""
+    """Sends the load of one point after the other.
+
+    :ivar useless: why the engine's own tool is not asked again; `gone`: why nothing is. None: there is no such reason.
+    """
+
+    useless: Optional[str] = None
+    gone: Optional[str] = None
 
     def __init__(
         self,
@@ -160,16 +170,11 @@ class _Work:
             self._progress.begin(what, count)
         return self._measured(concurrency, count, deadline, self._progress.update)
 
-    def in_turns(
-        self, first: Dict[str, Any], beside: Beside, useless: Optional[str]
-    ) -> "tuple[Dict[str, Any], Optional[str]]":
-        """The point in the middle of our rounds, with its ``against``; and why the tool is of no use any more.
-
-        :param first: our first round; `useless`: of an earlier point.
-        """
+    def in_turns(self, first: Dict[str, Any], beside: Beside) -> Dict[str, Any]:
+        """The point in the middle of our rounds, with its ``against``. `first`: our first round."""
         load_ = _load_of(self._plan.profile, first)
         points, rounds = [first], [turns.of_ours(first, load_)]
-        ended = useless
+        ended = self.useless
         order = turns.order(beside.rounds)
         for at, who in enumerate(order[1:], 1):
             if ended or rounds[-1].fatal:
@@ -194,13 +199,13 @@ class _Work:
         if rounds[-1].fatal and not ended:
             gone = load.unreachable(self._target)
             if gone:
-                ended = "the engine does not answer any more (%s)" % gone
+                ended = self.gone = "the engine does not answer any more (%s)" % gone
             if rounds[-1].who == turns.TOOL:
-                useless = "not tried again after it failed at %d streams" % load_.concurrency
+                self.useless = "not tried again after it failed at %d streams" % load_.concurrency
         whole = [one for one in rounds if one.who == turns.OURS]
         point = turns.middle(points, whole)
         point["against"] = turns.compare(beside.tool, load_, beside.rounds, rounds, ended)
-        return point, useless
+        return point
 
     def _theirs(self, beside: Beside, load_: turns.Load, ours_s: float, done: int) -> Optional[turns.Round]:
         def stop() -> bool:

@@ -34,3 +34,10 @@ def missed(result: Dict[str, Any], min_tokens_s: Optional[float], max_ttft_p99_m
             "p99 TTFT at %d streams: %s, wanted at most %g ms" % (first["max_concurrency"], said, max_ttft_p99_ms)
         )
     return found
+
+
+def hint(result: Dict[str, Any]) -> str:
+    """What to do next; "" where a limit was missed and no more."""
+    if all(point["completed"] and not (point.get("against") or {}).get("problem") for point in result["points"]):
+        return ""
+    return "`dsdeploy status` says whether the engine answers, `dsdeploy logs` what it says. What was measured is kept."

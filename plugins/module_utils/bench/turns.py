@@ -19,7 +19,7 @@ OURS, TOOL = "ours", "tool"
 ROUNDS = 3  # of each: the fewest with one in the middle
 MAX_ROUNDS = 20
 OTHER_ANSWERS = 0.01  # of their mean length: they are still as long as was asked for
-OTHER_PROMPTS = 0.02  # of the mean length of one's to the other's: they are still alike
+OTHER_PROMPTS = (0.02, 2.0)  # of the mean length, and tokens: as far apart, those of the two are still alike
 # What is compared.
 FIGURES = (
     "output_throughput",
@@ -204,7 +204,8 @@ def _notes(tool: str, whole: Dict[str, List[Round]]) -> List[str]:
         who: statistics.median([one.prompt_tokens for one in rounds if one.prompt_tokens] or [0])
         for who, rounds in whole.items()
     }
-    if all(lengths.values()) and abs(lengths[OURS] / lengths[TOOL] - 1) > OTHER_PROMPTS:
+    share, tokens = OTHER_PROMPTS
+    if all(lengths.values()) and abs(lengths[OURS] - lengths[TOOL]) > max(share * lengths[OURS], tokens):
         notes.append("prompts of %.1f tokens, %s's of %.1f: not the same load" % (lengths[OURS], tool, lengths[TOOL]))
     return notes
 

@@ -192,6 +192,7 @@ def test_a_tool_that_failed_is_not_tried_again_with_more_streams(bench, kept, tm
     record = {**kept, **against(tmp_path, own_tool(tmp_path, "sys.exit(3)"))}
     result = bench(record=record, concurrency=[1, 2], output_tokens=8, against="vllm")
     second = result["bench"]["points"][1]
+    assert result["bench"]["ended"] == "all points measured, but not all rounds of both"
     assert second["completed"] == 20 and (tmp_path / "calls").read_text() == "x"
     assert "at 2 streams not tried again after it failed at 1 streams: rounds 2 to 6" in second["against"]["problem"]
 
@@ -205,15 +206,22 @@ def test_an_engine_that_dies_between_rounds(bench, tmp_path):
         record = {"engine": "vllm", "model": SCRIPT, **against(tmp_path, script), "endpoint": endpoint, "api": "openai"}
         result = bench(record=record, concurrency=[1, 2], output_tokens=8, against="vllm")
     assert result["failed"] and result["error_kind"] == "verify" and "\n" not in result["msg"]
-    first, second = result["bench"]["points"]
-    assert first["completed"] == 10 and second["completed"] == 0
+    (first,) = result["bench"]["points"]
+    gone = "the engine does not answer any more (cannot connect: Connection refused)"
+    assert first["completed"] == 10
     assert "round 4 of 6 (ours): 0 of 10 requests were answered (cannot connect" in first["against"]["problem"]
-    assert (
-        "the engine does not answer any more (cannot connect: Connection refused): rounds 5 to 6 are missing"
-        in (first["against"]["problem"])
-    )
+    assert f"{gone}: rounds 5 to 6 are missing" in first["against"]["problem"]
+    assert result["bench"]["ended"] == gone and "dsdeploy status" in result["hint"]
+
+
+def test_an_engine_that_dies_between_two_numbers_of_streams(bench, record):
+    """It answers no more than the warm-up and all of 1 stream, and the warm-up of 2."""
+    dies = dict(record, model=json.dumps({"ttft": 0.01, "gap": 0.002, "tokens": 8, "fail": "junk", "after": 16}))
+    result = bench(record=dies, concurrency=[1, 2, 4], output_tokens=8)
     assert result["bench"]["ended"] == "no request succeeded at 2 streams"
-    assert "no request was answered at 2 streams (cannot connect: Connection refused)" in result["msg"]
+    assert [point["completed"] for point in result["bench"]["points"]] == [10, 0]
+    assert result["failed"] and result["error_kind"] == "verify"
+    assert "no request was answered at 2 streams (" in result["msg"] and "dsdeploy status" in result["hint"]
 
 
 SERVE = """
