@@ -192,11 +192,19 @@ def test_a_model_that_another_engine_serves_stays(engine: str, model: dict[str, 
 def test_a_release_becomes_the_current_one_with_its_unit(role: str) -> None:
     """`--tags configure` leaves what runs as it is: after a crash it must not come up as a release that nobody has
     started, with the command line of another."""
-    tasks = PLAYBOOKS.parent / "roles" / role / "tasks"
-    switch = "dsdeploy.llm.python_releases"
-    assert [task for room in ("install", "configure") for task in rooms(tasks / f"{room}.yml") if switch in task] == []
-    first = rooms(tasks / "service.yml")[0]
-    assert first[switch]["release"] and first["when"] == f"{role}_state == 'started'"
+    roles = PLAYBOOKS.parent / "roles"
+    of_role = [task for path in sorted((roles / role / "tasks").glob("*.yml")) for task in rooms(path)]
+    # What engines share exists once.
+    assert [
+        task for task in of_role if "dsdeploy.llm.python_releases" in task or "switch" in str(task.get(IMPORT))
+    ] == []
+    (serve,) = rooms(roles / role / "tasks/service.yml")
+    told = [serve["vars"][f"python_engine_{name}"] for name in ("state", "release")]
+    assert (serve[IMPORT]["tasks_from"], told) == ("serve", [f"{{{{ {role}_state }}}}", f"{{{{ _{role}_release }}}}"])
+    first = rooms(roles / "python_engine/tasks/serve.yml")[0]
+    assert (first["ansible.builtin.include_tasks"], first["when"]) == ("switch.yml", "python_engine_state == 'started'")
+    (deploy,) = [task for task in rooms(roles / role / "tasks/deploy.yml") if "service.yml" in str(task)]
+    assert deploy["tags"] == ["service"]
 
 
 def test_a_model_that_was_not_there_to_be_removed_is_named() -> None:

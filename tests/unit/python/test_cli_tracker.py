@@ -112,6 +112,7 @@ def test_stage_that_takes_its_time_is_told_meanwhile(feed: Feeder) -> None:
         ("/x/tasks/c/roles/service/tasks/_systemd.yml:9", "dsdeploy.llm.service", "Systemd | T", "service"),
         ("/c/roles/service/handlers/main.yml:9", "service", "T", "service"),
         ("/c/roles/python_engine/tasks/switch.yml:9", "python_engine", "Switch | T", "configure"),
+        ("/c/roles/python_engine/tasks/switch.yml:9", "python_engine", "Service | Switch to the release", "service"),
         ("/c/roles/model/tasks/fetch.yml:9", "model", "Fetch | T", "model"),
         ("/c/roles/model/tasks/resolve.yml:9", "model", "Resolve | T", "preflight"),
         ("/c/roles/cuda_toolkit/tasks/install.yml:9", "cuda_toolkit", "Install | T", "prepare"),
