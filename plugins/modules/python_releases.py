@@ -38,6 +38,11 @@ options:
       - How the current release is served, as a JSON text.
       - The user's own environment variables are among it, so that root alone can read it.
     type: str
+  gang:
+    description: The hosts that serve the current release together, by rank. Empty for one host.
+    type: list
+    elements: str
+    default: []
   of_gang:
     description:
       - Whether the engine is served by several hosts together. Then nothing is done on any of them unless the first has
@@ -73,14 +78,20 @@ has_answered:
   type: bool
   returned: always
 can_go_back:
-  description: Whether there is another one before it, that has answered.
+  description: Whether there is another one before it that has answered, alone or with the hosts of O(gang).
   type: bool
   returned: always
-previous_gang:
-  description: The hosts that served the one before together when it last answered, by rank; empty for one host.
-  type: list
-  elements: str
+why_not_back:
+  description: Why it cannot be gone back to, and what to do about it; V(null) where it can.
+  type: dict
   returned: always
+  contains:
+    msg:
+      description: What stands in the way.
+      type: str
+    hint:
+      description: What to do about it.
+      type: str
 removed:
   description: Paths that were removed.
   type: list
@@ -102,6 +113,7 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "release": {"type": "str"},
             "served": {"type": "str", "no_log": True},
+            "gang": {"type": "list", "elements": "str", "default": []},
             "of_gang": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -113,15 +125,15 @@ def main() -> None:
     try:
         if release:
             changed = releases.switch(root, release, check)
-        after = dict(before, current=release) if release and check else releases.look(root)
+        after = before._replace(current=release) if release and check else releases.look(root)
         if changed:
             header = os.path.join(root, releases.CURRENT)
             diff.append(
                 {
                     "before_header": header,
                     "after_header": header,
-                    "before": before["current"] + "\n",
-                    "after": after["current"] + "\n",
+                    "before": before.current + "\n",
+                    "after": after.current + "\n",
                 }
             )
         # In check mode on a bare host there is no release to note it in.
@@ -140,7 +152,18 @@ def main() -> None:
     except OSError as error:
         hint = "Is its file system full, or read-only?"
         module.fail_json(msg="%s: %s" % (error.filename or root, error.strerror), hint=hint)
-    module.exit_json(changed=changed, removed=removed, diff=diff, **after)
+    problem = releases.back_problem(after, module.params["gang"])
+    module.exit_json(
+        changed=changed,
+        removed=removed,
+        diff=diff,
+        root=root,
+        current=after.current,
+        previous=after.previous,
+        has_answered=after.has_answered,
+        can_go_back=problem is None,
+        why_not_back={"msg": str(problem), "hint": problem.hint} if problem else None,
+    )
 
 
 if __name__ == "__main__":

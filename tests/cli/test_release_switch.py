@@ -7,12 +7,12 @@ what serves and asks."""
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dsdeploy.stages import stage_of
 
@@ -33,25 +33,35 @@ def root(tmp_path):
     return root
 
 
-def play(tmp_path, root, *arguments, state="started", restore=False):
-    """([name of the task that switched], what is served, each time that it is) of a run that serves release 2."""
-    for name in ("serve", "switch", "restore", "releases"):
-        shutil.copy(TASKS / f"{name}.yml", tmp_path)
+def play(tmp_path, root, *arguments, state="started", then="", ask=(), gang=()):
+    """([name of the task that switched], what is served, each time that it is, what failed) of a run that serves
+    release 2 together with the other hosts of `gang`, and `then` comes to another room."""
+    for name in ("serve", "switch", "restore", "releases", "verify"):
+        tasks = yaml.safe_load((TASKS / f"{name}.yml").read_text())
+        (tmp_path / f"{name}.yml").write_text(json.dumps([task for task in tasks if "dsdeploy.llm.gang" not in task]))
     (tmp_path / "service.yml").write_text(json.dumps([{"ansible.builtin.debug": {"msg": SERVES}}]))
-    (tmp_path / "ask.yml").write_text("[]")
-    served = {"python_engine_service": {"record": {}}, "python_engine_state": state}
+    (tmp_path / "among.yml").write_text("[]")
+    (tmp_path / "ask.yml").write_text(json.dumps(ask))
+    record = {"gang": {"hosts": gang}} if gang else {}
+    served = {
+        "python_engine_root": str(root),
+        "python_engine_service": {"user": "nobody", "record": record},
+        "python_engine_state": state,
+    }
     room = {"ansible.builtin.import_tasks": "serve.yml", "tags": ["service"]}
-    back = {"ansible.builtin.include_tasks": {"file": "restore.yml", "apply": {"tags": ["always"]}}, "tags": ["verify"]}
-    tasks = [
-        {**room, "vars": {"python_engine_root": str(root), "python_engine_release": "2", **served}},
-        # A room of its own: it knows no release but by its links.
-        *([{**back, "vars": {"python_engine_root": str(root), **served}}] if restore else []),
-    ]
+    # A room of its own: it knows no release but by its links.
+    other = {
+        "ansible.builtin.include_tasks": {"file": f"{then}.yml", "apply": {"tags": ["always"]}},
+        "tags": ["verify"],
+    }
+    tasks = [{**room, "vars": {**served, "python_engine_release": "2"}}, *([{**other, "vars": served}] if then else [])]
+    failed = {"ansible.builtin.debug": {"msg": "{{ ansible_failed_result.msg }}!"}, "tags": ["always"]}
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    files = [str(ROOT / "roles/python_engine/vars/main.yml")]
-    (tmp_path / "play.json").write_text(
-        json.dumps([{"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": tasks}])
-    )
+    files = [str(ROOT / f"roles/{role}/vars/main.yml") for role in ("_common", "python_engine")]
+    plays = [
+        {"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": [{"block": tasks, "rescue": [failed]}]}
+    ]
+    (tmp_path / "play.json").write_text(json.dumps(plays))
     (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"one": host}}}))
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.json", tmp_path / "play.json",
@@ -60,14 +70,15 @@ def play(tmp_path, root, *arguments, state="started", restore=False):
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    switched = re.findall(r"TASK \[([^\]]+)\][^\n]*\n(?:[^\n]+\n)*?changed: ", done.stdout)
-    return switched, re.findall(r'"serves (\d)"', done.stdout)
+    switched = re.findall(r"TASK \[([^\]]+ \| [^\]]+)\][^\n]*\n(?:[^\n]+\n)*?changed: ", done.stdout)
+    switched = [name for name in switched if name.startswith((UP, "Switch"))]
+    return switched, re.findall(r'"serves (\d)"', done.stdout), re.findall(r'"msg": "(.*)!"', done.stdout)
 
 
 def test_a_release_is_the_current_one_before_its_service_is_started(tmp_path, root):
-    assert play(tmp_path, root) == ([UP], ["2"])
+    assert play(tmp_path, root) == ([UP], ["2"], [])
     # What is current is no change.
-    assert play(tmp_path, root) == ([], ["2"])
+    assert play(tmp_path, root) == ([], ["2"], [])
 
 
 @pytest.mark.parametrize(
@@ -75,19 +86,34 @@ def test_a_release_is_the_current_one_before_its_service_is_started(tmp_path, ro
 )
 def test_what_is_not_started_becomes_none(tmp_path, root, arguments, state, served):
     """What runs comes up again as it was."""
-    assert play(tmp_path, root, *arguments, state=state) == ([], served)
+    assert play(tmp_path, root, *arguments, state=state) == ([], served, [])
     assert os.readlink(root / "current") == "1"
 
 
 def test_check_mode_switches_nothing(tmp_path, root):
-    assert play(tmp_path, root, "--check") == ([UP], ["1"])
+    assert play(tmp_path, root, "--check") == ([UP], ["1"], [])
     assert os.readlink(root / "current") == "1"
 
 
 def test_going_back_names_the_release_and_changes_the_places_of_the_two(tmp_path, root):
     (root / "2/.dsdeploy-service.json").write_text(json.dumps({"record": {}}))
-    assert play(tmp_path, root, restore=True) == ([UP, BACK], ["2", "1"])
+    assert play(tmp_path, root, then="restore") == ([UP, BACK], ["2", "1"], [])
     assert (os.readlink(root / "current"), os.readlink(root / "previous")) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("before", "gang", "back"),
+    [([], [], True), (["one", "six"], [], False), (["one", "six"], ["one", "six"], True), ([], ["one", "six"], True)],
+)
+def test_one_that_does_not_answer_is_taken_back_unless_others_served_the_one_before(tmp_path, root, before, gang, back):
+    """Those of a gang start together or not at all."""
+    (root / "1/.dsdeploy-service.json").write_text(
+        json.dumps({"record": {"gang": {"hosts": before}} if before else {}})
+    )
+    ask = [{"ansible.builtin.fail": {"msg": "2 does not answer"}, "when": "_python_engine_switched.current == '2'"}]
+    said = "2 does not answer" + (". 2 was taken back: 1 runs again and answers" if back else "")
+    expected = ([UP, BACK], ["2", "1"], [said]) if back else ([UP], ["2"], [said])
+    assert play(tmp_path, root, then="verify", ask=ask, gang=gang) == expected
 
 
 def test_each_is_told_in_its_stage():

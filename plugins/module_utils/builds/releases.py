@@ -9,7 +9,7 @@ A release that has answered holds SERVED, how it was served then; one without it
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List
+from typing import List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -41,19 +41,54 @@ def _gang(root: str, link: str) -> List[str]:
         return []
 
 
-def look(root: str) -> Dict[str, Any]:
-    """What there is: names of the two releases ("" for none), whether each has answered, whether the one before can
-    be gone back to, and the hosts that served that one together."""
+class Found(NamedTuple):
+    """What there is below a root: names of the two releases ("" for none), whether each has answered, and which hosts
+    served the one before together, by rank ([] for one host)."""
+
+    root: str
+    current: str
+    previous: str
+    has_answered: bool
+    answered_before: bool
+    previous_gang: List[str]
+
+
+def look(root: str) -> Found:
     current, previous = (_target(os.path.join(root, link)) for link in (CURRENT, PREVIOUS))
     answered_before = bool(previous) and _has_answered(root, PREVIOUS)
-    return {
-        "root": root,
-        "current": current,
-        "previous": previous,
-        "has_answered": bool(current) and _has_answered(root, CURRENT),
-        "can_go_back": answered_before and previous != current,
-        "previous_gang": _gang(root, PREVIOUS) if answered_before else [],
-    }
+    return Found(
+        root=root,
+        current=current,
+        previous=previous,
+        has_answered=bool(current) and _has_answered(root, CURRENT),
+        answered_before=answered_before,
+        previous_gang=_gang(root, PREVIOUS) if answered_before else [],
+    )
+
+
+def back_problem(found: Found, gang: Sequence[str]) -> Optional[Failure]:
+    """Why the release before cannot be gone back to, or None.
+
+    One that other hosts served together starts with all of them, or not at all, and who would belong to it is known of
+    what runs now alone. What one host served by itself starts anywhere.
+
+    :param gang: hosts that serve the current release together, by rank; [] for one host.
+    """
+    engine = os.path.basename(found.root)
+    if not found.answered_before or found.previous == found.current:
+        return Failure(
+            "%s: there is no release before %s that has answered" % (engine, found.current),
+            hint="A release is kept when a newer one is installed over it.",
+            error_kind="usage",
+        )
+    if found.previous_gang and found.previous_gang != list(gang):
+        return Failure(
+            "%s: %s was served by %s together, and %s is not: nothing was changed"
+            % (engine, found.previous, ", ".join(found.previous_gang), found.current),
+            hint="Deploy it anew, by its version and the variables of that gang (docs/several-hosts.md).",
+            error_kind="usage",
+        )
+    return None
 
 
 def _link(root: str, link: str, release: str) -> None:
@@ -72,12 +107,12 @@ def switch(root: str, release: str, check: bool = False) -> bool:
     The one before is remembered where it has answered; else the one before that stays remembered.
     """
     before = look(root)
-    if before["current"] == release:
+    if before.current == release:
         return False
     if not check:
         make_directory(root)
-        if before["has_answered"]:
-            _link(root, PREVIOUS, before["current"])
+        if before.has_answered:
+            _link(root, PREVIOUS, before.current)
         _link(root, CURRENT, release)
     return True
 
@@ -86,7 +121,7 @@ def superfluous(root: str) -> List[str]:
     """Paths below the root that belong to neither of the two releases. Hidden ones are not releases'."""
     found = look(root)
     kept = {CURRENT, PREVIOUS}
-    for release in filter(None, (found["current"], found["previous"])):
+    for release in filter(None, (found.current, found.previous)):
         kept |= {release, release + ".lock"}
     try:
         names = sorted(os.listdir(root))

@@ -62,11 +62,17 @@ def test_going_back_changes_the_places_of_two_that_have_answered(root):
         ('{"record": {"gang": 5}}', []),
     ],
 )
-def test_who_served_the_one_before_is_told(root, served, hosts):
+def test_who_served_the_one_before_together_goes_back_together(root, served, hosts):
     releases.switch(str(root), "1")
-    assert run("python_releases", {"root": str(root)})["previous_gang"] == []
     (root / "1" / releases.SERVED).write_text(served)
-    assert run("python_releases", {"root": str(root), "release": "2"})["previous_gang"] == hosts
+    alone = run("python_releases", {"root": str(root), "release": "2"})
+    assert releases.look(str(root)).previous_gang == hosts
+    assert alone["can_go_back"] is not bool(hosts) and bool(alone["why_not_back"]) is bool(hosts)
+    assert not hosts or alone["why_not_back"]["msg"].endswith(
+        "1 was served by gpu1, gpu2 together, and 2 is not: nothing was changed"
+    )
+    together = run("python_releases", {"root": str(root), "gang": ["gpu1", "gpu2"]})
+    assert (together["can_go_back"], together["why_not_back"]) == (True, None)
 
 
 def test_one_that_answers_is_noted_and_the_older_ones_go(root):
