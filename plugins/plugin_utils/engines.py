@@ -51,8 +51,16 @@ def gpu_problem(nvidia_smi: Dict[str, Any], expected: int, instead: str) -> Opti
             "the GPUs of this host cannot be used: %s" % nvidia_smi.get("reason"),
             hint="%s To serve from the CPU all the same, %s." % (nvidia_smi.get("hint"), instead),
         )
-    found = len(nvidia_smi.get("gpus") or [])
-    if found >= expected:
+    return missing_gpus(len(nvidia_smi.get("gpus") or []), expected)
+
+
+def missing_gpus(found: int, expected: int, least: Optional[int] = None) -> Optional[Failure]:
+    """What is wrong with the number of GPUs of a host, or None.
+
+    :param expected: GPUs that the host is said to have, 0 for not known.
+    :param least: as many of them are enough for now, such as 1 before there is a driver, with which all are to be seen.
+    """
+    if found >= (expected if least is None else min(least, expected)):
         return None
     return Failure(
         "this host has %s; %d are expected (nvidia_driver_expected_gpus)"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import python_engines
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpu_problem, gpus_hidden
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpu_problem, gpus_hidden, missing_gpus
 
 ROLES = Path(__file__).parents[4] / "roles"
 NO_GPU = {"status": "not_installed", "gpus": [], "pci_gpu_count": 0, "reason": "no nvidia-smi", "hint": "Install one."}
@@ -175,6 +175,23 @@ def test_gpus_that_are_missing_are_told_by_name(smi, expected, said):
     found = gpu_problem(smi, expected, "set vllm_venv_profile to cpu")
     assert str(found)[: len(said or "None")] == str(said)
     assert found is None or (found.hint and found.error_kind == "preflight")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "least", "said"),
+    [
+        (0, 0, None, None),
+        (8, 8, None, None),
+        (7, 8, None, "this host has 7 NVIDIA GPUs that can be used; 8 are expected (nvidia_driver_expected_gpus)"),
+        # Before a driver is there, by which they are all seen.
+        (1, 8, 1, None),
+        (0, 8, 1, "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)"),
+        (0, 0, 1, None),
+    ],
+)
+def test_gpus_that_are_expected_and_missing(found, expected, least, said):
+    problem = missing_gpus(found, expected, least)
+    assert (problem and str(problem)) == said
 
 
 @pytest.mark.parametrize("role", ["llama_cpp", "ollama", "sglang", "vllm_venv"])
