@@ -33,17 +33,21 @@ def root(tmp_path):
     return root
 
 
-def play(tmp_path, root, *arguments, state="started", then="", ask=(), gang=()):
+def play(tmp_path, root, *arguments, state="started", then="", ask=(), gang=(), compiled=""):
     """([name of the task that switched], what is served, each time that it is, what failed) of a run that serves
     release 2 together with the other hosts of `gang`, and `then` comes to another room."""
-    for name in ("serve", "switch", "restore", "releases", "verify"):
+    for name in ("serve", "switch", "among", "restore", "releases", "verify"):
         tasks = yaml.safe_load((TASKS / f"{name}.yml").read_text())
         (tmp_path / f"{name}.yml").write_text(json.dumps([task for task in tasks if "dsdeploy.llm.gang" not in task]))
+    for name in ("service_gang", "compiled"):
+        (tmp_path / f"{name}.yml").write_text("[]")
     (tmp_path / "service.yml").write_text(json.dumps([{"ansible.builtin.debug": {"msg": SERVES}}]))
-    (tmp_path / "among.yml").write_text("[]")
     (tmp_path / "ask.yml").write_text(json.dumps(ask))
     record = {"gang": {"hosts": gang}} if gang else {}
     served = {
+        "python_engine_compiled": compiled,
+        "dsdeploy_replicas": "chat",
+        "dsdeploy_share_compiled": True,
         "python_engine_root": str(root),
         "python_engine_service": {"user": "nobody", "record": record},
         "python_engine_state": state,
@@ -75,10 +79,12 @@ def play(tmp_path, root, *arguments, state="started", then="", ask=(), gang=()):
     return switched, re.findall(r'"serves (\d)"', done.stdout), re.findall(r'"msg": "(.*)!"', done.stdout)
 
 
-def test_a_release_is_the_current_one_before_its_service_is_started(tmp_path, root):
-    assert play(tmp_path, root) == ([UP], ["2"], [])
+@pytest.mark.parametrize("among", [{}, {"gang": ["one", "six"]}, {"compiled": "/var/lib/x"}])
+def test_a_release_is_the_current_one_before_its_service_is_started(tmp_path, root, among):
+    """Of one host, of a gang, and of a replica that takes what another one has compiled."""
+    assert play(tmp_path, root, **among) == ([UP], ["2"], [])
     # What is current is no change.
-    assert play(tmp_path, root) == ([], ["2"], [])
+    assert play(tmp_path, root, **among) == ([], ["2"], [])
 
 
 @pytest.mark.parametrize(
