@@ -335,13 +335,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     users,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import common_place, read_records
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.common_place import shared_place
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 
 CUDA_BIN = ["/usr/local/cuda/bin"]
-INDEX_HINT = (
-    "Are the package sources of this host (/etc/apt/sources.list.d) reachable from it? A proxy goes into "
-    "dsdeploy_mirrors.http_proxy."
-)
 
 
 def read(path: str) -> bytes:
@@ -392,22 +389,11 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
     connection = [os.environ[variable] for variable in ("SUDO_USER", "DOAS_USER") if os.environ.get(variable)]
     problem = users.user_problem(found, ours, connection)
     if problem:
-        hint = "Name another in %s_user; a user that does not exist is created, and removed with the service." % prefix
-        return [preflight.Problem("%s: an engine cannot run as this user" % problem, hint, "usage")]
+        return [preflight.refused_user(problem, prefix)]
     uid = found.uid if found else None
     gids = os.getgrouplist(found.name, found.gid) if found else []
-    stopped: dict = {}
-    for path in dict.fromkeys(path for path in reach if path.startswith("/")):
-        stops = barrier(path, uid, gids)
-        if stops:
-            stopped.setdefault(stops, []).append(path)
-    return [
-        preflight.Problem(
-            "%s: the engine's user %s %s" % (", ".join(paths), name, stops),
-            "Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path,
-        )
-        for stops, paths in stopped.items()
-    ]
+    paths = dict.fromkeys(path for path in reach if path.startswith("/"))
+    return preflight.way_problems(name, [(path, barrier(path, uid, gids)) for path in paths])
 
 
 def libc() -> str:
@@ -442,7 +428,7 @@ def unreachable_index(module: AnsibleModule) -> list:
             rc, out, err = module.run_command([helper, "download-file", uri, target], environ_update={"LC_ALL": "C"})
         reason = packages.apt_unreachable(out + err) if rc else ""
         if reason:
-            return [preflight.Problem("packages could not be installed: %s" % reason, INDEX_HINT)]
+            return [preflight.unreachable_index(reason)]
     return []
 
 
@@ -473,28 +459,6 @@ def supervisor_missing(manager: str, install_dir: str) -> str:
     return "" if supervisor_place.is_installed(path) else path
 
 
-def shared_place(note: dict, service: str, records: list) -> preflight.Problem | None:
-    """What is wrong with the places of a deployment, where another one on the host has one of them."""
-    own = [note["environment_file"], note["state_dir"], *note["dirs"], *note["write_paths"]]
-    found = common_place(own, service, records)
-    if not found:
-        return None
-    place, theirs, record = found
-    return preflight.Problem(
-        "%s cannot be %s's: %s is %s's on this host" % (place, note["engine"], theirs, record["engine"]),
-        "Choose another place: what a deployment has is given to its user, and goes with it.",
-        "usage",
-    )
-
-
-def to_note(note: dict, service: str, record: dict | None) -> dict | None:
-    """What has to be noted of a deployment before anything of it is made; None where nothing has to."""
-    if begun.is_recorded(note, record):
-        return None
-    before = owned.load()["begun"].get(service)
-    return None if before and begun.joined(before, note) == before else dict(note, service=service)
-
-
 def deployment_note(wanted: dict | None, user: str, made: list) -> tuple:
     """(what has to be noted of a deployment or None, what is wrong with it beside the others of the host)"""
     if not wanted:
@@ -505,7 +469,8 @@ def deployment_note(wanted: dict | None, user: str, made: list) -> tuple:
         preflight.undeployed_problem(wanted["engine"], wanted["tags"], record is not None),
         shared_place(note, wanted["service"], records),
     ]
-    return to_note(note, wanted["service"], record), [problem for problem in problems if problem]
+    noted = begun.is_recorded(note, record) or begun.is_noted(note, owned.load()["begun"].get(wanted["service"]))
+    return None if noted else dict(note, service=wanted["service"]), [problem for problem in problems if problem]
 
 
 def main() -> None:

@@ -99,3 +99,8 @@ def joined(before: Optional[Note], note: Note) -> Note:
     for key in ("install_dirs", "write_paths", "made"):
         result[key] = list(dict.fromkeys([*note[key], *before[key]]))
     return result
+
+
+def is_noted(note: Note, before: Optional[Note]) -> bool:
+    """Whether the note of a run before, that did not come to the record, says all of this one."""
+    return bool(before and joined(before, note) == before)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)%s(\.%s)*\Z" % (_LABEL, _LABEL), re.IGNORECASE)
@@ -99,6 +100,42 @@ def address_problem(host: str, said: str, prefix: str) -> Optional[Problem]:
         "%s_host is %s, which is no address of this host (%s)" % (prefix, host, said),
         "Set %s_host to one that `ip address` shows there." % prefix,
         "usage",
+    )
+
+
+def refused_user(why: str, prefix: str) -> Problem:
+    """What is wrong with the user that a service is to run as; `why` as of `users.user_problem`."""
+    return Problem(
+        "%s: an engine cannot run as this user" % why,
+        "Name another in %s_user; a user that does not exist is created, and removed with the service." % prefix,
+        "usage",
+    )
+
+
+def way_problems(user: str, ways: Sequence[Tuple[str, Optional[Barrier]]]) -> List[Problem]:
+    """What keeps a user from paths that it needs: one problem a barrier, with all the paths behind it.
+
+    :param ways: each path, and what stops the user on its way there.
+    """
+    stopped: Dict[Barrier, List[str]] = {}
+    for path, stops in ways:
+        if stops:
+            stopped.setdefault(stops, []).append(path)
+    return [
+        Problem(
+            "%s: the engine's user %s %s" % (", ".join(paths), user, stops),
+            "Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+        )
+        for stops, paths in stopped.items()
+    ]
+
+
+def unreachable_index(reason: str) -> Problem:
+    """What is wrong where a package source does not answer; `reason` as of `packages.apt_unreachable`."""
+    return Problem(
+        "packages could not be installed: %s" % reason,
+        "Are the package sources of this host (/etc/apt/sources.list.d) reachable from it? A proxy goes into "
+        "dsdeploy_mirrors.http_proxy.",
     )
 
 

@@ -9,7 +9,7 @@ import glob
 import json
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.chat import HEALTH_PATHS, Endpoint
@@ -59,30 +59,6 @@ def read_records(directory: str = "") -> Tuple[List[Dict[str, Any]], List[Unread
 def dump(record: Dict[str, Any]) -> str:
     """The text of a record's file."""
     return json.dumps(record, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def common_place(
-    places_: Sequence[str], service: str, records: Sequence[Dict[str, Any]]
-) -> Optional[Tuple[str, str, Dict[str, Any]]]:
-    """A place of a deployment that is another one's too, is in one or holds one: `(place, the other's, its record)`.
-
-    What is written there, given to the service's user or removed with it would be the other's. A model is the other's
-    as far as it is in the place; that two serve one model is as it should be.
-
-    :param places_: paths of the deployment whose service is `service`.
-    """
-    for record in records:
-        if record["service"]["name"] == service:
-            continue
-        theirs = [record.get(key) for key in ("environment_file", "state_dir", "api_key_file")]
-        theirs += [*record.get("dirs", []), *record.get("write_paths", [])]
-        held = [(path, True) for path in theirs if path] + [(record.get("model_path") or "/-", False)]
-        for mine in places_:
-            for path, either in held:
-                one, other = (os.path.realpath(found).rstrip("/") + "/" for found in (mine, path))
-                if other.startswith(one) or (either and one.startswith(other)):
-                    return mine, path, record
-    return None
 
 
 def rank_of(record: Dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import disk
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import preflight
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier
 
 MODULE = Path(preflight.__file__).parents[2] / "modules" / "preflight.py"
 
@@ -188,3 +189,27 @@ def test_a_run_that_only_asks_needs_somebody_to_ask(tags, recorded, refused):
     found = preflight.undeployed_problem("ollama", tags, recorded)
     said = "--tags verify asks what is deployed, and ollama is not deployed on this host"
     assert (found.msg if found else None) == (said if refused else None)
+
+
+def test_paths_behind_one_barrier_are_one_problem():
+    root, home = Barrier("/root", 0o700, "pass"), Barrier("/home/me", 0o750, "pass")
+    ways = [("/root/models", root), ("/opt/dsdeploy", None), ("/home/me/x", home), ("/root/cache", root)]
+    first, second = preflight.way_problems("dsdeploy-vllm", ways)
+    assert first.msg == (
+        "/root/models, /root/cache: the engine's user dsdeploy-vllm cannot pass through /root (mode 0700)"
+    )
+    assert "chmod o+x /root;" in first.hint and first.kind == "preflight"
+    assert second.msg.startswith("/home/me/x: ") and "chmod o+x /home/me;" in second.hint
+    assert preflight.way_problems("dsdeploy-vllm", [("/opt", None)]) == []
+
+
+def test_a_user_that_is_refused_names_the_variable():
+    problem = preflight.refused_user("the user root is root", "sglang")
+    assert problem.msg == "the user root is root: an engine cannot run as this user"
+    assert "sglang_user" in problem.hint and problem.kind == "usage"
+
+
+def test_a_package_source_that_does_not_answer_is_the_hosts():
+    problem = preflight.unreachable_index("http://mirror: no address")
+    assert problem.msg == "packages could not be installed: http://mirror: no address"
+    assert "dsdeploy_mirrors.http_proxy" in problem.hint and problem.kind == "preflight"

@@ -4,7 +4,7 @@
 """Deployments on one host have places of their own."""
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import common_place
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.common_place import common_place, shared_place
 
 SGLANG = {
     "engine": "sglang",
@@ -54,3 +54,32 @@ def test_a_link_is_what_it_leads_to(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "data")
     record = dict(SGLANG, state_dir=str(tmp_path / "data/sglang"))
     assert common_place([str(tmp_path / "link/sglang")], "dsdeploy-ollama", [record])
+
+
+NOTE = {
+    "engine": "ollama",
+    "environment_file": "/etc/dsdeploy/dsdeploy-ollama.env",
+    "state_dir": "/var/lib/dsdeploy/dsdeploy-ollama",
+    "dirs": ["/opt/dsdeploy/ollama"],
+    "write_paths": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "theirs"),
+    [
+        ({"environment_file": SGLANG["environment_file"]}, SGLANG["environment_file"], SGLANG["environment_file"]),
+        ({"state_dir": "/var/lib/dsdeploy"}, "/var/lib/dsdeploy", SGLANG["state_dir"]),
+        ({"dirs": ["/opt/dsdeploy/ollama", "/opt"]}, "/opt", "/opt/dsdeploy/sglang"),
+        ({"write_paths": ["/opt/dsdeploy/sglang/x"]}, "/opt/dsdeploy/sglang/x", "/opt/dsdeploy/sglang"),
+    ],
+)
+def test_whatever_it_is_going_to_make_is_looked_at(more, place, theirs):
+    problem = shared_place({**NOTE, **more}, "dsdeploy-ollama", [SGLANG])
+    assert problem.msg == f"{place} cannot be ollama's: {theirs} is sglang's on this host"
+    assert problem.hint and problem.kind == "usage"
+
+
+def test_places_of_its_own_are_no_problem():
+    assert shared_place(NOTE, "dsdeploy-ollama", [SGLANG]) is None
+    assert shared_place({**NOTE, "dirs": SGLANG["dirs"]}, "dsdeploy-sglang", [SGLANG]) is None

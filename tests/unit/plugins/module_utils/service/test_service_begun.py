@@ -73,6 +73,15 @@ def test_two_runs_that_failed_in_other_directories_are_one_note(host):
                                                 log_dir="/two/log"), NAME, [])) != note  # fmt: skip
 
 
+def test_what_a_note_before_says_is_not_noted_again(host):
+    note = begun.make(wanted(host.root), NAME, [])
+    assert not begun.is_noted(note, None) and begun.is_noted(note, note)
+    before = begun.joined(note, begun.make(wanted(host.root, dirs=["/two/vllm"]), NAME, []))
+    assert begun.is_noted(begun.make(wanted(host.root, dirs=["/two/vllm"]), NAME, []), before)
+    assert not begun.is_noted(begun.make(wanted(host.root, dirs=["/three/vllm"]), NAME, []), before)
+    assert not begun.is_noted(begun.make(wanted(host.root, dirs=["/two/vllm"]), NAME, ["/srv"]), before)
+
+
 def test_what_was_begun_elsewhere_goes_with_the_deployment(host):
     """The first run failed on a disk that is too small, the second one went to another."""
     begin(host, dirs=["/full/vllm"], install_dir="/full")
