@@ -106,10 +106,6 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import packages as package_plan
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import Candidates
 
-OTHERS_HINT = (
-    "Add the repository that has it to the host's package sources. Headers are there for the distribution's current "
-    "kernels: upgrade the kernel and boot it."
-)
 OWN_PREFERENCES = "package-plan.pref"
 
 
@@ -135,10 +131,7 @@ class Apt(Manager):
         return package_plan.parse_madison(self.run("apt-cache", "madison", *names)[1])
 
     def installed(self, names: list[str]) -> dict[str, str]:
-        # `${Status}` ends in " installed" also for a package on hold.
-        query = ("dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n")
-        lines = [line.split() for line in self.run(*query, *names)[1].splitlines()]
-        return {line[0]: line[1] for line in lines if len(line) == 3 and line[2] == "installed"}
+        return package_plan.parse_dpkg(self.run(*package_plan.DPKG_QUERY, *names)[1])
 
     def spec(self, name: str, version: str) -> str:
         return "%s=%s" % (name, version)
@@ -170,9 +163,7 @@ class Dnf(Manager):
         return package_plan.parse_dnf_list(self.run("dnf", "--quiet", "list", "--showduplicates", *names)[1])
 
     def installed(self, names: list[str]) -> dict[str, str]:
-        query = ("rpm", "--query", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
-        lines = [line.split() for line in self.run(*query, *names)[1].splitlines()]
-        return {line[0]: line[1][2:] if line[1].startswith("0:") else line[1] for line in lines if len(line) == 2}
+        return package_plan.parse_rpm(self.run(*package_plan.RPM_QUERY, *names)[1])
 
     def spec(self, name: str, version: str) -> str:
         return "%s-%s" % (name, version)
@@ -180,31 +171,18 @@ class Dnf(Manager):
 
 def plan(manager: Manager, params: dict) -> dict:
     """What to return; raises Failure."""
-    names = package_plan.names_in(params["packages"])
-    candidates = manager.candidates(list(dict.fromkeys(names + params["others"] + params["along"])))
-    installed = manager.installed(list(dict.fromkeys(names + params["others"] + params["along"])))
-    for name, version in installed.items():
-        # What is installed may have left the repository.
-        if version not in candidates.setdefault(name, []):
-            candidates[name].append(version)
-    first = next((name for name in package_plan.names_in(params["packages"][:1]) if name in installed), None)
-    kept = package_plan.upstream(installed[first]) if first else ""
-    found = package_plan.choose(
-        params["packages"], candidates, params["prefix"], params["branch"], params["version"], kept
+    names = list(dict.fromkeys(package_plan.names_in(params["packages"]) + params["others"] + params["along"]))
+    found, missing = package_plan.to_install(
+        params["packages"],
+        params["others"],
+        params["along"],
+        manager.candidates(names),
+        manager.installed(names),
+        params["prefix"],
+        params["branch"],
+        params["version"],
     )
-    try:
-        others = [package_plan.choose([one], candidates, params["prefix"]).packages for one in params["others"]]
-    except Failure as error:
-        raise Failure(str(error), OTHERS_HINT) from None
-    along = package_plan.family(
-        {name: installed[name] for name in params["along"] if name in installed}, found, candidates
-    )
-    install = [
-        manager.spec(name, version)
-        for name, version in dict(found.packages, **along).items()
-        if installed.get(name) != version
-    ]
-    install += [name for one in others for name in one if name not in installed]
+    install = [manager.spec(name, version) if version else name for name, version in missing.items()]
     preferences = manager.preferences(params["pin_patterns"], found.version)
     refusal = manager.refusal(install, preferences) if install else ""
     if refusal:

@@ -409,10 +409,10 @@ def installed(module: AnsibleModule, names: list) -> dict:
     if not names:
         return {}
     # One of them is there; the other distributions are refused or have no package names of ours.
-    for query in (preflight.DPKG_QUERY, preflight.RPM_QUERY):
+    for query in preflight.QUERIES:
         if module.get_bin_path(query[0]):
             # It fails where one is missing, and tells of the others all the same.
-            return preflight.installed_packages(module.run_command(query + names)[1], names)
+            return preflight.installed_packages(module.run_command([*query, *names])[1], names)
     return {}
 
 

@@ -9,10 +9,17 @@ Pure functions over what apt and dnf print; the module `package_plan` runs them.
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
+OTHERS_HINT = (
+    "Add the repository that has it to the host's package sources. Headers are there for the distribution's current "
+    "kernels: upgrade the kernel and boot it."
+)
+# What `parse_dpkg` and `parse_rpm` read; `${Status}` of dpkg ends in " installed" also for a package on hold.
+DPKG_QUERY = ("dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n")
+RPM_QUERY = ("rpm", "--query", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
 # {package: [version, …]}, the newest first, as the package manager orders them.
 Candidates = Dict[str, List[str]]
 
@@ -48,6 +55,18 @@ def parse_dnf_list(text: str) -> Candidates:
         if name and columns[1] not in found.get(name.group(1), []):
             found.setdefault(name.group(1), []).insert(0, columns[1])
     return found
+
+
+def parse_dpkg(text: str) -> Dict[str, str]:
+    """{name: version} of what is installed, from what DPKG_QUERY prints."""
+    lines = [line.split() for line in text.splitlines()]
+    return {line[0]: line[1] for line in lines if len(line) == 3 and line[2] == "installed"}
+
+
+def parse_rpm(text: str) -> Dict[str, str]:
+    """The same from what RPM_QUERY prints; without an epoch of 0, as dnf names versions."""
+    lines = [line.split() for line in text.splitlines()]
+    return {line[0]: line[1][2:] if line[1].startswith("0:") else line[1] for line in lines if len(line) == 2}
 
 
 def names_in(wanted: List[str]) -> List[str]:
@@ -90,6 +109,49 @@ def choose(
             )
         chosen[name] = matching[0]
     return Plan(upstream(chosen[names[0]]), chosen)
+
+
+def known(candidates: Candidates, installed: Dict[str, str]) -> Candidates:
+    """The candidates with what is installed, which may have left the repository, as the last ones."""
+    result = {name: list(versions) for name, versions in candidates.items()}
+    for name, version in installed.items():
+        if version not in result.setdefault(name, []):
+            result[name].append(version)
+    return result
+
+
+def to_install(
+    wanted: List[str],
+    others: List[str],
+    along: List[str],
+    candidates: Candidates,
+    installed: Dict[str, str],
+    prefix: str,
+    branch: str = "",
+    version: str = "",
+) -> Tuple[Plan, Dict[str, Optional[str]]]:
+    """The plan of `choose`, and what of all is not installed so: {name: version, or None for any}.
+
+    :param others: packages that have to be there in any version.
+    :param along: packages that take the plan's version where they are installed.
+    :raises Failure: as `choose`; one of `others` is in no repository.
+    """
+    candidates = known(candidates, installed)
+    first = next((name for name in names_in(wanted[:1]) if name in installed), None)
+    kept = upstream(installed[first]) if first else ""
+    found = choose(wanted, candidates, prefix, branch, version, kept)
+    try:
+        beside = [name for one in others for name in choose([one], candidates, prefix).packages]
+    except Failure as error:
+        raise Failure(str(error), OTHERS_HINT) from None
+    moved = family({name: installed[name] for name in along if name in installed}, found, candidates)
+    missing: Dict[str, Optional[str]] = {
+        name: target for name, target in dict(found.packages, **moved).items() if installed.get(name) != target
+    }
+    for name in beside:
+        if name not in installed:
+            missing.setdefault(name, None)
+    return found, missing
 
 
 def family(installed: Dict[str, str], plan: Plan, candidates: Candidates) -> Dict[str, str]:

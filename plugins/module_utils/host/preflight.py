@@ -15,6 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import DPKG_QUERY
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)%s(\.%s)*\Z" % (_LABEL, _LABEL), re.IGNORECASE)
@@ -165,9 +166,8 @@ def glibc_problems(found: str, oldest: str) -> List[Problem]:
     ]
 
 
-# The name without the architecture: `libgomp1`, not `libgomp1:amd64`.
-DPKG_QUERY = ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\\n"]
-RPM_QUERY = ["rpm", "--query", "--queryformat", "%{NAME} %{VERSION} installed\\n"]
+# Of the two kinds of distributions. As dpkg's: the name without the architecture, `libgomp1`, not `libgomp1:amd64`.
+QUERIES = (DPKG_QUERY, ("rpm", "--query", "--queryformat", "%{NAME} %{VERSION} installed\\n"))
 
 
 def installed_packages(text: str, names: Sequence[str]) -> Dict[str, str]:

@@ -129,6 +129,48 @@ def test_what_is_installed_comes_along():
     assert package_plan.family(installed, plan, candidates) == {"lib": "550.54.15-1"}
 
 
+INSTALLED = {"driver": "550.54.15-1", "libcuda": "550.54.15-1"}
+CANDIDATES = {**NVIDIA, "libcuda": ["550.127.05-1", "550.90.12-1"], "headers": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("installed", "asked", "version", "missing"),
+    [
+        # Nothing is there: all of one version, and what has to be beside it.
+        ({}, {"branch": "550", "version": "550.90.12"}, "550.90.12",
+         {"driver": "550.90.12-1", "fabricmanager-550": "550.90.12-1", "headers": None}),
+        # What is installed stays, also where it has left the repositories.
+        ({"driver": "550.40.07-1", "fabricmanager-550": "550.40.07-1"}, {"branch": "550"}, "550.40.07",
+         {"headers": None}),
+        (INSTALLED, {"branch": "550"}, "550.54.15", {"fabricmanager-550": "550.54.15-1", "headers": None}),
+        # Another version takes along what is installed, and no more.
+        (INSTALLED, {"branch": "550", "version": "550.90.12"}, "550.90.12",
+         {"driver": "550.90.12-1", "fabricmanager-550": "550.90.12-1", "libcuda": "550.90.12-1", "headers": None}),
+        ({"driver": "550.90.12-1", "fabricmanager-550": "550.90.12-1", "headers": "1"}, {"branch": "550"}, "550.90.12",
+         {}),
+    ],
+)  # fmt: skip
+def test_what_is_still_to_be_installed(installed, asked, version, missing):
+    wanted, others, along = ["driver", "fabricmanager-550 | fabricmanager"], ["headers"], ["libcuda"]
+    before = {name: list(versions) for name, versions in CANDIDATES.items()}
+    plan, found = package_plan.to_install(wanted, others, along, CANDIDATES, installed, "nvidia_driver", **asked)
+    assert (plan.version, found) == (version, missing)
+    assert before == CANDIDATES
+
+
+def test_what_has_to_be_beside_it_and_is_nowhere_names_the_sources():
+    with pytest.raises(Failure, match="has the package headers-6.1-nowhere") as failed:
+        package_plan.to_install(["driver"], ["headers-6.1-nowhere"], [], CANDIDATES, {}, "nvidia_driver")
+    assert "upgrade the kernel" in failed.value.hint
+
+
+def test_what_is_installed_by_dpkg_and_rpm():
+    text = "nvidia-smi 535.1-1 installed\nnvidia-old 470.1-1 config-files\nheld 1 installed\n\nbroken\n"
+    assert package_plan.parse_dpkg(text) == {"nvidia-smi": "535.1-1", "held": "1"}
+    text = "nvidia-driver 3:550.54.15-1.el9\nkernel-headers 0:5.14-1\npackage gone is not installed\n"
+    assert package_plan.parse_rpm(text) == {"nvidia-driver": "3:550.54.15-1.el9", "kernel-headers": "5.14-1"}
+
+
 def test_apt_texts():
     said = """\
 The following packages have unmet dependencies:
