@@ -90,14 +90,12 @@ msg:
   type: str
 """
 
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama import qualified
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama_notes import Notes
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 
 
 def run(params: Dict[str, Any], dry: bool) -> Dict[str, Any]:
@@ -105,13 +103,7 @@ def run(params: Dict[str, Any], dry: bool) -> Dict[str, Any]:
     stored = ollama_store.models(directory)
     leftovers = ollama_store.leftovers(directory)
     ours = ollama_store.ours(stored, notes.made())
-    wanted = {qualified(name).lower() for name in params["remove"]}
-    going = [
-        one
-        for one in stored
-        if one.name in ours
-        and (params["remove_ours"] or {one.name.lower(), qualified(ours[one.name] or "").lower()} & wanted)
-    ]
+    going = ollama_store.going(stored, ours, params["remove"], params["remove_ours"])
     doomed = leftovers if params["remove_ours"] else []
     freed = 0
     if not dry:
@@ -129,16 +121,8 @@ def run(params: Dict[str, Any], dry: bool) -> Dict[str, Any]:
         freed_bytes=freed,
         leftovers=leftovers,
         kept=kept,
-        msg=said([one.name for one in going], kept if params["remove_ours"] else [], directory),
+        msg=ollama_store.told([one.name for one in going], kept if params["remove_ours"] else [], directory),
     )
-
-
-def said(removed: List[str], kept: List[Dict[str, Any]], directory: str) -> str:
-    parts = ["removed from Ollama's store: %s" % ", ".join(removed)] if removed else []
-    if kept:
-        names = ", ".join("%s (%s)" % (one["name"], mib(one["bytes"])) for one in kept)
-        parts.append("%s keeps models that dsdeploy has not made: %s" % (directory, names))
-    return "; ".join(parts)
 
 
 def main() -> None:

@@ -184,7 +184,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import m
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import hold, open_lock
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo, secrets_in
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError
 
@@ -315,20 +315,16 @@ class Environment:
         return base or os.path.realpath(self.python)
 
     def install(self, progress: Progress) -> None:
-        # Hashes are not optional: `sync` installs what the lock names, no less and no more.
-        command = [self.params["uv"], "pip", "sync", "--python", self.python, "--require-hashes"]
-        build = self.params["build_lock"]
-        command += ["--build-constraints", build, "--require-build-hashes"] if build else ["--no-build"]
-        # What holds a password is no argument, which others on the host can see.
-        places = self.params["find_links"] + self.pip.get("find-links", "").split()
-        hidden = [place for place in places if has_userinfo(place)]
-        for place in places:
-            command += [] if place in hidden else ["--find-links", place]
+        command, hidden = uv.sync_argv(
+            self.params["uv"],
+            self.python,
+            self.params["lock"],
+            self.params["build_lock"],
+            self.params["find_links"] + self.pip.get("find-links", "").split(),
+            "UV_DEFAULT_INDEX" in self.variables,
+        )
         if hidden:
             self.variables["UV_FIND_LINKS"] = ",".join(hidden)
-        if "UV_DEFAULT_INDEX" not in self.variables:
-            command.append("--no-index")
-        command.append(self.params["lock"])
         fallback = self.params["fallback_index_urls"]
         reasons = []
         for indexes in ([], fallback) if fallback else ([],):

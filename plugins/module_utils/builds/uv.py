@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo
 
 TAIL_LINES = 20
 _SCALE = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -118,6 +120,29 @@ def environment(
     else:
         variables["UV_PYTHON_DOWNLOADS"] = "never"
     return variables
+
+
+def sync_argv(
+    program: str, python: str, lock: str, build_lock: Optional[str], places: Iterable[str], has_index: bool
+) -> Tuple[List[str], List[str]]:
+    """(the command that installs what the lock names, no less and no more; those of `places` that it must not name)
+
+    Hashes are not optional. What holds a password is no argument, which others on the host can see: it goes into
+    UV_FIND_LINKS.
+
+    :param build_lock: what is built with what it names; None: nothing is built.
+    :param places: directories and pages with packages, besides the indexes.
+    :param has_index: whether there is any index.
+    """
+    command = [program, "pip", "sync", "--python", python, "--require-hashes"]
+    command += ["--build-constraints", build_lock, "--require-build-hashes"] if build_lock else ["--no-build"]
+    hidden = []
+    for place in places:
+        if has_userinfo(place):
+            hidden.append(place)
+        else:
+            command += ["--find-links", place]
+    return command + ([] if has_index else ["--no-index"]) + [lock], hidden
 
 
 def interpreter_names(version: str, directories: Iterable[str]) -> List[str]:

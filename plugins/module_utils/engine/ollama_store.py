@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.ollama import qualified
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
@@ -123,6 +123,32 @@ def ours(stored: List[Stored], made: Dict[str, Dict[str, Any]]) -> Dict[str, Opt
         if note and note.get("digest") == one.digest:
             found[one.name] = note.get("of")
     return found
+
+
+def going(
+    stored: List[Stored], our_own: Dict[str, Optional[str]], wanted: Sequence[str], all_of_ours: bool
+) -> List[Stored]:
+    """The models that are to be removed: of those that dsdeploy made, which are `wanted`, or all. What somebody else
+    has made stays, whatever its name.
+
+    :param our_own: as `ours` gives it. `wanted`: names in Ollama, or in the catalog.
+    """
+    names = {qualified(name).lower() for name in wanted}
+    return [
+        one
+        for one in stored
+        if one.name in our_own
+        and (all_of_ours or {one.name.lower(), qualified(our_own[one.name] or "").lower()} & names)
+    ]
+
+
+def told(removed: List[str], kept: List[Dict[str, Any]], directory: str) -> str:
+    """What was removed and what stays (`{name, bytes}`, of somebody else), in one line; empty for neither."""
+    parts = ["removed from Ollama's store: %s" % ", ".join(removed)] if removed else []
+    if kept:
+        names = ", ".join("%s (%s)" % (one["name"], mib(one["bytes"])) for one in kept)
+        parts.append("%s keeps models that dsdeploy has not made: %s" % (directory, names))
+    return "; ".join(parts)
 
 
 def remove(directory: str, model: Stored) -> int:

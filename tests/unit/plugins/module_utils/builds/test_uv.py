@@ -19,6 +19,23 @@ def test_downloads_are_progress_and_the_rest_is_the_tail():
     assert output.tail() == ["   Building x"]
 
 
+def test_what_holds_a_password_is_no_argument():
+    places = ["/srv/wheels", "https://me:hunter2@links.example/", "https://links.example/"]
+    command, hidden = uv.sync_argv("uv", "/v/bin/python", "/v.lock", None, places, True)
+    assert command == [
+        "uv", "pip", "sync", "--python", "/v/bin/python", "--require-hashes", "--no-build",
+        "--find-links", "/srv/wheels", "--find-links", "https://links.example/", "/v.lock",
+    ]  # fmt: skip
+    assert hidden == ["https://me:hunter2@links.example/"]
+
+
+def test_without_an_index_none_is_asked_and_what_is_built_is_locked_too():
+    command, hidden = uv.sync_argv("uv", "/v/bin/python", "/v.lock", "/v.build", [], False)
+    assert command[4:] == ["/v/bin/python", "--require-hashes", "--build-constraints", "/v.build",
+                           "--require-build-hashes", "--no-index", "/v.lock"]  # fmt: skip
+    assert "--no-build" not in command and hidden == []
+
+
 def test_the_reason_is_uv_s_causes():
     output = uv.Output()
     for line in ["Using Python 3.11.2", "error: Failed to download `a==1`", "  Caused by: Hash mismatch for `a`"]:
