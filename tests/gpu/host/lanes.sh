@@ -19,8 +19,7 @@ until_there() {
     done
 }
 
-((count > 1)) || export FILL=r1-awq FILLERS=4
-($plan models; ((count > 1)) || until_there 600 $LAB/out/llama-seed.done; $plan fill) >$LAB/out/lane-models.log 2>&1 &
+($plan models; $plan fill) >$LAB/out/lane-models.log 2>&1 &
 # One deployment of the product at a time; what is by hand has the other GPUs.
 if ((count >= 4)); then
     export SHARE=${SHARE:-0.7} # leaves what preflight asks of them for SGLang's environment
@@ -55,15 +54,11 @@ elif ((count >= 2)); then
 else
     # On one, SGLang first, beside it what is by hand; R1 in AWQ, as deep as fits, has the whole GPU after it.
     export SGLANG_SHARE=0.3 SGLANG_SAID=yes SGLANG_LIMIT=300 CHAT_MINUTES=0.8
-    $plan command llama
-    $plan llama_seed >$LAB/out/lane-L.log 2>&1 &
-    $plan sglang_installed
-    until_there 150 $LAB/out/llama-seed.done
-    $plan sglang_compiled
+    $plan command sglang_installed sglang_compiled
     $plan sglang_awq >$LAB/out/lane-E.log 2>&1 &
     SGLANG_WORDS="sglang_mem_fraction_static: 0.4" $plan sglang_up
-    $plan vllm_installed
     until_there 240 $LAB/out/awqsgl.done
+    SGLANG_PROVEN=yes $plan sglang_fp8
     $plan whole mtp_up deep
 fi
 touch $LAB/out/all.done

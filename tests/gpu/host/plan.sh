@@ -208,13 +208,6 @@ step_mtp_up() {
     free_gpus 0
 }
 
-# Only its environment, while something else serves.
-step_vllm_installed() {
-    complete vllm032
-    inventory whole vllm r1-awq AWQ 4.35 ${AWQ_LAYERS:-61} 3 256 "vllm_venv_tensor_parallel_size: $COUNT" "vllm_venv_max_model_len: 8192"
-    product up whole --tags install
-}
-
 step_mtp() {
     free_gpus ${B%,*}
     vllm_hand ${B%,*} mtp 8300 r1-fp8-mtp "${SMALL[@]}" --gpu-memory-utilization 0.9 \
@@ -293,6 +286,7 @@ step_sglang_fp8() {
     product up sglang
     question sglang 30000
     bench sglang sglang=http://127.0.0.1:30000 --rounds 2
+    [ -z "${SGLANG_PROVEN:-}" ] || { step_said sglang; step_proven sglang; }
     kept sglang dsdeploy-sglang
     product down sglang
     free_gpus $A
