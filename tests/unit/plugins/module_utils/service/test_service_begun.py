@@ -60,7 +60,20 @@ def test_a_deployment_that_moves_is_noted_again(host, moved):
     record = deployments.read_records()[0][0]
     assert not begun.is_recorded(begun.make(wanted(host.root, **moved), NAME, []), record)
     assert not begun.is_recorded(begun.make(wanted(host.root), "somebody", []), record)
-    assert not begun.is_recorded(begun.make(wanted(host.root), NAME, ["/srv/models"]), record)
+    gone = begun.make(wanted(host.root), NAME, [f"{host.root}/data"])
+    assert not begun.is_recorded(gone, record)
+
+
+def test_a_directory_of_models_that_is_never_made_is_not_noted_again(host):
+    # On a GPU host a model of its own path was served, and the second `up` had a change.
+    host.run(dirs=[f"{host.root}/opt/vllm"])
+    record = dict(deployments.read_records()[0][0], model="r1", model_path="/srv/weights/r1")
+    here, made = dict(model="/srv/models/r1"), ["/srv/models"]
+    assert begun.is_recorded(begun.make(wanted(host.root, model=""), NAME, made), record)
+    assert begun.is_recorded(begun.make(wanted(host.root, **here), NAME, made), record)
+    assert not begun.is_recorded(begun.make(wanted(host.root, model="/srv/models/v3"), NAME, made), record)
+    fetched = dict(record, model_path="/srv/models/r1")
+    assert not begun.is_recorded(begun.make(wanted(host.root, **here), NAME, made), fetched)
 
 
 def test_two_runs_that_failed_in_other_directories_are_one_note(host):
