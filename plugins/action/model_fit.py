@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
             context=dict(type="int", default=8192),
             sequences=dict(type="int", default=1),
             kv_bytes=dict(type="float", default=2.0),
-            utilization=dict(type="float", default=0.9),
+            utilization=dict(type="float"),
             gpu_layers=dict(type="int", default=-1),
             kv_space_gib=dict(type="int", default=0),
             device=dict(type="str", choices=["cpu", "gpu"], default="gpu"),
@@ -47,8 +47,10 @@ class ActionModule(ActionBase):
             refuse=dict(type="bool", default=True),
         )
         args = checked(self, spec, tables=("catalog",))
-        request = Request(**{name: args[name] for name in Request._fields if name in args})
+        request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
         request = request._replace(
+            of_free=args["engine"] == "sglang",
+            only_kept=args["engine"] == "sglang" and args["utilization"] is not None,
             kv_space=args["kv_space_gib"] * GIB,
             shared_experts=args["engine"] != "sglang",
             layer_groups=args["engine"] == "vllm",

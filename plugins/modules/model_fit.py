@@ -77,9 +77,10 @@ options:
     type: float
     default: 2.0
   utilization:
-    description: Share of a GPU's, or on a CPU the host's, memory that the engine may take (vLLM and SGLang).
+    description:
+      - Share of a GPU's, or on a CPU the host's, memory that the engine may take (vLLM and SGLang). 0.9 where it is not set.
+      - SGLang takes it of what is free, and one that is set for weights and cache alone.
     type: float
-    default: 0.9
   gpu_layers:
     description: Layers on the GPUs (llama.cpp and Ollama). -1 means as many as fit.
     type: int

@@ -202,6 +202,8 @@ def _request(entry, engine, version, recipe, machine, ask):
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
         kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
         utilization=float(share or usual),
+        of_free=engine.name == "sglang",
+        only_kept=engine.name == "sglang" and bool(share),
         shared_experts=engine.name != "sglang",
         graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))
         if engine.name == "vllm"

@@ -36,9 +36,7 @@ def go_through(task: tuple[int, int, list[int]]) -> None:
     from sglang.srt.layers.deep_gemm_wrapper.compile_utils import DeepGemmKernelType, _BaseWarmupExecutor
 
     n, k, wanted = task
-    product = _BaseWarmupExecutor.create(
-        DeepGemmKernelType.GEMM_NT_F8F8BF16, max_m=max(wanted), n=n, k=k, num_groups=1
-    )
+    product = _BaseWarmupExecutor.create(DeepGemmKernelType.GEMM_NT_F8F8BF16, max_m=max(wanted), n=n, k=k, num_groups=1)
     for m in wanted:
         product.execute(m=m)
     torch.cuda.synchronize()
@@ -51,7 +49,9 @@ def kernels(directory: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("products", nargs="+", metavar="N,K", type=lambda word: tuple(map(int, word.split(","))))
-    parser.add_argument("--longest", type=int, default=8192, metavar="TOKENS", help="chunked_prefill_size of the server")
+    parser.add_argument(
+        "--longest", type=int, default=8192, metavar="TOKENS", help="chunked_prefill_size of the server"
+    )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     cache = os.environ["SGLANG_DG_CACHE_DIR"]

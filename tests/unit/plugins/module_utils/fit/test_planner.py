@@ -242,6 +242,50 @@ def test_planned_against_two_h200():
     assert room[0] < measured < room[1]
 
 
+SGLANG = Request(context=8192, utilization=0.4, of_free=True, only_kept=True)
+
+
+def three_layers_in_w4afp8():
+    """R1's shapes, 1 dense and 2 MoE layers of 16 experts, as SGLang 0.5.23 served them on an H200."""
+    facts = dict(CATALOG["deepseek-r1-0528-w4afp8"]["architecture"], layers=3, dense_layers=1, experts=16, parameters=0)
+    return {"name": "r1-3", "format": "safetensors", "engines": ["sglang"], "architecture": facts,
+            "bytes": int(5.12 * GIB)}  # fmt: skip
+
+
+def h200(free_gib, **more):
+    free = int(free_gib * 1024)
+    return {"gpus": [dict(smi("h200-x1")["gpus"][0], memory_free_mib=free, memory_used_mib=143217 - free, **more)]}
+
+
+def test_sglang_takes_its_share_of_what_is_free_as_it_measured():
+    fit = fit_report.check(three_layers_in_w4afp8(), h200(95.68), SGLANG)["per_gpu"]
+    assert fit["usable"] == {"value": pytest.approx(0.4 * 95.68 * GIB, rel=0.001), "label": "exact",
+                             "how": "utilization 0.40 × free"}  # fmt: skip
+    # The overhead, 3 to 20 GiB, has 57 GiB beside it.
+    planned = [(fit[name]["value"] + fit["kv"]["value"]) / 3456 for name in ("left_low", "left_high")]
+    assert planned == [pytest.approx(10237079, rel=0.01)] * 2
+
+
+def test_the_overhead_counts_as_far_as_it_has_no_room_beside_what_sglang_keeps():
+    full = fit_report.check(three_layers_in_w4afp8(), h200(95.68), SGLANG._replace(utilization=0.98))["per_gpu"]
+    beside = 0.02 * 95.68 * GIB
+    missing = full["overhead_high"]["value"] - beside
+    left = full["usable"]["value"] - full["weights"]["value"] - full["kv"]["value"]
+    assert full["left_low"]["value"] == pytest.approx(left - missing, rel=0.001)
+    # Where no share is set SGLang finds one that leaves room, which is not known here.
+    unset = fit_report.check(three_layers_in_w4afp8(), h200(95.68), Request(of_free=True))["per_gpu"]
+    assert unset["beside"]["value"] == 0
+    assert unset["usable"]["how"] == "utilization 0.90 × free"
+
+
+def test_sglang_beside_another_is_refused_for_what_is_left_and_by_the_name_of_who_has_it():
+    vllm = [{"pid": 7, "name": "VLLM::EngineCore", "user": "dsdeploy-vllm", "used_memory_mib": 131000}]
+    plan = fit_report.check(three_layers_in_w4afp8(), h200(9, processes=vllm), SGLANG)
+    assert plan["verdict"] == "no"
+    assert "(9.0 GiB free of 139.8 GiB): of 3.6 GiB usable, weights 5.1 GiB" in plan["problems"][0]
+    assert plan["problems"][0].endswith("the rest is held by VLLM::EngineCore of dsdeploy-vllm with 127.9 GiB")
+
+
 def test_the_overhead_holds_what_vllm_0_32_set_aside_on_an_h100():
     r1 = model_shape.from_catalog(entry("deepseek-r1"))
     low, high = (one["value"] / GIB for one in parallel.overhead_range(r1))
