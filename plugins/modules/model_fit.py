@@ -78,7 +78,8 @@ options:
     default: 2.0
   utilization:
     description:
-      - Share of a GPU's, or on a CPU the host's, memory that the engine may take (vLLM and SGLang). 0.9 where it is not set.
+      - Share of a GPU's, or on a CPU the host's, memory that the engine may take (vLLM and SGLang). V(0.9) where it is
+        not set.
       - SGLang takes it of what is free, and one that is set for weights and cache alone.
     type: float
   gpu_layers:

@@ -269,13 +269,16 @@ def recipe_of(recipes: List[Dict[str, Any]], version: str, profile: str = "") ->
 
 
 def unproven(recipe: Dict[str, Any], engine: str, version: str, model: str) -> str:
-    """What to say of a recipe that was not started on GPUs with this version of the engine; "" of one that was.
+    """What to say of a recipe that was not started on GPUs with this version of the engine; "" of one that was, whole.
 
     :param recipe: one of the catalog, with ``started``, a list of ``{gpus, engine, ready_s, ...}``, where it was.
     """
     seen = recipe.get("started") or []
-    if not recipe or version in [run["engine"] for run in seen]:
+    mine = [run["gpus"] for run in seen if run["engine"] == version]
+    if not recipe or any(" of its " not in gpus for gpus in mine):
         return ""
+    if mine:
+        return "the recipe of %s was started with %s %s on a part alone: %s" % (model, engine, version, ", ".join(mine))
     if not seen:
         return "the recipe of %s for %s has not been started on GPUs yet" % (model, engine)
     return "the recipe of %s was started with %s, not with %s %s yet" % (

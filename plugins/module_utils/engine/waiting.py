@@ -87,6 +87,8 @@ _STEPS = (
     (r"^\s*\[(\d+)/(\d+)\]\s", "compiling %s/%s"),
     # FlashInfer: what stands in its place in a first start, for one to two minutes a module.
     (r"Building JIT module (\w+)", "compiling kernels (%s)"),
+    # When it is through, SGLang compiles kernels of its own and logs nothing.
+    (r"DeepGEMM.*?\b(?:(\d+)/\1)\b", "compiling kernels, after DeepGEMM's %s"),
     (r"DeepGEMM.*?(\d+)/(\d+)", "compiling %s/%s (DeepGEMM)"),
     (r"(?i)warm(?:ing|-)?\s?up.*?(\d+)/(\d+)", "warming up %s/%s"),
     (r"(?i)captur\w+ .*graph", "capturing graphs"),

@@ -6,9 +6,9 @@
 
 Every layer is cut over a tensor-parallel group, layers over pipeline stages, copies over data-parallel ranks. On each
 GPU ``fits iff utilization × total >= weights + overhead + what is kept of context × sequences``, and vLLM starts only
-where that share is free. SGLang takes its share of what is free, and one that is set is for weights and cache alone: the
-overhead has the rest (mem_cache/kv_cache_configurator.py). Measured of 0.5.23 on an H200 of which another process held 44
-GiB: at 0.40, 32.95 GiB of cache beside 5.28 of weights, of 95.68 free.
+where that share is free. SGLang takes its share of what is free, and one that is set is for weights and cache alone:
+the overhead has the rest (mem_cache/kv_cache_configurator.py). Measured of 0.5.23 on an H200 of which another process
+held 44 GiB: at 0.40, 32.95 GiB of cache beside 5.28 of weights, of 95.68 free.
 
 Every number carries its label: exact (arithmetic on the model's own numbers), estimated, or measured.
 """

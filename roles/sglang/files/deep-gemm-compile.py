@@ -2,23 +2,26 @@
 
     deep-gemm-compile.py N,K [N,K...] [--longest 8192] [--jobs CORES]
 
-The server compiles them itself when it first starts, one after the other. Runs in the environment of the release, with the
-variables of its service, so that the server finds the kernels in the same cache (SGLANG_DG_CACHE_DIR). N and K are those of
-a dense product in FP8 with blocks, of one GPU's share. Each is gone through at the sizes M that SGLang's fast warm-up takes,
-by SGLang's own code, in an order by chance: neighbours are mostly one kernel. Prints what it did as JSON: products, kernels
-(files that are new in the cache), seconds.
+The server compiles them when it first starts, one after the other, for more than ten minutes. Runs in the environment
+of the release with the variables of its service, so that the server finds them in its cache (SGLANG_DG_CACHE_DIR); once
+is enough for a cache. N and K are those of a dense product in FP8 with blocks, of one GPU's share. Each is gone through
+at the sizes M of SGLang's fast warm-up, by SGLang's own code, in an order by chance: neighbours are mostly one kernel.
+Each process takes some 2 GiB of a GPU's memory. Prints how far it is, then as JSON: products, kernels (new), seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
 import random
+import signal
 import time
 
 AT_ONCE = 32  # sizes that a process takes at a time
+EACH = 2 << 30  # bytes of a GPU's memory
 
 
 def sizes(longest: int) -> list[int]:
@@ -36,14 +39,42 @@ def go_through(task: tuple[int, int, list[int]]) -> None:
     from sglang.srt.layers.deep_gemm_wrapper.compile_utils import DeepGemmKernelType, _BaseWarmupExecutor
 
     n, k, wanted = task
-    product = _BaseWarmupExecutor.create(DeepGemmKernelType.GEMM_NT_F8F8BF16, max_m=max(wanted), n=n, k=k, num_groups=1)
+    kind = DeepGemmKernelType.GEMM_NT_F8F8BF16
+    product = _BaseWarmupExecutor.create(kind, max_m=max(wanted), n=n, k=k, num_groups=1)
     for m in wanted:
         product.execute(m=m)
     torch.cuda.synchronize()
 
 
+def room() -> int:
+    """How many processes the fullest GPU has room for; many where that is not known."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus) // EACH
+    except Exception:
+        return 64
+
+
 def kernels(directory: str) -> int:
     return sum(name.endswith(".cubin") for _, _, names in os.walk(directory) for name in names)
+
+
+def tasks_of(products: list[tuple[int, int]], longest: int) -> list[tuple[int, int, list[int]]]:
+    """All sizes of all products, in parts, in an order by chance."""
+    tasks = []
+    for n, k in products:
+        every = sizes(longest)
+        random.shuffle(every)
+        tasks += [(n, k, every[at : at + AT_ONCE]) for at in range(0, len(every), AT_ONCE)]
+    random.shuffle(tasks)
+    return tasks
+
+
+def stop(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
@@ -55,18 +86,24 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     cache = os.environ["SGLANG_DG_CACHE_DIR"]
+    asked = json.dumps([sorted(args.products), args.longest])
+    # Beside the kernels, and gone with them.
+    done = os.path.join(cache, "ahead-" + hashlib.sha256(asked.encode()).hexdigest()[:16])
+    if os.path.exists(done):
+        return
+    signal.signal(signal.SIGTERM, stop)
     before, start = kernels(cache), time.monotonic()
-    tasks = []
-    for n, k in args.products:
-        every = sizes(args.longest)
-        random.shuffle(every)
-        tasks += [(n, k, every[at : at + AT_ONCE]) for at in range(0, len(every), AT_ONCE)]
-    random.shuffle(tasks)
-    with multiprocessing.get_context("spawn").Pool(min(args.jobs, len(tasks))) as pool:
-        for _ in pool.imap_unordered(go_through, tasks):
-            pass
-    found = {"products": len(args.products), "kernels": kernels(cache) - before}
-    print(json.dumps({**found, "seconds": round(time.monotonic() - start, 1)}))
+    tasks = tasks_of(args.products, args.longest)
+    jobs = max(1, min(args.jobs, len(tasks), room()))
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for count, _ in enumerate(pool.imap_unordered(go_through, tasks), 1):
+            if not count % 10:
+                print(f"DeepGEMM's kernels: {count}/{len(tasks)}", flush=True)
+    os.makedirs(cache, exist_ok=True)
+    with open(done, "w", encoding="ascii") as handle:
+        handle.write(asked + "\n")
+    found = {"products": len(args.products), "kernels": kernels(cache) - before, "jobs": jobs}
+    print(json.dumps({**found, "seconds": round(time.monotonic() - start, 1)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gangs
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -14,11 +15,12 @@ from resolve import ROLES, resolve
 
 GPU = {"nvidia_smi": {"status": "ok", "driver_version": "1", "cuda_version": "13.0", "gpus": [{"index": 0}]}}
 MODEL = {"name": "it", "path": "/models/it", "bytes": 1, "files": [], "format": "safetensors"}
-CHECKED = {"_vllm_venv_checked": {"values": {}}, "_sglang_checked": {"values": {"nnodes": None, "node_rank": None}}}
+SGLANG = dict.fromkeys(["nnodes", "node_rank", "attn_dp_size", "data_parallel_size", "enable_dp_attention"])
+CHECKED = {"_vllm_venv_checked": {"values": {}}, "_sglang_checked": {"values": SGLANG}}
 MULTICAST_OFF = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
 
 
-def of(role, name, **inventory):
+def of(role, name, facts=GPU, **inventory):
     known = {
         "dsdeploy_model_files": MODEL,
         "dsdeploy_model_entry": {"name": "it"},
@@ -28,7 +30,7 @@ def of(role, name, **inventory):
         f"_{role}_guarded": {"role_files": str(ROLES / role / "files")},
         **CHECKED,
     }
-    return resolve(role, "Ubuntu 24.04", name, GPU, **{**known, **inventory})
+    return resolve(role, "Ubuntu 24.04", name, facts, **{**known, **inventory})
 
 
 @pytest.mark.parametrize(("role", "own"), [("vllm_venv", "VLLM_HOST_IP"), ("sglang", "SGLANG_HOST_IP")])
@@ -44,7 +46,7 @@ def test_over_several_hosts_the_processes_use_their_network(role, engine, rank):
     record = {"hosts": ["gpu1", "gpu2"], "rank": rank}
     gang = {"environment": gangs.environment(engine, "10.0.0.1", "eth0"), "record": record, "parameters": {}}
     gang["guard"] = gangs.guard(rank, 2, "10.0.0.2", "10.0.0.1", 29401)
-    checked = {f"_{role}_checked": {"values": {"nnodes": 2, "node_rank": None, "dist_init_addr": ""}}}
+    checked = {f"_{role}_checked": {"values": {**SGLANG, "nnodes": 2, "dist_init_addr": ""}}}
     service = of(role, f"_{role}_service", _dsdeploy_gang=gang, **checked)
     own = {"vllm": "VLLM_HOST_IP", "sglang": "SGLANG_HOST_IP"}[engine]
     found = {name: service["environment"].get(name) for name in (own, "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
@@ -60,6 +62,24 @@ def test_over_several_hosts_the_processes_use_their_network(role, engine, rank):
     assert words[12:15] == ["--key-variable", service["api_key_variable"], "--"]
     assert words[15:17] == of(role, f"_{role}_service")["exec"][:2], "the engine as it is started alone"
     assert "gang" not in of(role, f"_{role}_service")["record"]
+
+
+def test_what_deepgemm_compiles_for_r1_on_hopper_is_compiled_ahead():
+    catalog = yaml.safe_load((ROLES / "model/defaults/main/catalog.yml").read_text())["model_catalog"]
+    entry = {**catalog["deepseek-r1-0528-w4afp8"], "name": "it"}
+    hopper = {"index": 0, "compute_capability": "9.0", "memory_total_mib": 143771}
+
+    def environment(**more):
+        facts = {"nvidia_smi": {**GPU["nvidia_smi"], "gpus": [hopper] * 8}}
+        checked = {"_sglang_checked": {"values": {**SGLANG, "tensor_parallel_size": 8}}}
+        known = {"dsdeploy_model_entry": entry, "sglang_version": "0.5.23", **checked, **more}
+        return of("sglang", "_sglang_service", facts, **known)["environment"]
+
+    assert environment()["DSDEPLOY_DEEP_GEMM"] == (
+        "2112,7168 3072,1536 4096,512 7168,2048 4608,7168 7168,2304 512,7168 7168,256 --longest 8192"
+    )
+    assert "DSDEPLOY_DEEP_GEMM" not in environment(sglang_compile_ahead=False)
+    assert "DSDEPLOY_DEEP_GEMM" not in environment(dsdeploy_model_entry={"name": "it"})
 
 
 @pytest.mark.parametrize("role", ["vllm_venv", "sglang"])

@@ -262,7 +262,10 @@ def test_what_is_reported_against_a_model_is_said_and_counts():
     assert found["recommended"]["model"] == "deepseek-r1-0528-w4afp8"
     assert "not deepseek-r1-awq on vLLM (62 tokens/s published for one request)" in found["recommended"]["reason"]
     assert "vllm#23530" in found["recommended"]["reason"]
-    assert any("has not been started on GPUs yet" in line for line in found["recommended"]["caveats"])
+    assert any(
+        line.startswith("the recipe of deepseek-r1-0528-w4afp8 was started with SGLang 0.5.23 on a part alone: ")
+        for line in found["recommended"]["caveats"]
+    )
 
 
 def test_without_the_report_the_published_speed_counts():

@@ -25,6 +25,12 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.waiting import
         ),
         ("[51/247] /usr/local/cuda/bin/nvcc -c fused_moe_90.cu -o fused_moe_90.o", "compiling 51/247"),
         ("DeepGEMM warmup:   2%|▏         | 50/2257 [08:00<5:53:01]", "compiling 50/2257 (DeepGEMM)"),
+        ("DeepGEMM's kernels: 320/640", "compiling 320/640 (DeepGEMM)"),
+        # On an H200 this stood for a minute, while nvcc compiled SGLang's own.
+        (
+            "DeepGEMM warmup: 100%|██████████| 2560/2560 [00:01<00:00, 2231.17it/s]",
+            "compiling kernels, after DeepGEMM's 2560",
+        ),
         ("(EngineCore pid=7) INFO 11-23 19:22:13 [backends.py:572] Dynamo bytecode transform time: 9 s", "compiling"),
         (
             "INFO 11-23 19:22:13 [gpu_model_runner.py:26] Starting to load model /srv/r1",
