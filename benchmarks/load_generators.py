@@ -9,6 +9,7 @@
       The same load on a server, in turns. Prints each figure's median of both, and their ratio; and what the server's
       own metrics say of the requests of each, where it has such.
       Without --vllm the other is a reader of its own: a thread a stream, http.client, and nothing of the collection's.
+      Of a GGUF file transformers makes the tokenizer: from_pretrained(its directory, gguf_file=NAME).save_pretrained().
   load_generators.py together URL MODEL --vllm PROGRAM --tokenizer DIRECTORY [--streams 1,4]
       Both at the same time, so that they see the same server in the same seconds, however its speed changes. What ours
       measured before the other's first request or after its last is left out.
@@ -424,6 +425,13 @@ def beside(found: dict[str, Any], log: Path, first: int, tokens: int, scripts: d
         print(f"  {name}  " + "  ".join(cells))
 
 
+def above_0(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
@@ -431,8 +439,8 @@ def main() -> None:
         verb = verbs.add_parser(work.__name__)
         verb.set_defaults(work=work)
         default = {"compare": [1, 8], "together": [1, 4], "ceiling": [512], "exact": [1, 64, 512]}[work.__name__]
-        verb.add_argument("--streams", type=lambda text: [int(word) for word in text.split(",")], default=default)
-        verb.add_argument("--rounds", type=int, default=3)
+        verb.add_argument("--streams", type=lambda text: [above_0(word) for word in text.split(",")], default=default)
+        verb.add_argument("--rounds", type=above_0, default=3)
         verb.add_argument("--words", type=int, default=20, help="of each prompt")
         verb.add_argument("--output", type=int, default=128)
         verb.add_argument("--requests", type=int, default=20)
