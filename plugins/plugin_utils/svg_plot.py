@@ -75,10 +75,12 @@ def plot(
             return x / x_ticks[-1]
         return math.log2(x / x_ticks[0]) / max(math.log2(x_ticks[-1] / x_ticks[0]), 1e-9)
 
-    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    # The names stand above the lines, not among them.
+    top = TOP + (18 if len(series) > 1 else 0)
+    across, down = WIDTH - LEFT - RIGHT, HEIGHT - top - BOTTOM
 
     def at(x: float, y: float) -> tuple[str, str]:
-        return f"{LEFT + across * scale(x):.1f}", f"{TOP + down * (1 - y / y_ticks[-1]):.1f}"
+        return f"{LEFT + across * scale(x):.1f}", f"{top + down * (1 - y / y_ticks[-1]):.1f}"
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(title or y_label)}</title>']
     for tick in y_ticks:
@@ -88,7 +90,7 @@ def plot(
     for tick in x_ticks:
         x, _y = at(tick, 0)
         parts.append(f'<text class="tick" x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{short(tick)}</text>')
-    centre, middle = LEFT + across / 2, TOP + down / 2
+    centre, middle = LEFT + across / 2, top + down / 2
     parts.append(f'<text class="axis" x="{centre:.0f}" y="{HEIGHT - 10}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
         f'<text class="axis" x="14" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 14 {middle:.0f})">'
@@ -108,8 +110,8 @@ def plot(
             parts.append(f'<text class="tick" x="{x}" y="{y}" dx="6" dy="-6">{escape(label)}</text>')
     if len(series) > 1:
         for number, item in enumerate(series):
-            y = TOP + 12 + 15 * number
-            parts.append(f'<rect class="key s{number % 6}" x="{LEFT + 10}" y="{y - 8}" width="10" height="10"/>')
-            parts.append(f'<text class="tick" x="{LEFT + 25}" y="{y}" dy="1">{escape(item.name)}</text>')
+            x = LEFT + across * number // len(series)
+            parts.append(f'<rect class="key s{number % 6}" x="{x}" y="{top - 20}" width="10" height="10"/>')
+            parts.append(f'<text class="tick" x="{x + 15}" y="{top - 12}" dy="1">{escape(item.name)}</text>')
     parts.append("</svg>")
     return "".join(parts)
