@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, is_device
 
 
 class Desired:
@@ -66,6 +66,7 @@ class Desired:
         state, found = _look(path)
         if state is not None and stat.S_ISDIR(state.st_mode):
             raise Failure("%s is a directory, where a file should be" % path, hint="Move it away, and run again.")
+        _require_no_device(path, state)
         if state is not None and not stat.S_ISREG(state.st_mode):
             found = None  # a link is no file of ours: replaced, never followed
         same = state is not None and found == wanted
@@ -136,8 +137,8 @@ class Desired:
         return False
 
     def absent(self, path: str) -> bool:
-        """No file, link or tree of that path, but a mount point that is empty; whether there was one."""
-        if not os.path.lexists(path) or removing.is_empty_mount(path):
+        """No file, link or tree of that path, but a mount point that is empty or a device; whether there was one."""
+        if not os.path.lexists(path) or removing.is_empty_mount(path) or is_device(os.lstat(path)):
             return False
         self.change("remove " + path, lambda: removing.remove(path), prepared="%s: removed\n" % path)
         return True
@@ -153,6 +154,19 @@ def _look(path: str) -> Any:
             return state, handle.read(foreign.MOST_BYTES)
     except FileNotFoundError:
         return None, None
+
+
+def _require_no_device(path: str, state: Optional[os.stat_result]) -> None:
+    """Failure for what a rename must not replace: /dev/null is everybody's, and a link to it says "do not start"."""
+    if state is None:
+        return
+    if stat.S_ISLNK(state.st_mode) and os.readlink(path) == os.devnull:
+        raise Failure(
+            "%s is masked (a link to %s): somebody wants it not to be started" % (path, os.devnull),
+            hint="systemctl unmask %s, where that is not wanted any more." % os.path.basename(path),
+        )
+    if is_device(state):
+        raise Failure("%s is a device, where a file should be" % path, hint="Name another file.")
 
 
 def _rights(mode: int, uid: int, gid: int) -> str:

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 
 CHUNK = 4 * 1024 * 1024  # bytes
 
@@ -34,6 +36,11 @@ def fsync_directory(path):
         os.close(handle)
 
 
+def is_device(state):
+    """Whether it is a device, such as /dev/null, which everybody needs: none is ever ours."""
+    return stat.S_ISCHR(state.st_mode) or stat.S_ISBLK(state.st_mode)
+
+
 def make_way(path):
     """Remove the file or link that lies where a file of ours is to be made anew; what a link names stays.
 
@@ -52,6 +59,8 @@ def write_durably(path, text, mode=None):
     """
     temporary = path + ".new"
     make_way(temporary)
+    if os.path.lexists(path) and is_device(os.lstat(path)):
+        raise OSError(errno.EINVAL, "is a device, where a file should be", path)
     # Never through a link: who may write to the directory could have root write wherever it leads.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with open(descriptor, "w", encoding="utf-8") as handle:

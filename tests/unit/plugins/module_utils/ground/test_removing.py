@@ -8,7 +8,7 @@ import os
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import prefix, releases
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import removing
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import files, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -74,3 +74,31 @@ def test_files_trees_and_what_is_not_there(tmp_path):
     for name in ("tree", "file", "nowhere", "nothing"):
         removing.remove(str(tmp_path / name))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_device_is_neither_replaced_nor_removed():
+    # In check mode: were it wrong, this machine would lose its /dev/null.
+    desired = Desired(check_mode=True)
+    assert not desired.absent(os.devnull)
+    with pytest.raises(Failure, match="/dev/null is a device, where a file should be"):
+        desired.file(os.devnull, "words", 0o600)
+    assert desired.changes == []
+
+
+def test_a_small_file_does_not_take_a_device_s_place(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "is_device", lambda state: True)
+    place = tmp_path / "device"
+    place.touch()
+    with pytest.raises(OSError, match="is a device"):
+        files.write_durably(str(place), "words")
+    assert place.read_text() == ""
+    assert sorted(tmp_path.iterdir()) == [place]
+
+
+def test_a_unit_that_is_masked_stays_so_and_is_named(tmp_path):
+    unit = tmp_path / "dsdeploy-vllm.service"
+    unit.symlink_to(os.devnull)
+    with pytest.raises(Failure, match="is masked") as refused:
+        Desired(check_mode=False).file(str(unit), "[Unit]", 0o644)
+    assert "systemctl unmask dsdeploy-vllm.service" in refused.value.hint
+    assert os.readlink(unit) == os.devnull
