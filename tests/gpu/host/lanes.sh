@@ -59,6 +59,6 @@ else
     SGLANG_WORDS="sglang_mem_fraction_static: 0.4" $plan sglang_up
     until_there 240 $LAB/out/awqsgl.done
     SGLANG_PROVEN=yes $plan sglang_fp8
-    $plan whole mtp_up deep
+    $plan whole mtp_up deep llama llama_seed
 fi
 touch $LAB/out/all.done

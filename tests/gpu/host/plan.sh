@@ -250,7 +250,8 @@ step_sglang_compiled() {
     release=$(ls -dt /opt/dsdeploy/sglang/*/bin/python | head -1)
     release=$(basename ${release%/bin/python})
     caches=/var/lib/dsdeploy/dsdeploy-sglang/compiled/$release
-    mkdir -p $caches/deep_gemm
+    # Where umask is 077 the service's user could not come to it.
+    (umask 022; mkdir -p $caches/deep_gemm)
     say "sglang_compiled: $caches"
     env SGLANG_CACHE_DIR=$caches SGLANG_DG_CACHE_DIR=$caches/deep_gemm PATH=/opt/dsdeploy/sglang/$release/bin:$PATH \
         /opt/dsdeploy/sglang/$release/bin/python $LAB/repo/roles/sglang/files/deep-gemm-compile.py \

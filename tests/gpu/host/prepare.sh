@@ -9,6 +9,12 @@ if ! ldconfig -p | grep -q libcuda.so.1 && [ -d /usr/local/nvidia/lib64 ]; then
     echo /usr/local/nvidia/lib64 >/etc/ld.so.conf.d/gpu-lab.conf
     ldconfig
 fi
+# What builds llama.cpp may lie in an environment of the image, and apt has nothing to install it from.
+for program in cmake ninja; do
+    for place in /opt/*/.venv/bin/$program; do
+        command -v $program >/dev/null || [ ! -e "$place" ] || ln -s "$place" /usr/local/bin/$program
+    done
+done
 setsid python3 -m http.server 8099 --bind 127.0.0.1 --directory $LAB/index >$LAB/out/index.log 2>&1 </dev/null &
 nvidia-smi -q -x >$LAB/out/nvidia-smi-q.xml
 nvidia-smi topo -m >$LAB/out/nvidia-smi-topo.txt
