@@ -323,7 +323,7 @@ import pwd
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import disk_plan, space
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     begun,
@@ -394,6 +394,14 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
     gids = os.getgrouplist(found.name, found.gid) if found else []
     paths = dict.fromkeys(path for path in reach if path.startswith("/"))
     return preflight.way_problems(name, [(path, barrier(path, uid, gids)) for path in paths])
+
+
+def file_system(variable: str, path: str, programs: bool = False):
+    """What is wrong with the file system that a directory lies on, or will."""
+    if not path.startswith("/"):
+        return None
+    mount, _free = space(path)
+    return preflight.file_system_problem(variable, path, mount, os.statvfs(mount).f_flag, programs)
 
 
 def libc() -> str:
@@ -570,6 +578,10 @@ def main() -> None:
     problems += [preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)]
     if p["install_dir"]:
         problems += preflight.install_dir_problems(p["install_dir"])
+        problems.append(file_system("dsdeploy_install_dir", p["install_dir"], programs=True))
+    if p["deployment"]:
+        problems.append(file_system("dsdeploy_data_dir", p["deployment"]["data_dir"]))
+    problems = [problem for problem in problems if problem]
     if p["user"]:
         problems += user_problems(p["user"], p["prefix"], p["reach"])
     there = installed(module, p["packages"])

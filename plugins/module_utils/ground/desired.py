@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, is_device
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import fsync_directory, is_device, whole_or_not
 
 
 class Desired:
@@ -90,7 +90,7 @@ class Desired:
             if os.path.lexists(temporary):
                 os.unlink(temporary)  # of a run that was cut
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "wb") as handle:
+            with whole_or_not(temporary), open(descriptor, "wb") as handle:
                 handle.write(wanted)
                 handle.flush()
                 os.fchown(handle.fileno(), uid, gid)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -52,6 +53,18 @@ def make_way(path):
         pass
 
 
+@contextlib.contextmanager
+def whole_or_not(path):
+    """While a new file is written: where that fails, as on a full disk, the error names it, and it does not stay."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
 def write_durably(path, text, mode=None):
     """Replace a small file: the old or the new content is there, whatever happens in between.
 
@@ -63,7 +76,7 @@ def write_durably(path, text, mode=None):
         raise OSError(errno.EINVAL, "is a device, where a file should be", path)
     # Never through a link: who may write to the directory could have root write wherever it leads.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    with open(descriptor, "w", encoding="utf-8") as handle:
+    with whole_or_not(temporary), open(descriptor, "w", encoding="utf-8") as handle:
         if mode is not None:
             os.fchmod(handle.fileno(), mode)
         handle.write(text)

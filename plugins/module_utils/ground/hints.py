@@ -21,7 +21,8 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
     (
         r"no space left on device|errno 28\b|os error 28\b|(not|n't have) enough (free |disk )?space"
         r"|disk is full|enospc",
-        "The disk is full: free space on that file system. pip and uv also need space in TMPDIR.",
+        "The disk is full: free space on that file system, or inodes (df -h, df -i). pip and uv also need space in "
+        "TMPDIR.",
     ),
     (
         r"disk quota exceeded|errno 122\b|os error 122\b|edquot|quota exceeded",
@@ -31,6 +32,10 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         r"read-only file system|errno 30\b|erofs",
         "The file system is mounted read-only: mount it writable (dmesg says whether it is damaged), or choose another "
         "directory.",
+    ),
+    (
+        r"failed to map segment from shared object",
+        "The file system may be mounted noexec (findmnt): mount it with exec, or choose another directory.",
     ),
     (
         r"cannot allocate memory|memoryerror|out of memory|oom-kill|killed$",

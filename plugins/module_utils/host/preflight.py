@@ -9,6 +9,7 @@ Pure functions over text and numbers; the module `preflight` reads them off the 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -56,7 +57,9 @@ def disk_problems(plan: List[Dict[str, Any]]) -> List[Problem]:
     return [
         Problem(
             shortage(item["mount"], item["need"], item["free"], item["for"]),
-            "Free space there, or move %s to a larger file system (dsdeploy_data_dir, dsdeploy_install_dir)."
+            "Free space there, or enlarge it: mount -o remount,size=1G /dev/shm; of a container, --shm-size."
+            if item["mount"] == SHM
+            else "Free space there, or move %s to a larger file system (dsdeploy_data_dir, dsdeploy_install_dir)."
             % " and ".join(sorted(item["paths"])),
         )
         for item in plan
@@ -180,6 +183,7 @@ def installed_packages(text: str, names: Sequence[str]) -> Dict[str, str]:
     return found
 
 
+SHM = "/dev/shm"
 INSTALL_DIR_LENGTH = 80  # the kernel before 5.1 cuts a script's first line at 127 bytes, and our paths below it take 45
 
 
@@ -198,6 +202,24 @@ def install_dir_problems(path: str) -> List[Problem]:
             "usage",
         )
     ]
+
+
+def file_system_problem(variable: str, path: str, mount: str, flags: int, programs: bool) -> Optional[Problem]:
+    """What is wrong with the file system that a directory lies on.
+
+    :param mount: where it is mounted. `flags`: as `os.statvfs` tells them. `programs`: whether they are to run there.
+    """
+    if flags & os.ST_RDONLY:
+        what, option = "read-only: nothing can be written there", "rw"
+    elif programs and flags & getattr(os, "ST_NOEXEC", 8):
+        what, option = "noexec: no program runs there", "exec"
+    else:
+        return None
+    return Problem(
+        "%s: %s is on %s, which is mounted %s" % (variable, path, mount, what),
+        "Mount it otherwise (mount -o remount,%s %s), or set %s to a directory on another file system."
+        % (option, mount, variable),
+    )
 
 
 def undeployed_problem(engine: str, tags: Sequence[str], recorded: bool) -> Optional[Problem]:

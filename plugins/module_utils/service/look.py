@@ -43,6 +43,7 @@ _STALE = 3  # intervals without a sample: what the GPU does is not known any mor
 _ERROR = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL|[A-Za-z_.]*(?:Error|Exception)(?=:)|[Ee]rror(?=:)|out of memory|Segmentation fault)\b"
 )
+_LEVEL = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|WARNING|INFO|DEBUG)\b")
 
 
 def last_words(lines: List[str]) -> Optional[str]:
@@ -51,10 +52,16 @@ def last_words(lines: List[str]) -> Optional[str]:
     return one_line(said[-1], SAID) if said else None
 
 
+def _harmless(line: str) -> bool:
+    """Whether a line itself says that it is a warning or less, as what vLLM writes of an error that it gets around."""
+    level = _LEVEL.search(line)
+    return level is not None and level.group() in ("WARNING", "INFO", "DEBUG")
+
+
 def last_error(lines: List[str]) -> Optional[str]:
     """The last line of a log that tells of an error, in one line; None where none does. Of an engine that ended before
     it served, that is why, and not what its other processes say of it."""
-    found = next((line for line in reversed(lines) if _ERROR.search(line)), None)
+    found = next((line for line in reversed(lines) if _ERROR.search(line) and not _harmless(line)), None)
     if found is not None and second_hand(found):
         why = cause(lines)
         found = why.line if why else found

@@ -4,9 +4,11 @@
 
 """Files in directories that others may write to."""
 
+import errno
 import os
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.desired import Desired
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import write_durably
 
 
@@ -31,3 +33,20 @@ def test_what_a_killed_run_left_is_no_obstacle_and_the_mode_is_as_wanted(tmp_pat
         os.umask(before)
     assert (tmp_path / "note").read_text() == "whole"
     assert [os.stat(tmp_path / name).st_mode & 0o777 for name in ("note", "other")] == [0o640, 0o644]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_durably, lambda path, text: Desired().file(path, text, 0o600, os.getuid(), os.getgid())],
+    ids=["durably", "desired"],
+)
+def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_nothing(tmp_path, monkeypatch, write):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write(2), without a name
+
+    (tmp_path / "note").write_text("before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write(str(tmp_path / "note"), "after")
+    assert caught.value.filename == str(tmp_path / "note.new")
+    assert os.listdir(tmp_path) == ["note"] and (tmp_path / "note").read_text() == "before"

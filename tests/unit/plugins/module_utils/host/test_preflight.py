@@ -213,3 +213,24 @@ def test_a_package_source_that_does_not_answer_is_the_hosts():
     problem = preflight.unreachable_index("http://mirror: no address")
     assert problem.msg == "packages could not be installed: http://mirror: no address"
     assert "dsdeploy_mirrors.http_proxy" in problem.hint and problem.kind == "preflight"
+
+
+@pytest.mark.parametrize(
+    ("flags", "programs", "said"),
+    [
+        (os.ST_RDONLY, False, "is on /data, which is mounted read-only: nothing can be written there"),
+        (os.ST_NOEXEC, True, "is on /data, which is mounted noexec: no program runs there"),
+        (os.ST_NOEXEC, False, None),
+        (os.ST_NOSUID, True, None),
+    ],
+)
+def test_a_file_system_on_which_nothing_can_be_written_or_run(flags, programs, said):
+    problem = preflight.file_system_problem("dsdeploy_install_dir", "/data/opt", "/data", flags, programs)
+    assert (problem and problem.msg) == (said and f"dsdeploy_install_dir: /data/opt {said}")
+    assert problem is None or "mount -o remount," in problem.hint and "/data" in problem.hint
+
+
+def test_memory_that_processes_share_is_enlarged_where_it_is():
+    plan = [{"mount": "/dev/shm", "need": 2, "free": 1, "fits": False, "for": ["vLLM 2 MiB"], "paths": ["/dev/shm"]}]
+    (problem,) = preflight.disk_problems(plan)
+    assert "remount,size=" in problem.hint and "dsdeploy_data_dir" not in problem.hint

@@ -216,6 +216,8 @@ def test_uptime(since, now, expected):
         ("srv  log: error: slot is busy", True),
         ("INFO:     127.0.0.1 - \"GET /v1/errors HTTP/1.1\" 200 OK", False),
         ("INFO errors so far: 0", False),
+        ("(APIServer pid=5) WARNING 11-29 00:41:59 [x.py:255] This can cause errors like `OSError: [Errno 24]`", False),
+        ("(EngineCore pid=5) ERROR 11-29 00:41:59 [x.py:255] INFO is no help: OSError: [Errno 24]", True),
     ],
 )  # fmt: skip
 def test_lines_that_tell_of_an_error(line, is_error):
