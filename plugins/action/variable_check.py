@@ -7,6 +7,13 @@ from pathlib import Path
 
 import yaml
 from ansible import context
+from ansible.module_utils.common.validation import (
+    check_type_bool,
+    check_type_dict,
+    check_type_float,
+    check_type_int,
+    check_type_list,
+)
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -17,6 +24,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables impor
     go_templates,
     problem,
     secrets_typed,
+    type_problems,
     unknown,
 )
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.stages import skipped_problem
@@ -24,6 +32,13 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VA
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # In Python alone it takes ten times as long.
+CHECKERS = {
+    "bool": check_type_bool,
+    "dict": check_type_dict,
+    "float": check_type_float,
+    "int": check_type_int,
+    "list": check_type_list,
+}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -32,7 +47,7 @@ def _roles():
 
 
 def _specs():
-    """By role of the collection, the variables that it documents."""
+    """By role of the collection, what it documents of its variables, by name."""
     files = sorted(ROLES.glob("*/meta/argument_specs.yml"))
     return {path.parts[-3]: documented(yaml.load(path.read_bytes(), Loader=LOADER)) for path in files}
 
@@ -96,15 +111,22 @@ class ActionModule(ActionBase):
             return dict(result, changed=False, unknown=[], engine=engine)
         specs = _specs()
         known = set().union(*specs.values())
-        typed = unknown(given, specs, known)
-        if typed:
+        misspelt = unknown(given, specs, known)
+        if misspelt:
             return dict(
                 result,
                 failed=True,
-                msg="; ".join(problem(name, known) for name in typed),
+                msg="; ".join(problem(name, known) for name in misspelt),
                 hint="Correct the name (-e). A variable of your own needs another beginning than those of the roles.",
                 error_kind="usage",
             )
+        # Engines check their own: those of one that is not asked for are nobody's trouble.
+        engines = {each["role"] for each in args["engines"].values() if each["role"] != "gateway"}
+        checked = {name: spec for role in set(specs) - engines for name, spec in specs[role].items()}
+        values = dict(task_vars if args["inventory"] else {}, **given)
+        problems = type_problems({name: values[name] for name in checked if name in values}, checked, CHECKERS)
+        if problems:
+            return dict(result, failed=True, msg="; ".join(problems), error_kind="usage")
         written = unknown(set(task_vars) - NOTED, specs, known) if args["inventory"] else []
         if written:
             result.setdefault("warnings", []).append("; ".join(problem(name, known) for name in written))

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Dict, Iterable, List, Set
+from typing import Any, Callable, Collection, Dict, Iterable, List
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
 
 # The variables of the role that all others depend on are those of the product.
 # Names of variables whose values are secrets; a file that holds one is none itself. The command `dsdeploy` refuses the
@@ -29,16 +29,58 @@ def secrets_typed(arguments: Iterable[str]) -> List[str]:
     return sorted(found)
 
 
-def documented(specs: Dict[str, Any]) -> Set[str]:
-    """The variables that a role's meta/argument_specs.yml names, over all its entry points."""
-    entries = (specs.get("argument_specs") or {}).values()
-    return {name for entry in entries for name in entry.get("options") or {}}
+def documented(specs: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """What a role's meta/argument_specs.yml says of its variables, as their ``type``, over all its entry points."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for entry in (specs.get("argument_specs") or {}).values():
+        found.update(entry.get("options") or {})
+    return found
+
+
+# The types of Ansible's argument specs that a value can miss, in words.
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "dict": "a mapping", "list": "a list"}
+
+
+def type_problems(
+    values: Dict[str, Any], known: Dict[str, Dict[str, Any]], checkers: Dict[str, Callable[[Any], Any]]
+) -> List[str]:
+    """What is wrong with values that are no templates, by what the roles document of them, a line each.
+
+    :param checkers: by the name of a type what takes a value of it, and raises TypeError or ValueError for another.
+    """
+    problems = []
+    for name, value in sorted(values.items()):
+        spec = known.get(name) or {}
+        wanted = spec.get("type", "str")
+        if value is None or value == "" or _templated(value):
+            continue
+        if wanted in TYPES:
+            try:
+                checkers[wanted](value)
+            except (TypeError, ValueError):
+                shown = "" if SECRET.search(name) else " %r" % (value,)
+                problems.append("%s is not %s:%s" % (name, TYPES[wanted], shown or " the value is withheld"))
+        elif isinstance(value, str) and spec.get("choices") and value not in spec["choices"]:
+            # In the words that Ansible's own check of a role's arguments is told in (failures.py of the command).
+            choices = [str(choice) for choice in spec["choices"]]
+            near = nearest(value, choices)
+            meant = "did you mean %s? " % near if near else ""
+            problems.append("%s: unknown value %r (%schoices: %s)" % (name, str(value), meant, ", ".join(choices)))
+    return problems
+
+
+def _templated(value: Any) -> bool:
+    """Whether a value is not known as it stands: a template, or what a vault holds."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    return not isinstance(value, (int, float, bool, list, dict))
 
 
 def unknown(names: Iterable[str], roles: Iterable[str], known: Collection[str]) -> List[str]:
     """Those of `names` that begin like a variable of one of the roles, and are none, sorted."""
     prefixes = tuple(_PREFIXES.get(role, role) + "_" for role in roles)
-    return sorted(name for name in set(names) if name.startswith(prefixes) and name not in known)
+    # Ansible keeps a name with hyphens, by which nothing can read it.
+    return sorted(name for name in set(names) if name.replace("-", "_").startswith(prefixes) and name not in known)
 
 
 # What Go's template language has and Jinja has not.

@@ -77,7 +77,7 @@ class Progress(Event):
 
 @dataclass(frozen=True)
 class Warn(Event):
-    """A warning of one of dsdeploy's own modules."""
+    """A warning of one of dsdeploy's own modules; without `host` one of Ansible's, on a file of the user's."""
 
     name: ClassVar[str] = "warning"
     host: str

@@ -12,6 +12,10 @@ from dsdeploy.errors import ExitCode
 from dsdeploy.events import Failure
 
 TAIL_LINES = 20
+# Where in the user's files something is wrong, as ansible-core says it: from 2.19 on, and before.
+_ORIGIN = re.compile(
+    r"^Origin: (/[^\n]*?):(\d+)(?::\d+)?\s*$|The error appears to be in '(/[^'\n]+)': line (\d+)", re.MULTILINE
+)
 _ITEMS_SHOWN = 3
 # What `command` says of itself: "non-zero return code", since ansible-core 2.20 in a sentence.
 _NONZERO = "non-zero return code"
@@ -22,6 +26,10 @@ _UNREACHABLE_HINT = "Check that the host is up and that ssh reaches it from here
 # Texts of Ansible, SSH and sudo (ansible-core 2.17 to 2.21), and what to do about each; the first that matches counts:
 # what stopped everything stands above what it led to. What programs on a host say: `ground/hints.py` of the collection.
 _HINTS = (
+    (r"no vault secrets (were )?found|no vault secrets found|Decryption failed",
+     "Give the vault's password: --vault-password-file FILE, or -J to be asked for it."),
+    (r"parse inventory source \S+: ",
+     "Correct it there; `ansible-inventory -i SOURCE --list` says more."),
     (r"parse inventory source",
      "Give an inventory in YAML or INI, or a directory with one; `ansible-inventory -i SOURCE --list` says more."),
     (r"(?i)--limit leaves us with no hosts|no hosts? (of the inventory )?match",
@@ -112,6 +120,22 @@ def describe(
         kind=kind,
         log_tail=tail,
     )
+
+
+def _in_search_path() -> str:
+    """The collection as Ansible comes to it, which may be through a link."""
+    found = collection.find()
+    return str(found.search_path / "ansible_collections" / collection.NAMESPACE / collection.NAME)
+
+
+def origin(said: str) -> str:
+    """The last place in a file of the user's that Ansible names, as `FILE:LINE`; "" where it names none.
+    The collection's own files are nothing that a user can mend."""
+    found = [(first or second, line or other) for first, line, second, other in _ORIGIN.findall(said)]
+    root = collection.find().root
+    own = tuple(f"{base}/{part}/" for base in {str(root), _in_search_path()} for part in ("roles", "playbooks"))
+    places = [f"{path}:{line}" for path, line in found if not path.startswith(own)]
+    return places[-1] if places else ""
 
 
 def exit_code(failure: Failure) -> ExitCode:

@@ -6,7 +6,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dsdeploy import events, failures
@@ -89,7 +89,7 @@ class Tracker:
         self._stage_told = False
         self._next = (self.stage, now)  # of the running task, and when it began
         self._stats: dict[str, dict[str, int]] | None = None
-        self._said: deque[str] = deque(maxlen=40)
+        self._said: deque[str] = deque(maxlen=200)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +104,7 @@ class Tracker:
         if kind.startswith(("runner_", "playbook_")):
             self.ansible_pid = raw.get("pid") or self.ansible_pid
         elif text.strip():
+            yield from self._twice(text)
             self._said.append(text)
         if self._verbose and text.strip():
             yield events.Log(text)
@@ -120,6 +121,18 @@ class Tracker:
             yield from _warnings(str(data["host"]), data, data.get("res") or {})
         elif kind.startswith("runner_on_") and data.get("host"):
             yield from self._result(kind, data, text, now)
+
+    def _twice(self, text: str) -> Iterator[events.Event]:
+        """Ansible takes the last of two values of one name, and a user wonders about the first."""
+        before = self._said[-1] if self._said else ""
+        found = re.match(r"\[WARNING\]: Found duplicate mapping key '([^']*)'", before)
+        if found and (place := failures.origin(text)):
+            yield events.Warn("", "", f"{place}: {one_line(found[1])} stands there twice; the last value counts")
+        # ansible-core before 2.19, over several lines.
+        said = " ".join(f"{before} {text}".split())
+        found = re.search(r"mapping from (\S+), line (\d+), column \d+, found a duplicate dict key \(([^)]*)\)", said)
+        if found and "duplicate dict key" not in " ".join(before.split()):
+            yield events.Warn("", "", f"{found[1]}:{found[2]}: {found[3]} stands there twice; the last value counts")
 
     def tick(self, now: float) -> Iterator[events.Event]:
         """Time passed without an event: tell of a stage that takes its time."""
@@ -195,6 +208,8 @@ class Tracker:
             self._stage_failed += 1
             unreachable = kind == "runner_on_unreachable"
             failure = failures.describe(name, stage, task, _action(data), result, host.failed_items, unreachable)
+            if (place := failures.origin(text)) and place not in failure.msg:
+                failure = replace(failure, msg=f"{failure.msg} ({place})")
             if data.get("ignore_errors") and not unreachable:
                 yield events.Task(name, stage, task, "ignored", failure.msg)
             else:
@@ -300,7 +315,10 @@ class Tracker:
 
     def _failed_outside_hosts(self, ansible_rc: int | None) -> Iterator[events.Failure]:
         """Ansible ended without having come to a host, or broke down."""
-        said = _error_text("\n".join(self._said))
+        whole = "\n".join(self._said)
+        said = _error_text(whole)
+        if "parse inventory source" in said and (cause := _parse_cause(whole)):
+            said = f"{said}: {cause}"
         if not ansible_rc:
             if not (self._stats or {}).get("processed") and self.verb:
                 said = "no host of the inventory matches"
@@ -482,3 +500,18 @@ def _error_text(said: str) -> str:
     errors = errors or re.findall(r"^(?:ansible-playbook: error|ansible\.errors\.\w+): (.*)", said, re.MULTILINE)
     text = " ".join(errors[-1].split()) if errors else ""
     return text.split(" The error appears to be in")[0]
+
+
+def _parse_cause(said: str) -> str:
+    """Why Ansible could not read an inventory, and where: of its plugins, which all tried, what the one for such a file
+    says."""
+    # From ansible-core 2.19 on, and before.
+    tried = re.findall(r"Failed to parse inventory with '(\w+)' plugin: (.*)", said)
+    tried += re.findall(r"Failed to parse \S+ with (\w+)\s+plugin: (.*)", said)
+    causes = dict(reversed(tried))
+    plugin = "ini" if not re.search(r"parse inventory source \S+\.(ya?ml|json)\b", said) and "ini" in causes else "yaml"
+    cause = one_line(causes.get(plugin, "")).removeprefix("YAML parsing failed: ")
+    place = next((f"line {line}" for line in re.findall(r"^Origin: /[^\n]*?:(\d+):\d+", said, re.MULTILINE)), "")
+    if not place and (found := re.search(r"error appears to be in '[^']*': line (\d+)", said)):
+        place = f"line {found[1]}"
+    return ": ".join(filter(None, (place, shortened(re.sub(r', found "<class .*', "", cause), 200))))

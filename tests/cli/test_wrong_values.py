@@ -91,6 +91,8 @@ def refusal(told: list[dict[str, Any]]) -> str:
         ("down -e dsdeploy_purge=maybe", "dsdeploy_purge is not true or false"),
         ("model verify no-such-model", "model no-such-model is not in the store"),
         ("model prune -e model_prune_unused=maybe", "model_prune_unused is not true or false"),
+        ("up -e model_require_pinned=maybe", "model_require_pinned is not true or false: 'maybe'"),
+        ("up -e model_catalog_extra=[1]", "model_catalog_extra is not a mapping"),
     ],
 )
 def test_a_value_that_cannot_be_meant(run: Run, words: str, said: str) -> None:

@@ -53,7 +53,7 @@ class PlainRenderer:
                     self._progress_told[key] = self._silent_since = self._now
                     self.note(f"  {event.host}: {plain_text(text.progress(event))}")
             case events.Warn():
-                self.note(f"  {event.host}: warning: {event.text}")
+                self.note(f"  {event.host}: warning: {event.text}" if event.host else f"  warning: {event.text}")
             case events.Diff() | events.Log():
                 self.note(event.text.rstrip("\n"))
             case events.Answer():

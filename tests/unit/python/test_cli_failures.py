@@ -203,3 +203,11 @@ def test_precedence_when_hosts_differ(codes: list[int], code: int) -> None:
 
 def test_every_exit_code_has_its_place_and_meaning() -> None:
     assert set(PRECEDENCE) == set(MEANING) == set(ExitCode)
+
+
+def test_a_vault_without_its_password_says_how_to_give_it() -> None:
+    for said in (
+        "Attempt to use undecryptable variable: Attempting to decrypt but no vault secrets found.",
+        "Decryption failed (no vault secrets were found that could decrypt) on /x/vault.yml",
+    ):
+        assert "--vault-password-file" in failures.hint_for(said)

@@ -356,6 +356,76 @@ def test_a_wrong_inventory_has_a_hint_of_its_own(feed: Feeder, said: str, hint: 
     assert summary.failures[0].hint.startswith(hint)
 
 
+TABS = """[WARNING]: Failed to parse inventory with 'auto' plugin: YAML parsing failed: Tabs are usually invalid in YAML.
+
+Failed to parse inventory with 'auto' plugin.
+
+<<< caused by >>>
+
+YAML parsing failed: Tabs are usually invalid in YAML.
+Origin: /x/hosts.yml:5:1
+
+[WARNING]: Failed to parse inventory with 'yaml' plugin: YAML parsing failed: Tabs are usually invalid in YAML.
+Origin: <inventory plugin 'yaml' with source '/x/hosts.yml'>
+[WARNING]: Failed to parse inventory with 'ini' plugin: Failed to parse inventory: Invalid host pattern 'all:' supplied.
+Origin: /x/hosts.yml"""  # noqa: E501
+LIST = """[WARNING]: Failed to parse inventory with 'auto' plugin: no root 'plugin' key found
+[WARNING]: Failed to parse inventory with 'yaml' plugin: Invalid "hosts" entry for "all" group, requires a dictionary, found "<class 'x'>" instead.
+[WARNING]: Failed to parse inventory with 'ini' plugin: Invalid host pattern"""  # noqa: E501
+OLD = """[WARNING]:  * Failed to parse /x/hosts.yml with yaml plugin: We were unable to read either as JSON nor YAML
+The error appears to be in '/x/hosts.yml': line 5, column 1, but may
+be elsewhere in the file depending on the exact syntax problem.
+[WARNING]:  * Failed to parse /x/hosts.yml with ini plugin: Invalid host pattern"""
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (TABS, "line 5: Tabs are usually invalid in YAML."),
+        (LIST, 'Invalid "hosts" entry for "all" group, requires a dictionary'),
+        (OLD, "line 5: We were unable to read either as JSON nor YAML"),
+    ],
+    ids=["tabs", "list", "old"],
+)
+def test_why_an_inventory_cannot_be_read_and_where(feed: Feeder, said: str, cause: str) -> None:
+    for line in said.splitlines():  # each is an event of its own
+        feed("verbose", stdout=line)
+    feed("verbose", stdout="[ERROR]: Completely failed to parse inventory source /x/hosts.yml")
+    summary = feed.end(1)
+    assert summary.exit_code == 2
+    assert summary.failures[0].msg == f"Completely failed to parse inventory source /x/hosts.yml: {cause}"
+    assert summary.failures[0].hint.startswith("Correct it there")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["[WARNING]: Found duplicate mapping key 'vllm_venv_port'.", "Origin: /x/hosts.yml:12:5"],
+        [
+            "[WARNING]: While constructing a mapping from /x/hosts.yml, line 12, column",
+            "5, found a duplicate dict key (vllm_venv_port). Using last defined value only.",
+        ],
+    ],
+)
+def test_a_name_that_stands_twice_is_told(feed: Feeder, said: list[str]) -> None:
+    for line in [*said, "", "10 a", "11 b"]:
+        feed("verbose", stdout=line)
+    assert [event.text for event in feed.of(events.Warn)] == [
+        "/x/hosts.yml:12: vllm_venv_port stands there twice; the last value counts"
+    ]
+
+
+def test_a_failure_names_the_place_in_the_user_s_file(feed: Feeder) -> None:
+    task = feed.task("T", action="ansible.builtin.validate_argument_spec")
+    ours = f"Origin: {ROLES}/_common/tasks/main.yml:3:5"
+    said = (
+        f"[ERROR]: Task failed: 'x' is undefined\n{ours}\n<<< caused by >>>\nOrigin: /x/hosts.yml:11:21\n11 a\n{ours}\n"
+    )
+    feed("runner_on_failed", stdout=said, host="h", res={"msg": "Task failed: 'x' is undefined"}, **task)
+    (failure,) = feed.end(2, failures={"h": 1}).failures
+    assert failure.msg == "'x' is undefined (/x/hosts.yml:11)"
+
+
 def test_error_of_ansible_between_hosts_is_a_failure(feed: Feeder) -> None:
     feed("runner_on_ok", host="h", res={}, **feed.task("T"))
     feed("error", stdout="ERROR! the role 'x' was not found")

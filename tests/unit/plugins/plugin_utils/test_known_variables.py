@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.action.variable_check import _specs
+from ansible_collections.dsdeploy.llm.plugins.action.variable_check import CHECKERS, _specs
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables import (
     NOTED,
     SECRET,
@@ -16,6 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.known_variables impor
     go_templates,
     problem,
     secrets_typed,
+    type_problems,
     unknown,
 )
 
@@ -33,6 +34,7 @@ KNOWN = {"vllm_venv_max_model_len", "vllm_venv_port", "model_name"}
         ("_vllm_venv_prot", False),  # private
         ("my_vllm_venv_prot", False),
         ("model_team", True),
+        ("vllm-venv-port", True),  # Ansible keeps it, and nothing can read it
     ],
 )
 def test_what_begins_like_a_role_and_is_none_of_its_variables(name, is_unknown):
@@ -51,8 +53,8 @@ def test_the_nearest_name_is_told():
 
 def test_documented_are_the_options_of_all_entry_points():
     specs = {"argument_specs": {"main": {"options": {"a_b": {}}}, "where": {"options": {"a_c": {}}}, "none": {}}}
-    assert documented(specs) == {"a_b", "a_c"}
-    assert documented({}) == set()
+    assert set(documented(specs)) == {"a_b", "a_c"}
+    assert documented({}) == {}
 
 
 def test_the_list_is_that_of_the_roles_and_quickly_read():
@@ -61,7 +63,7 @@ def test_the_list_is_that_of_the_roles_and_quickly_read():
     assert time.process_time() - begun < 1  # 0.02 s
     assert "vllm_venv_max_model_len" in specs["vllm_venv"]
     # What the playbooks take, which no role has a default for.
-    assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= specs["_common"]
+    assert {"dsdeploy_hosts", "dsdeploy_only_engine", "dsdeploy_purge", "dsdeploy_log_lines"} <= set(specs["_common"])
 
 
 def test_templates_of_go_are_told_from_jinja():
@@ -105,3 +107,27 @@ def test_what_the_roles_note_themselves_is_no_mistake():
             named |= set(re.findall(r"^ +(\w+): ", block, re.MULTILINE))
     noted = set(unknown(named, specs, known))
     assert noted == set(NOTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("model_require_pinned", "maybe", "model_require_pinned is not true or false: 'maybe'"),
+        ("model_retries", "many", "model_retries is not a whole number: 'many'"),
+        ("model_bandwidth_limit", [1], "model_bandwidth_limit is not a number: [1]"),
+        ("model_catalog_extra", ["a"], "model_catalog_extra is not a mapping: ['a']"),
+        ("model_tokens", "hf_secret", "model_tokens is not a mapping: the value is withheld"),
+        ("gateway_networks", {"a": 1}, "gateway_networks is not a list: {'a': 1}"),
+        ("dsdeploy_stop_others", "some", "dsdeploy_stop_others: unknown value 'some' (choices: gpu, all, none)"),
+        ("model_require_pinned", "yes", ""),
+        ("model_retries", "5", ""),
+        ("model_merge", False, ""),  # YAML reads `no` so
+        ("model_retries", "{{ mine }}", ""),
+        ("model_tokens", None, ""),
+        ("model_tokens", object(), ""),  # what a vault holds
+        ("model_name", 7, ""),
+    ],
+)
+def test_a_value_of_another_type_is_named_by_its_variable(name, value, said):
+    known = {variable: spec for role in _specs().values() for variable, spec in role.items()}
+    assert type_problems({name: value}, known, CHECKERS) == ([said] if said else [])
