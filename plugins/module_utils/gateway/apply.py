@@ -126,10 +126,12 @@ class Gateway:
 
     def check(self) -> None:
         """Failure, with all that is wrong, for values that cannot be meant. Nothing is changed."""
-        found = config.problems(self.want)
+        found, hints = config.problems(self.want), []
         if self.want["exposed"] and not any(line.startswith("gateway_host: ") for line in found):
             problem = preflight.address_problem(self.want["host"], sockets.unbindable(self.want["host"]), "gateway")
-            found += [problem.msg] if problem else []
+            if problem:
+                found.append(problem.msg)
+                hints.append(problem.hint)
         if len(self.state_dir + "/" + MASTER) > SOCKET_PATH:
             found.append("dsdeploy_data_dir: %s is too long a path for the gateway's sockets" % self.want["data_dir"])
         if bool(self.want["certificate"]) != bool(self.want["certificate_key"]):
@@ -139,8 +141,10 @@ class Gateway:
                 step()
             except Failure as failure:
                 found += failure.problems
+                hints.append(failure.hint)
         if found:
-            raise Failure(found, hint="docs/gateway.md explains the gateway's variables.", error_kind="usage")
+            hint = " ".join(dict.fromkeys(filter(None, hints))) or "docs/gateway.md explains the gateway's variables."
+            raise Failure(found, hint=hint, error_kind="usage")
 
     def _given(self) -> str:
         """The certificate that is given, with its key; "" where none is."""

@@ -415,5 +415,5 @@ def test_an_address_of_another_host_is_refused_before_anything_is_made(host: str
     options = {**options, "networks": ["10.0.0.0/8"], "exposed": True}
     with pytest.raises(Failure, match=f"gateway_host is {host}, which is no address of this host") as caught:
         apply.Gateway(options, True, []).check()
-    assert caught.value.error_kind == "usage"
+    assert caught.value.error_kind == "usage" and "ip address" in caught.value.hint
     apply.Gateway({**options, "host": "127.0.0.1"}, True, []).check()

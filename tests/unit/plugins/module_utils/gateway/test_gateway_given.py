@@ -135,3 +135,14 @@ def test_secrets_that_somebody_made_readable_are_root_s_again(tmp_path: Path, mo
     assert modes == {"PROBE_KEY": 0o600, "SELF_SIGNED": 0o600, "keys.json": 0o600, "certificate.pem": 0o640}
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
     assert configured().desired.changes == []
+
+
+def test_what_to_do_about_a_certificate_is_said_with_it(make: Make) -> None:
+    pem, key = make()
+    Path(key).chmod(0o644)
+    gateway = apply.Gateway(
+        want(data_dir="/d", replicas=[], replica_key=None, certificate=pem, certificate_key=key), True, []
+    )
+    with pytest.raises(Failure, match="everybody on the host can read") as caught:
+        gateway.check()
+    assert caught.value.hint.startswith("Restrict it (chmod 600)")
