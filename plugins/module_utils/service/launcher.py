@@ -150,4 +150,7 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except OSError as error:  # a full disk, a program that is gone: one line for the service's log
+        sys.exit("the service cannot start: %s" % error)
