@@ -199,6 +199,11 @@ options:
     type: list
     elements: str
     default: []
+  models_that_go:
+    description: Names of models that are removed after this, and so are not among RV(left).
+    type: list
+    elements: str
+    default: []
   answer_max_tokens:
     description: Longest answer that the deployment is verified with, in tokens, for its record.
     type: int
@@ -297,6 +302,7 @@ def arguments() -> dict:
         "log_backups": {"type": "int", "default": 3},
         "keep_before": {"type": "bool", "default": False},
         "made_directories": {"type": "list", "elements": "str", "default": []},
+        "models_that_go": {"type": "list", "elements": "str", "default": []},
         "answer_max_tokens": {"type": "int", "default": 2048, "no_log": False},
     }
 

@@ -492,7 +492,8 @@ class Service:
         write_paths = [*record.get("write_paths", []), *begun_note.get("write_paths", [])]
         for user in dict.fromkeys([self.user, begun_note.get("user") or self.user]):
             self.give_up_user(user, list(dict.fromkeys(write_paths)))
-        if os.path.lexists(record.get("model_path") or ""):
+        going = self.options["models_that_go"]
+        if os.path.lexists(record.get("model_path") or "") and record.get("model") not in going:
             self.left.append("%s: the model, unless it is named too (down --purge-model)" % record["model_path"])
         if record:
             desired.absent(self.record_file(record["engine"]))
@@ -539,8 +540,10 @@ class Service:
     def leave_model(self, note: begun.Note, record: Dict[str, Any]) -> None:
         """Name the model of a run that did not come to its record, as far as it was fetched."""
         path = note["model"]
+        name = os.path.basename(path or "")
+        if name in self.options["models_that_go"]:
+            return
         if path and os.path.lexists(path) and not (record.get("model_path") or "").startswith(path + "/"):
-            name = os.path.basename(path)
             self.left.append("%s: the model, as far as it was fetched (down --purge-model %s)" % (path, name))
 
     def remove_supervisor(self, manager: Supervisor) -> None:

@@ -100,7 +100,8 @@ class Host:
         result = {"state": state, "definition": filled, "api_key": None, "manager": self.manager[state],
                   "stop_others": "gpu", "data_dir": str(self.root / "data"), "install_dir": str(self.root / "opt"),
                   "log_dir": str(self.root / "log"), "supervisor_version": "4.3.0", "log_max_mib": 50,
-                  "log_backups": 3, "made_directories": [], "answer_max_tokens": 99, "keep_before": False}  # fmt: skip
+                  "log_backups": 3, "made_directories": [], "answer_max_tokens": 99, "keep_before": False,
+                  "models_that_go": []}  # fmt: skip
         return {**result, **given}
 
     def run(self, state="started", check=False, **given):

@@ -136,6 +136,16 @@ def test_packages_and_the_model_that_stay_are_named(host):
     assert not os.path.exists(places.OWNED)
 
 
+@pytest.mark.parametrize(("named", "told"), [([], 1), (["another"], 1), (["r1"], 0)])
+def test_a_model_that_is_to_go_too_is_not_named_as_left(host, named, told):
+    model = host.root / "m.gguf"
+    model.write_bytes(b"GGUF")
+    host.run()
+    record = dict(host.record(), model="r1", model_path=str(model))
+    (Path(places.RECORDS) / "vllm.json").write_text(json.dumps(record))
+    assert sum("the model" in line for line in host.run("absent", models_that_go=named).left) == told
+
+
 def test_directories_that_the_run_made_before_go_when_they_are_empty(host):
     programs, models = host.root / "apps", host.root / "models"
     for path in (programs, programs / "llm", models):
