@@ -250,7 +250,7 @@ def told(line):
 
 
 def gone(pid):
-    for _i in range(100):
+    for _i in range(1200):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
