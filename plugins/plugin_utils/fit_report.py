@@ -78,10 +78,17 @@ def tight(entry, fit):
     if fit["verdict"] != "tight" or not numbers:
         return []
     sizes = [gib(numbers[key]["value"]) for key in ("usable", "weights", "kv", "overhead_low", "overhead_high")]
+    beside = numbers["beside"]["value"]
     return [
         "%s fits only if the engine needs little else: of %s a GPU that it may use, weights take %s and one context "
-        "%s, and %s to %s go to activations and CUDA graphs. Better: a larger share of the memory, more GPUs, or a "
-        "shorter context" % (entry.get("name") or "the model", *sizes)
+        "%s, and %s to %s go to activations and CUDA graphs%s. Better: a %s share of the memory, more GPUs, or a "
+        "shorter context"
+        % (
+            entry.get("name") or "the model",
+            *sizes,
+            ", which have %s beside it" % gib(beside) if beside else "",
+            "smaller" if beside else "larger",
+        )
     ]
 
 

@@ -272,6 +272,10 @@ def test_the_overhead_counts_as_far_as_it_has_no_room_beside_what_sglang_keeps()
     missing = full["overhead_high"]["value"] - beside
     left = full["usable"]["value"] - full["weights"]["value"] - full["kv"]["value"]
     assert full["left_low"]["value"] == pytest.approx(left - missing, rel=0.001)
+    tight = fit_report.check(three_layers_in_w4afp8(), h200(22), SGLANG._replace(utilization=0.9))
+    assert tight["verdict"] == "tight"
+    (line,) = fit_report.tight({"name": "r1-3"}, tight)
+    assert "activations and CUDA graphs, which have 2.2 GiB beside it. Better: a smaller share" in line
     # Where no share is set SGLang finds one that leaves room, which is not known here.
     unset = fit_report.check(three_layers_in_w4afp8(), h200(95.68), Request(of_free=True))["per_gpu"]
     assert unset["beside"]["value"] == 0
