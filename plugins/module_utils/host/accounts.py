@@ -34,6 +34,15 @@ def _has_group(name: str) -> bool:
     return True
 
 
+def _whose_primary(group: str) -> List[str]:
+    """Users whose primary group it is; groupdel refuses such a group."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        return []
+    return sorted(one.pw_name for one in pwd.getpwall() if one.pw_gid == gid)
+
+
 def make_user(name: str, home: str) -> None:
     """A system user without login, with a group of its own name. The home is named, not made."""
     shell = next((path for path in NO_LOGIN if os.path.exists(path)), "/bin/false")
@@ -67,16 +76,22 @@ def ensure_user(desired: Desired, name: str, home: str, connection: Sequence[str
     return found
 
 
-def remove_user(name: str) -> None:
-    """A user that is ours, and its group where that is ours too."""
+def remove_user(name: str) -> str:
+    """A user that is ours, and its group where that is ours too; what stays of it, in one line, or ""."""
     _do(["userdel", name])
-    forget_user(name)
+    return forget_user(name)
 
 
-def forget_user(name: str) -> None:
-    """A user that is not there any more, or was never made: its group may be there."""
+def forget_user(name: str) -> str:
+    """A user that is not there any more, or was never made: its group may be there. What stays of it, in one line."""
     owned.forget("users", name)
+    left = ""
     if name in owned.load()["groups"]:
         if _has_group(name):
-            _do(["groupdel", name])
+            others = _whose_primary(name)
+            if others:
+                left = "group %s: the primary group of %s" % (name, ", ".join(others))
+            else:
+                _do(["groupdel", name])
         owned.forget("groups", name)
+    return left

@@ -571,8 +571,7 @@ class Service:
         """Remove a user where it is ours. What it leaves becomes root's: its number may be given to somebody else."""
         found, notes = users.account(user), owned.load()
         if found is None:
-            if not self.check_mode:
-                forget_user(user)
+            self.left += filter(None, [forget_user(user) if not self.check_mode else ""])
             return
         if not users.is_ours(found, notes):
             self.left.append("user %s: it was there before" % user)
@@ -588,7 +587,7 @@ class Service:
                 self.desired.change(
                     "give %s to root" % path, lambda paths=paths: [os.lchown(inside, 0, 0) for inside in paths]
                 )
-        self.desired.change("remove user " + user, lambda: remove_user(user))
+        self.desired.change("remove user " + user, lambda: self.left.extend(filter(None, [remove_user(user)])))
 
     def remove_what_all_share(self, gone: List[str]) -> None:
         """Directories of ours go with what was in them, and with the last service what is kept for all of them."""
