@@ -12,6 +12,8 @@ Each process takes some 2 GiB of a GPU's memory. Prints how far it is, then as J
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import ctypes
 import hashlib
 import json
 import multiprocessing
@@ -73,8 +75,29 @@ def tasks_of(products: list[tuple[int, int]], longest: int) -> list[tuple[int, i
     return tasks
 
 
-def stop(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+def end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however that ends: none stays that holds a GPU."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def go_through_all(tasks: list[tuple[int, int, list[int]]], jobs: int) -> None:
+    """All tasks, some at a time; RuntimeError where a process of it fails or is killed (no memory left)."""
+    context = multiprocessing.get_context("spawn")
+    # Not multiprocessing's Pool, which waits for ever for what a killed process had in hand.
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, end_with, (os.getpid(),)) as pool:
+        waiting = [pool.submit(go_through, task) for task in tasks]
+        try:
+            for count, done in enumerate(concurrent.futures.as_completed(waiting), 1):
+                done.result()
+                if not count % 10:
+                    print(f"DeepGEMM's kernels: {count}/{len(tasks)}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
 
 
 def main() -> None:
@@ -91,14 +114,10 @@ def main() -> None:
     done = os.path.join(cache, "ahead-" + hashlib.sha256(asked.encode()).hexdigest()[:16])
     if os.path.exists(done):
         return
-    signal.signal(signal.SIGTERM, stop)
     before, start = kernels(cache), time.monotonic()
     tasks = tasks_of(args.products, args.longest)
     jobs = max(1, min(args.jobs, len(tasks), room()))
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for count, _ in enumerate(pool.imap_unordered(go_through, tasks), 1):
-            if not count % 10:
-                print(f"DeepGEMM's kernels: {count}/{len(tasks)}", flush=True)
+    go_through_all(tasks, jobs)
     os.makedirs(cache, exist_ok=True)
     with open(done, "w", encoding="ascii") as handle:
         handle.write(asked + "\n")

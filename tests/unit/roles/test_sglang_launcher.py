@@ -32,6 +32,8 @@ class Product:
         time.sleep(float(os.environ.get("SLOW", "0")))
         if m == int(os.environ.get("FAILS_AT", "-1")):
             raise RuntimeError("nvcc fatal")
+        if m == int(os.environ.get("KILLED_AT", "-1")):
+            os.kill(os.getpid(), 9)
         directory = "%s/cache/kernel.%s.%d" % (os.environ["SGLANG_DG_CACHE_DIR"], self.name, m)
         os.makedirs(directory)  # fails where a size is gone through twice
         open(directory + "/kernel.cubin", "w").close()
@@ -113,14 +115,33 @@ def test_without_it_the_server_is_started_at_once(engine):
     assert engine.kernels() == []
 
 
-def test_a_stop_meanwhile_ends_all_of_it(engine):
-    process = engine(DSDEPLOY_DEEP_GEMM="64,128", SLOW="0.2")
+def test_it_serves_where_a_process_is_killed_for_its_memory(engine):
+    code, text = said(engine(DSDEPLOY_DEEP_GEMM="64,128", KILLED_AT="512"))
+    assert code == 0
+    assert "were not compiled ahead (1): the server compiles them" in text
+    assert text.splitlines()[-1] == "serves None []"
+    assert engine.done() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_end_meanwhile_is_the_end_of_all_of_it(engine, number):
+    process = engine(DSDEPLOY_DEEP_GEMM="64,128", SLOW="0.5")
     end = time.monotonic() + 60
     while not engine.kernels() and time.monotonic() < end:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     # Its end is the end of all that holds its output: no process is left that compiles.
     code, text = said(process)
-    assert code == 128 + signal.SIGTERM
+    # By the signal itself: a code would be a failure for systemd, which asked it to stop.
+    assert code == -number
     assert "serves" not in text
     assert engine.done() == []
+
+
+def test_a_stop_in_the_first_moments_leaves_none_that_compiles(engine):
+    for seconds in (0.05, 0.1, 0.2, 0.4):
+        process = engine(DSDEPLOY_DEEP_GEMM="64,128", SLOW="0.5")
+        time.sleep(seconds)
+        process.terminate()
+        code, text = said(process)
+        assert (code, "serves" in text) == (-signal.SIGTERM, False)
