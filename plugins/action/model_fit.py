@@ -9,7 +9,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GI
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED, wants_even_memory
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
 
 
@@ -50,6 +50,7 @@ class ActionModule(ActionBase):
         request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
         request = request._replace(
             of_free=args["engine"] == "sglang",
+            even=args["engine"] == "sglang" and wants_even_memory(args["settings"]),
             only_kept=args["engine"] == "sglang" and args["utilization"] is not None,
             kv_space=args["kv_space_gib"] * GIB,
             shared_experts=args["engine"] != "sglang",

@@ -183,6 +183,12 @@ def _setting(engine: Engine, recipe: Dict[str, Any], name: str) -> Any:
     return (recipe.get("parameters") or {}).get(name) if mine in (None, "", 0) else mine
 
 
+def wants_even_memory(settings: Dict[str, Any]) -> bool:
+    """Whether SGLang looks for GPUs that have less free than others (on by default), by its settings."""
+    named = {str(name): str(value).lower() for name, value in dict(settings.get("environment") or {}).items()}
+    return named.get("SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK") not in ("0", "false", "no", "n")
+
+
 def _request(entry, engine, version, recipe, machine, ask):
     """What the fit is asked: the user's settings, then the recipe's, then the engine's own."""
     kv = str(_setting(engine, recipe, "kv_cache_dtype") or "")
@@ -203,6 +209,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
         utilization=float(share or usual),
         of_free=engine.name == "sglang",
+        even=engine.name == "sglang" and wants_even_memory(engine.settings or {}),
         only_kept=engine.name == "sglang" and bool(share),
         shared_experts=engine.name != "sglang",
         graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))

@@ -20,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GI
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 
 GPUS_OF_A_HOST = 8
+EVEN = 0.9  # of the most that is free on one of its GPUs, each other must have (SGLang, init_torch_distributed)
 LARGEST_GPU = 288 * GIB  # that is sold today (B300, MI355X): what needs a larger one needs more of them
 
 
@@ -268,7 +269,34 @@ def plan_parallel(shape, gpus, request, notes=()):
             result["would_fit"].append("a utilization of at most %.2f" % enough.utilization)
         result["would_fit"].append("ending what holds the memory")
         result["verdict"] = "no"
+    uneven = _uneven(used, request, size, size * stages)
+    if uneven:
+        result["problems"].append(uneven)
+    empty = [gpu._replace(free=gpu.total) for gpu in used]
+    if request.of_free and (uneven or result["verdict"] == "no") and not _uneven(empty, request, size, size * stages):
+        least = min(empty, key=lambda gpu: gpu.total)
+        if least.total > smallest.free and verdict_of(_fit(shape, least, request, size, stages, lean=True)) != "no":
+            result["would_fit"].append("ending what holds the memory")
+    if uneven:
+        result["verdict"] = "no"
     return result
+
+
+def _uneven(gpus, request, size, world):
+    """Why SGLang would not start over GPUs of which one has less free than the others; empty where it would."""
+    for first in range(0, len(gpus) if request.even and size > 1 else 0, world):
+        group = gpus[first : first + world]
+        least, most = min(group, key=lambda gpu: gpu.free), max(group, key=lambda gpu: gpu.free)
+        if least.free < EVEN * most.free:
+            return (
+                "SGLang does not start over GPUs whose free memory differs by more than 10 %%: "
+                "%s on GPU %d, %s on GPU %d%s"
+                % (
+                    *(gib(least.free), least.index, gib(most.free), most.index),
+                    ": the rest is held by %s" % least.held if least.held else "",
+                )
+            )
+    return ""
 
 
 def _too_large(shape, gpu, fit, count):

@@ -39,6 +39,7 @@ class Request(NamedTuple):
     only_kept: bool = (
         False  # whether it is for weights and cache alone, and the overhead lies beside it (SGLang's, set)
     )
+    even: bool = False  # whether it starts only where all GPUs of a layer have about as much free (SGLang)
     kv_space: int = 0  # bytes that are set aside for the cache of each rank; 0: what the sequences take
     gpu_layers: int = -1  # llama.cpp: layers on GPUs; -1: as many as fit
     ubatch: int = 512  # llama.cpp: tokens computed at once

@@ -15,7 +15,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import b
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import diagnose
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, plan_offers
 
 ROOT = Path(__file__).resolve().parents[5]
 SMI = ROOT / "tests/unit/fixtures/nvidia_smi"
@@ -288,6 +288,25 @@ def test_sglang_beside_another_is_refused_for_what_is_left_and_by_the_name_of_wh
     assert plan["verdict"] == "no"
     assert "(9.0 GiB free of 139.8 GiB): of 3.6 GiB usable, weights 5.1 GiB" in plan["problems"][0]
     assert plan["problems"][0].endswith("the rest is held by VLLM::EngineCore of dsdeploy-vllm with 127.9 GiB")
+    assert "ending what holds the memory" in plan["would_fit"]
+
+
+def test_sglang_does_not_start_over_gpus_of_which_one_has_less_free():
+    vllm = [{"pid": 7, "name": "VLLM::EngineCore", "user": "dsdeploy-vllm", "used_memory_mib": 40960}]
+    host = {"gpus": [{**h200(99, processes=vllm)["gpus"][0], "index": 0}, {**h200(139)["gpus"][0], "index": 1}]}
+    asked = SGLANG._replace(tensor_parallel=2, even=True)
+    plan = fit_report.check(three_layers_in_w4afp8(), host, asked)
+    assert plan["verdict"] == "no"
+    (problem,) = plan["problems"]
+    assert "differs by more than 10 %: 99.0 GiB on GPU 0, 139.0 GiB on GPU 1" in problem
+    assert problem.endswith("held by VLLM::EngineCore of dsdeploy-vllm with 40.0 GiB")
+    assert plan["would_fit"] == ["ending what holds the memory"]
+    # Its own process is ended before; the first GPU alone is enough; its check can be turned off.
+    assert fit_report.check(three_layers_in_w4afp8(), host, asked, users=["dsdeploy-vllm"])["verdict"] == "fits"
+    for other in ({"tensor_parallel": 1}, {"even": False}, {"tensor_parallel": 1, "data_parallel": 2}):
+        assert fit_report.check(three_layers_in_w4afp8(), host, asked._replace(**other))["verdict"] == "fits"
+    off = {"environment": {"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK": False}}
+    assert (plan_offers.wants_even_memory({}), plan_offers.wants_even_memory(off)) == (True, False)
 
 
 def test_the_overhead_holds_what_vllm_0_32_set_aside_on_an_h100():
