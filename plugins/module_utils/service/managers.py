@@ -82,6 +82,12 @@ def is_marked(path: str) -> bool:
 
 
 def _require_ours(path: str, what: str) -> None:
+    if "unit" in what and os.path.realpath(path) == os.devnull:
+        raise Failure(
+            "%s is masked: somebody wants it not to be started" % what,
+            hint="systemctl unmask %s (with --runtime, where it was masked so), where that is not wanted any more."
+            % what.split()[-1],
+        )
     if os.path.lexists(path) and not is_marked(path):
         raise Failure(
             "%s is in the way: %s exists, and is not dsdeploy's" % (what, path),

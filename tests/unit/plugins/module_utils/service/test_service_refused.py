@@ -76,6 +76,21 @@ def test_a_unit_of_somebody_else_is_refused_by_name(host):
     assert unit.read_text() == "[Service]\nExecStart=/bin/other\n"
 
 
+@pytest.mark.parametrize("where", ["units/dsdeploy-vllm.service", "run.service", None])
+def test_a_unit_that_is_masked_is_called_so_and_stays(host, where):
+    # systemd names the link, in /run with --runtime, or what it leads to, which nobody is to be told to remove.
+    link = host.root / where if where else None
+    if link:
+        link.symlink_to(os.devnull)
+    if where != "units/dsdeploy-vllm.service":
+        (host.root / "dsdeploy-vllm.fragment").write_text(str(link or os.devnull))
+    for state in ("started", "stopped", "absent"):
+        with pytest.raises(Failure, match="systemd's unit dsdeploy-vllm is masked: somebody wants") as refused:
+            host.run(state, manager="systemd")
+        assert "systemctl unmask dsdeploy-vllm" in refused.value.hint and "emove" not in refused.value.hint
+    assert link is None or link.is_symlink()
+
+
 def test_a_unit_of_a_package_is_refused_by_name(host):
     package = host.root / "lib.service"
     package.write_text("[Service]\n")
