@@ -79,26 +79,27 @@ def make(wanted: Dict[str, Any], user: str, made: List[str]) -> Note:
     return note
 
 
-def _will_be_made(note: Note, record: Dict[str, Any]) -> bool:
+def _will_be_made(note: Note) -> bool:
     """Whether one of the directories that are missing is the way to something that the next run makes.
 
-    The directory of models is not, where what the record serves lies elsewhere: a model of the host's own path.
+    The directory of models is not, where the model is the host's own: the note then names none.
     """
-    wanted = [note[key] for key in (*_ONE, "releases") if note[key]]
+    wanted = [note[key] for key in (*_ONE, *_PERHAPS) if note[key]]
     wanted += [path for key in ("install_dirs", "dirs", "write_paths") for path in note[key]]
-    model, served = note["model"] or "", record.get("model_path") or ""
-    elsewhere = os.path.basename(model) == record.get("model") and served and not _is_in(served, os.path.dirname(model))
-    wanted += [model] if model and not elsewhere else []
     return any(_is_in(path, missing) for missing in note["made"] for path in wanted)
 
 
 def _is_in(path: str, directory: str) -> bool:
-    return (path.rstrip("/") + "/").startswith(directory.rstrip("/") + "/")
+    path, directory = (os.path.normpath(one).rstrip("/") + "/" for one in (path, directory))
+    return path.startswith(directory)
 
 
 def is_recorded(note: Note, record: Optional[Dict[str, Any]]) -> bool:
     """Whether all that the note names stands in the deployment's record already."""
-    if not record or record["service"]["manager"] != note["manager"] or _will_be_made(note, record):
+    if not record or record["service"]["manager"] != note["manager"] or _will_be_made(note):
+        return False
+    # Another one is fetched first, of which a run that is cut leaves a part.
+    if note["model"] and not _is_in(record.get("model_path") or "/", note["model"]):
         return False
     same = all(record.get(key) == note[key] for key in ("user", "state_dir", "environment_file"))
     if note["manager"] == "supervisor":

@@ -82,6 +82,17 @@ def test_what_deepgemm_compiles_for_r1_on_hopper_is_compiled_ahead():
     assert "DSDEPLOY_DEEP_GEMM" not in environment(dsdeploy_model_entry={"name": "it"})
 
 
+@pytest.mark.parametrize(("known", "model"), [
+    ({}, "/srv/models/it"), ({"dsdeploy_model_files": {"path": "/srv/models/it/a.gguf"}}, "/srv/models/it"),
+    ({"dsdeploy_model_files": {"path": "/w/it"}}, ""), ({"dsdeploy_model_entry": {"name": "it", "path": "/w"}}, ""),
+])  # fmt: skip
+def test_a_model_of_the_host_s_own_is_not_noted_as_one_that_is_going_to_be_fetched(known, model):
+    given = {"dsdeploy_models_dir": "/srv/models", "dsdeploy_model_entry": {"name": "it"}, "ansible_run_tags": ["all"]}
+    facts = {**GPU, "service_mgr": "systemd"}
+    found = resolve("vllm_venv", "Ubuntu 24.04", "_dsdeploy_deployment", facts, **{**given, **known})
+    assert found["model"] == model
+
+
 @pytest.mark.parametrize("role", ["vllm_venv", "sglang"])
 def test_multicast_is_off_on_a_shared_nvswitch_alone(role):
     service = of(role, f"_{role}_service", **{f"{role}_shared_nvswitch": True})

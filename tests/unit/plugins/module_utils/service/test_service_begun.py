@@ -49,7 +49,7 @@ def test_the_record_takes_the_place_of_the_note(host):
     assert owned.load()["begun"][NAME]["dirs"] == [f"{host.root}/opt/vllm"]
     host.run(dirs=[f"{host.root}/opt/vllm"])
     assert owned.load()["begun"] == {}
-    record = deployments.read_records()[0][0]
+    record = dict(deployments.read_records()[0][0], model_path=f"{host.root}/data/models/m")
     assert begun.is_recorded(begun.make(wanted(host.root), NAME, []), record)
 
 
@@ -57,7 +57,7 @@ def test_the_record_takes_the_place_of_the_note(host):
                                    {"environment_file": "/srv/env"}, {"manager": "supervisor"}])  # fmt: skip
 def test_a_deployment_that_moves_is_noted_again(host, moved):
     host.run(dirs=[f"{host.root}/opt/vllm"])
-    record = deployments.read_records()[0][0]
+    record = dict(deployments.read_records()[0][0], model_path=f"{host.root}/data/models/m")
     assert not begun.is_recorded(begun.make(wanted(host.root, **moved), NAME, []), record)
     assert not begun.is_recorded(begun.make(wanted(host.root), "somebody", []), record)
     gone = begun.make(wanted(host.root), NAME, [f"{host.root}/data"])
@@ -70,10 +70,21 @@ def test_a_directory_of_models_that_is_never_made_is_not_noted_again(host):
     record = dict(deployments.read_records()[0][0], model="r1", model_path="/srv/weights/r1")
     here, made = dict(model="/srv/models/r1"), ["/srv/models"]
     assert begun.is_recorded(begun.make(wanted(host.root, model=""), NAME, made), record)
-    assert begun.is_recorded(begun.make(wanted(host.root, **here), NAME, made), record)
-    assert not begun.is_recorded(begun.make(wanted(host.root, model="/srv/models/v3"), NAME, made), record)
     fetched = dict(record, model_path="/srv/models/r1")
     assert not begun.is_recorded(begun.make(wanted(host.root, **here), NAME, made), fetched)
+
+
+@pytest.mark.parametrize("made", [[], ["/data/models"]])
+def test_a_model_that_is_to_be_fetched_is_noted_whether_or_not_its_directory_is_there(host, made):
+    # Another model; the same one, which was the user's own before, or lay in another directory of models.
+    host.run(dirs=[f"{host.root}/opt/vllm"])
+    before = dict(deployments.read_records()[0][0], model="r1")
+    for model, served in (("v3", "/data/models/r1"), ("r1", "/srv/weights/r1"), ("r1", "/srv/models/r1/a.gguf")):
+        note = begun.make(wanted(host.root, model=f"/data/models/{model}"), NAME, made)
+        assert not begun.is_recorded(note, dict(before, model_path=served))
+    for served in ("/data/models/r1", "/data/models/r1/a.gguf", "/data//models/r1/"):
+        note = begun.make(wanted(host.root, model="/data/models/r1"), NAME, [])
+        assert begun.is_recorded(note, dict(before, model_path=served))
 
 
 def test_two_runs_that_failed_in_other_directories_are_one_note(host):
