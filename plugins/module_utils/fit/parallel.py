@@ -137,7 +137,11 @@ def _fit(shape, gpu, request, size, stages, lean=False):
     base = usable - weights["value"]
     fit = {
         "usable": number(usable, "exact", "utilization %.2f × %s" % (request.utilization, _whole(request))),
-        "beside": number(beside, "exact", "free beside it, for the overhead"),
+        "beside": number(
+            beside,
+            "exact",
+            "free beside it, for the overhead" if request.only_kept else "the overhead is within the share",
+        ),
         "weights": weights,
         "kv_bytes_per_token": per_token,
         "overhead_low": low,

@@ -278,7 +278,7 @@ def test_the_overhead_counts_as_far_as_it_has_no_room_beside_what_sglang_keeps()
     assert "activations and CUDA graphs, which have 2.2 GiB beside it. Better: a smaller share" in line
     # Where no share is set SGLang finds one that leaves room, which is not known here.
     unset = fit_report.check(three_layers_in_w4afp8(), h200(95.68), Request(of_free=True))["per_gpu"]
-    assert unset["beside"]["value"] == 0
+    assert unset["beside"] == {"value": 0, "label": "exact", "how": "the overhead is within the share"}
     assert unset["usable"]["how"] == "utilization 0.90 × free"
 
 
