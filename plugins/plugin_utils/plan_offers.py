@@ -17,6 +17,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request, gib, gpus_from_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products as products
@@ -183,6 +184,16 @@ def _setting(engine: Engine, recipe: Dict[str, Any], name: str) -> Any:
     return (recipe.get("parameters") or {}).get(name) if mine in (None, "", 0) else mine
 
 
+def _share(engine: Engine, recipe: Dict[str, Any], name: str) -> Optional[float]:
+    """A share of the memory that is set; None where none is. Failure for what is no share."""
+    share = _setting(engine, recipe, name)
+    if share in (None, "", 0):
+        return None
+    if not 0 < float(share) <= 1:
+        raise Failure("%s is a share above 0 and at most 1, not %r" % (name, share), error_kind="usage")
+    return float(share)
+
+
 def wants_even_memory(settings: Dict[str, Any]) -> bool:
     """Whether SGLang looks for GPUs that have less free than others (on by default), by its settings."""
     named = {str(name): str(value).lower() for name, value in dict(settings.get("environment") or {}).items()}
@@ -200,14 +211,14 @@ def _request(entry, engine, version, recipe, machine, ask):
             kv_bytes=kinds.get(str((engine.settings or {}).get("kv_cache_type")), 2.0),
             gpu_layers=int(layers) if str(layers).isdigit() else -1,
         )
-    share = _setting(engine, recipe, "gpu_memory_utilization" if engine.name == "vllm" else "mem_fraction_static")
+    share = _share(engine, recipe, "gpu_memory_utilization" if engine.name == "vllm" else "mem_fraction_static")
     usual = 0.92 if engine.name == "vllm" and version and version_key(version) >= version_key("0.21.0") else 0.9
     return request._replace(
         tensor_parallel=int(_setting(engine, recipe, "tensor_parallel_size") or 0),
         pipeline_parallel=int(_setting(engine, recipe, "pipeline_parallel_size") or 1),
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
         kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
-        utilization=float(share or usual),
+        utilization=share or usual,
         of_free=engine.name == "sglang",
         even=engine.name == "sglang" and wants_even_memory(engine.settings or {}),
         only_kept=engine.name == "sglang" and bool(share),

@@ -242,6 +242,16 @@ def test_the_users_layout_wins():
     assert one["layout"]["tensor_parallel"] == 4
 
 
+@pytest.mark.parametrize("wrong", ["0", "0.0", -0.5, 40, "85"])
+@pytest.mark.parametrize(("name", "variable"), [("vllm", "gpu_memory_utilization"), ("sglang", "mem_fraction_static")])
+def test_a_share_that_is_none_is_refused_by_name(name, variable, wrong):
+    with pytest.raises(Failure, match=f"{variable} is a share above 0 and at most 1, not '?{wrong}'?$") as refused:
+        plan("8xH100", "deepseek-r1", engines=[engine(name, **{variable: wrong})])
+    assert refused.value.error_kind == "usage"
+    half = plan("8xH100", "qwen2.5-72b-instruct", engines=[engine(name, **{variable: "0.5"})])
+    assert "utilization 0.50" in row(half, "qwen2.5-72b-instruct", name)["numbers"]["usable"]["how"]
+
+
 def test_the_seeds_machine_holds_v4_flash_twice(seed):
     """Its cache is not known: what is known is that its recipe's 200 GB are there, on half of the GPUs."""
     found = row(seed, "deepseek-v4-flash", "sglang")
