@@ -58,7 +58,7 @@ def test_a_key_is_revoked_and_its_streams_go_on_and_its_next_request_is_refused(
     goes = made.stdout.strip()
     # Taking it away takes Ansible's time: its streams are long enough.
     seen, (done, under_way) = watched(
-        host, goes, lambda: (key_command(host, "revoke", "goes"), replicas(host)), tokens=150
+        host, goes, lambda: (key_command(host, "revoke", "goes"), replicas(host)), tokens=300
     )
     assert done.returncode == 0, done.stderr
     assert sum(count for _state, count in under_way.values()) == STREAMS

@@ -66,6 +66,8 @@ def engine(tmp_path):
         return subprocess.Popen(
             [sys.executable, tmp_path / program, *words], env={**environment, **variables}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # Whoever runs the tests in the background of a script has it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     start.kernels = lambda: sorted(path.parent.name for path in (tmp_path / "kernels").rglob("*.cubin"))
