@@ -76,7 +76,7 @@ def deep_gemm_products(
     """
     if not gpus or version_key(version) < version_key(SINCE):
         return ""
-    if any(str(gpu.get("compute_capability") or "").split(".")[0] != "9" for gpu in gpus):
+    if not all(str(gpu.get("compute_capability") or "").startswith("9.") for gpu in gpus):
         return ""
     named = {str(name): str(value).lower() for name, value in dict(environment or {}).items()}
     if named.get("SGLANG_ENABLE_JIT_DEEPGEMM") in _OFF or named.get("SGLANG_JIT_DEEPGEMM_PRECOMPILE") in _OFF:

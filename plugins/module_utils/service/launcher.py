@@ -153,4 +153,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except OSError as error:  # a full disk, a program that is gone: one line for the service's log
-        sys.exit("the service cannot start: %s" % error)
+        raise SystemExit("the service cannot start: %s" % error) from None

@@ -61,7 +61,7 @@ def room() -> int:
 
 
 def kernels(directory: str) -> int:
-    return sum(name.endswith(".cubin") for _, _, names in os.walk(directory) for name in names)
+    return sum(name.endswith(".cubin") for _base, _below, names in os.walk(directory) for name in names)
 
 
 def tasks_of(products: list[tuple[int, int]], longest: int) -> list[tuple[int, int, list[int]]]:
