@@ -59,7 +59,7 @@ def test_what_is_served_by_default_is_what_plan_recommends(host):
     assert "recommended the same" in said
     said, code = check("--tags", "preflight")
     assert code == 0, said
-    assert "the recipe of deepseek-r1-0528-w4afp8 for SGLang has not been started on GPUs yet" in said
+    assert "the recipe of deepseek-r1-0528-w4afp8 was started with SGLang 0.5.23 on 1 x H200" in said
 
 
 def test_the_plan_is_whole(host, plan):
