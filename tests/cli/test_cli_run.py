@@ -14,6 +14,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from processes import lives
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -200,15 +201,6 @@ def test_reader_that_goes_away_stops_nothing(environ: dict[str, str], tmp_path: 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def runs(process: Path) -> bool:
-    """Whether the process of a directory of /proc does anything still: one that has ended may wait for its parent, or
-    for the first process of the machine, to ask how."""
-    try:
-        return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 class Slow:
     """`up` in a task that lasts a minute."""
 
@@ -230,13 +222,13 @@ class Slow:
         while not (pid_file.exists() and pid_file.read_text()):
             assert self.process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        self.module = Path("/proc", pid_file.read_text())
+        self.module = pid_file.read_text()
 
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=60)
         deadline = time.monotonic() + 30
-        while runs(self.module) and time.monotonic() < deadline:
+        while lives(self.module) and time.monotonic() < deadline:
             time.sleep(0.05)
         return self.process.returncode, out, err
 
@@ -259,10 +251,10 @@ def test_stopped_by_a_signal(
     environ: dict[str, str], tmp_path: Path, number: signal.Signals, interrupt: signal.Handlers
 ) -> None:
     slow = Slow(environ, tmp_path, at_first=interrupt)
-    assert runs(slow.module)
+    assert lives(slow.module)
     code, out, err = slow.stop(number)
     assert code == 130
-    assert not runs(slow.module)  # the task itself has ended too
+    assert not lives(slow.module)  # the task itself has ended too
     assert "stopped: here was in install: Take long" in err
     assert "Run `dsdeploy up` again: it goes on from there." in err
     assert "  changed   2\n" in out
@@ -275,7 +267,7 @@ def test_killed_it_takes_ansible_with_it(environ: dict[str, str], tmp_path: Path
     code, _out, _err = slow.stop(signal.SIGKILL)
     assert code == -signal.SIGKILL
     deadline = time.monotonic() + 60
-    while running(tmp_path) or runs(slow.module):
+    while running(tmp_path) or lives(slow.module):
         assert time.monotonic() < deadline, running(tmp_path)
         time.sleep(0.1)
 

@@ -9,5 +9,6 @@ from ansible.plugins.loader import init_plugin_loader
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / ".collections"), str(ROOT / "python")]
+sys.path.append(str(ROOT / "tests/helpers"))
 # Before anything of the collection is imported: role variables are templated with its filters (tests/unit/roles).
 init_plugin_loader([str(ROOT / ".collections")])

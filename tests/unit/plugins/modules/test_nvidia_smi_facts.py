@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import lives
 
 ROOT = Path(__file__).resolve().parents[4]
 FIXTURES = ROOT / "tests" / "unit" / "fixtures" / "nvidia_smi"
@@ -199,14 +200,6 @@ def test_program_that_cannot_start(host):
     assert "No such file" in facts["reason"]
 
 
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
 @pytest.mark.parametrize("ignore", ["", "trap '' TERM INT HUP"])
 def test_hanging_program_is_killed_with_its_children(host, ignore):
     pids = host.path / "pids"
@@ -217,9 +210,9 @@ def test_hanging_program_is_killed_with_its_children(host, ignore):
     assert (facts["status"], facts["gpus"]) == ("timed_out", [])
     assert facts["reason"] == "nvidia-smi did not answer within 3 s"
     deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in pids.read_text().split()) and time.monotonic() < deadline:
+    while any(lives(pid) for pid in pids.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [pid for pid in pids.read_text().split() if alive(pid)] == []
+    assert [pid for pid in pids.read_text().split() if lives(pid)] == []
 
 
 def test_hanging_extra_question_costs_only_its_answer(host):

@@ -7,11 +7,11 @@
 import getpass
 import os
 import sys
-import time
 from collections import deque
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import against, turns
+from processes import gone
 
 LOAD = turns.Load(64, 128, 10, 2)
 KEY = "planted-secret"
@@ -84,19 +84,6 @@ def test_one_that_fails_is_told_in_a_line_and_not_asked_again(tool, script, said
 def test_one_that_does_less_is_not_whole_and_is_asked_again(tool, more, said):
     found = tool(f"write(dict(GOOD, {more}))")
     assert found.problem == said and not found.fatal
-
-
-def gone(pid):
-    """Whether a process ends now, and not by itself in ten minutes. Its new parent may not have waited for it yet."""
-    for _try in range(600):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if not file.read():
-                    return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_has_started(tool, tmp_path):

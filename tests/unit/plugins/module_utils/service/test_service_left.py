@@ -12,25 +12,11 @@ import time
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import launcher
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers import end_group
+from processes import gone, lives
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 # A main process with a worker that does not mind its end, as supervisord starts it: leader of a process group.
 SERVICE = ["/bin/sh", "-c", "trap '' TERM; (trap '' TERM; exec sleep 60) & echo $!; sleep 60"]
-
-
-def lives(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as handle:
-            return handle.read().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
-
-
-def gone(pid, wait=5.0):
-    deadline = time.monotonic() + wait
-    while lives(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not lives(pid)
 
 
 def launch(directory, command, user=ME, **options):
@@ -60,7 +46,7 @@ def test_a_start_ends_what_the_one_before_left(tmp_path):
     assert lives(worker)
     again, second = started(tmp_path)
     try:
-        assert gone(worker)
+        assert gone(worker, 5.0)
         assert lives(second) and lives(again.pid) and lives(other.pid)
         assert note(tmp_path).split()[0] == str(again.pid)
     finally:
@@ -147,7 +133,7 @@ def test_what_outlives_a_stop_is_ended(tmp_path):
     main.wait()
     assert lives(worker)
     end_group(group, ME, wait=0.3)
-    assert gone(worker)
+    assert gone(worker, 5.0)
     assert launcher.members(group, os.getuid()) == []
 
 

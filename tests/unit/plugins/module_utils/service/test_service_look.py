@@ -18,6 +18,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import look
+from processes import gone
 
 ROOT = Path(__file__).resolve().parents[5]
 sys.path.append(str(ROOT / "tests" / "standins"))
@@ -247,16 +248,6 @@ class Watched:
 def told(line):
     assert line.startswith("DSDEPLOY_LOOK "), line
     return valid(json.loads(line[len("DSDEPLOY_LOOK ") :]))
-
-
-def gone(pid):
-    for _i in range(1200):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_the_module_tells_looks_until_its_time_is_over(host, tmp_path):
