@@ -54,7 +54,7 @@ elif ((count >= 2)); then
 else
     # On one, SGLang first, beside it what is by hand; R1 in AWQ, as deep as fits, has the whole GPU after it.
     export SGLANG_SHARE=0.3 SGLANG_SAID=yes SGLANG_LIMIT=300 CHAT_MINUTES=0.8
-    $plan command sglang_installed sglang_compiled
+    $plan command sglang_installed
     $plan sglang_awq >$LAB/out/lane-E.log 2>&1 &
     SGLANG_WORDS="sglang_mem_fraction_static: 0.4" $plan sglang_up
     until_there 240 $LAB/out/awqsgl.done

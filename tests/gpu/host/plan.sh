@@ -51,8 +51,7 @@ step_models() {
 # What the engines read soon, in the page cache: a machine's memory may be slow when it is touched for the first time.
 step_fill() {
     until [ -e $LAB/m/r1-awq/config.json ]; do sleep 0.5; done
-    local name
-    for name in ${FILL:-r1-fp8 r1-w4afp8-3 r1-awq}; do printf '%s\0' $LAB/m/$name/*.safetensors; done |
+    printf '%s\0' $LAB/m/r1-fp8/*.safetensors $LAB/m/r1-w4afp8-3/*.safetensors $LAB/m/r1-awq/*.safetensors |
         xargs -0 -n 1 -P ${FILLERS:-8} cat >/dev/null
     say "page cache: $(awk '/^Cached/ {print int($2 / 1048576) " GiB"}' /proc/meminfo)"
 }
@@ -76,7 +75,6 @@ step_llama_seed() {
         bench llama-seed seed=http://127.0.0.1:8081 --streams 1 --rounds 2 --tokens 32
         drop llama-seed
     }
-    touch $LAB/out/llama-seed.done
 }
 
 # What doctor, plan and the facts say of the host itself, before anything is deployed; then what loads its GPUs.
@@ -242,24 +240,6 @@ step_sglang_installed() {
     inventory sglang1 sglang r1-w4afp8-3 W4AFP8 4.35 3 1 16 "sglang_tensor_parallel_size: $TP" "sglang_context_length: 8192" \
         "sglang_mem_fraction_static: 0.1" # what the others leave; preflight asks for room
     product up sglang1 --tags install
-}
-
-# What SGLang compiles at its first start, before it, on all cores; where its service looks for it. N,K of R1 at TP 1.
-step_sglang_compiled() {
-    local release caches
-    release=$(ls -dt /opt/dsdeploy/sglang/*/bin/python | head -1)
-    release=$(basename ${release%/bin/python})
-    caches=/var/lib/dsdeploy/dsdeploy-sglang/compiled/$release
-    # Where umask is 077 the service's user could not come to it.
-    (umask 022; mkdir -p $caches/deep_gemm)
-    say "sglang_compiled: $caches"
-    env SGLANG_CACHE_DIR=$caches SGLANG_DG_CACHE_DIR=$caches/deep_gemm PATH=/opt/dsdeploy/sglang/$release/bin:$PATH \
-        /opt/dsdeploy/sglang/$release/bin/python $LAB/repo/roles/sglang/files/deep-gemm-compile.py \
-        2112,7168 24576,1536 32768,512 7168,16384 36864,7168 7168,18432 4096,7168 7168,2048 >$LAB/out/sglang-compiled.log 2>&1
-    chmod -R a+rwX /var/lib/dsdeploy/dsdeploy-sglang
-    find $caches -type d -name 'kernel*' | sed 's/\.[^.]*$//' | sort | uniq -c >$LAB/out/sglang-compiled.txt
-    say "sglang_compiled: $(tail -1 $LAB/out/sglang-compiled.log | cut -c1-300)"
-    touch $LAB/out/sglang-compiled.done
 }
 
 # SGLang through the product, W4AFP8, which is what inventories/ctyun serves; then FP8.
