@@ -237,12 +237,13 @@ class Client:
 
     def _request(self, url, headers, body):
         for attempt in (1, 2):
-            connection, target, reused, pace = self._connection(url)
+            via = self._via(url)
+            connection, target, reused, pace = self._connection(url, via)
             try:
                 pace.within(self.timeout)
                 if connection.sock is not None:
                     connection.sock.settimeout(self.timeout)
-                sent = dict(headers, **self._for_the_proxy(url))
+                sent = dict(headers, **_for_the_proxy(url, via))
                 connection.request("GET" if body is None else "POST", target, body=body, headers=sent)
                 raw = connection.getresponse()
                 pace.within(None)
@@ -260,11 +261,10 @@ class Client:
                 ) from None
         return None
 
-    def _connection(self, url):
+    def _connection(self, url, via):
         """``(connection, request target, whether it was used before, its pace)`` of this thread for the URL's host."""
         scheme, host, port = origin(url)
         pool = self._local.__dict__.setdefault("pool", {})
-        via = self._via(url)
         parts = urllib.parse.urlsplit(url)
         target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         if via and scheme == "http":
@@ -303,11 +303,6 @@ class Client:
                 "%s: %s; one such as http://proxy.example:3128 is needed" % (shown(url), said), 0, PROXY_HINT
             )
         return urllib.parse.urlsplit(via)
-
-    def _for_the_proxy(self, url):
-        """Headers for a proxy that is asked for the URL itself; of a tunnel it gets its own."""
-        via = self._via(url) if origin(url)[0] == "http" else None
-        return _proxy_authorization(via) if via else {}
 
     def read(self, url, headers=None, limit=MOST_DOCUMENT, body=None):
         """Return (body, headers, final URL) of a small document, with retries."""
@@ -355,6 +350,11 @@ def _target_of(url, location):
         return urllib.parse.quote(urllib.parse.urljoin(url, location), safe="%/:=&?~#+!$,;'@()*[]") if location else ""
     except ValueError:
         return ""
+
+
+def _for_the_proxy(url, via):
+    """Headers for a proxy that is asked for the URL itself; of a tunnel it gets its own."""
+    return _proxy_authorization(via) if via and origin(url)[0] == "http" else {}
 
 
 def compressed(response):
