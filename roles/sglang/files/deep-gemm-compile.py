@@ -1,6 +1,6 @@
 """Compile the kernels that SGLang takes from DeepGEMM before its server starts, on all cores at once.
 
-    deep-gemm-compile.py N,K [N,K...] [--longest 8192] [--jobs CORES]
+    deep-gemm-compile.py N,K [N,K...] [--longest 8192] [--jobs CORES] [--parent PID]
 
 The server compiles them when it first starts, one after the other, for more than ten minutes. Runs in the environment
 of the release with the variables of its service, so that the server finds them in its cache (SGLANG_DG_CACHE_DIR); once
@@ -107,7 +107,10 @@ def main() -> None:
         "--longest", type=int, default=8192, metavar="TOKENS", help="chunked_prefill_size of the server"
     )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--parent", type=int, metavar="PID", help="who started it, and whose end is its own")
     args = parser.parse_args()
+    if args.parent:
+        end_with(args.parent)
     cache = os.environ["SGLANG_DG_CACHE_DIR"]
     asked = json.dumps([sorted(args.products), args.longest])
     # Beside the kernels, and gone with them.
