@@ -9,7 +9,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GI
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED, wants_even_memory
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED, own_way
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
 
 
@@ -49,11 +49,8 @@ class ActionModule(ActionBase):
         args = checked(self, spec, tables=("catalog",))
         request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
         request = request._replace(
-            of_free=args["engine"] == "sglang",
-            even=args["engine"] == "sglang" and wants_even_memory(args["settings"]),
-            only_kept=args["engine"] == "sglang" and args["utilization"] is not None,
+            **own_way(args["engine"], args["utilization"] is not None, args["settings"]),
             kv_space=args["kv_space_gib"] * GIB,
-            shared_experts=args["engine"] != "sglang",
             layer_groups=args["engine"] == "vllm",
             graphs=vllm_graphs(args["version"], args["settings"]) if args["engine"] == "vllm" else None,
         )

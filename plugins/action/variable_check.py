@@ -31,7 +31,6 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.stages import skipped
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import VALUES, value_problems
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# In Python alone it takes ten times as long.
 CHECKERS = {
     "bool": check_type_bool,
     "dict": check_type_dict,
@@ -39,6 +38,7 @@ CHECKERS = {
     "int": check_type_int,
     "list": check_type_list,
 }
+# In Python alone it takes ten times as long.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

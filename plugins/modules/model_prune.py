@@ -77,11 +77,23 @@ freed_bytes:
   type: int
 """
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
+
+
+@contextlib.contextmanager
+def told(module):
+    """What stands in the way of removing ends the module, in one line."""
+    try:
+        yield
+    except Failure as failure:
+        module.fail_json(**failure.fields())
+    except (OSError, ValueError) as error:
+        module.fail_json(msg="model store: %s" % error, hint="remove it by hand if it is not needed")
 
 
 def remove_named(module, name):
@@ -106,24 +118,16 @@ def main():
         ),
         supports_check_mode=True,
     )
-    try:
-        if module.params["name"]:
+    if module.params["name"]:
+        with told(module):
             remove_named(module, module.params["name"])
-    except Failure as failure:
-        module.fail_json(**failure.fields())
-    except (OSError, ValueError) as error:
-        module.fail_json(msg="model store: %s" % error, hint="remove it by hand if it is not needed")
     found = store_admin.inventory(module.params["models_dir"], module.params["records_dir"])
     going = store_admin.superfluous(found, module.params["unused"])
     gone = [item["directory"] for item, _reason in going]
-    try:
+    with told(module):
         for directory in [] if module.check_mode else gone:
             for path in store_admin.remove(directory):
                 module.warn("%s: not the model's, stays" % path)
-    except Failure as failure:
-        module.fail_json(**failure.fields())
-    except (OSError, ValueError) as error:
-        module.fail_json(msg="model store: %s" % error, hint="remove it by hand if it is not needed")
     before = [item["directory"] for item in found]
     module.exit_json(
         changed=bool(going),

@@ -572,7 +572,7 @@ def main() -> None:
         found.append(preflight.port_problem(p["port"], owner, p["user"], p["prefix"] + "_port"))
     for more in p["ports"]:
         found.append(preflight.port_problem(more["port"], port_owner(more["port"]), p["user"], more["variable"]))
-    problems = [problem for problem in found if problem] + preflight.disk_problems(disk)
+    problems = found + preflight.disk_problems(disk)
     commands = {name: module.get_bin_path(name, opt_dirs=CUDA_BIN) for name in p["commands"] + p["require_commands"]}
     problems += [preflight.missing_command(name) for name in p["require_commands"] if not commands[name]]
     problems += [preflight.missing_file(**wanted) for wanted in p["files"] if wanted["path"] and not is_there(**wanted)]

@@ -169,6 +169,10 @@ def _table(result: dict[str, Any], words: dict[str, str]) -> str:
         "<tr>" + "".join(f"<td>{figure(point.get(key), digits)}</td>" for key, _name, digits in columns) + "</tr>"
         for point in result["points"]
     )
+    return _grid(head, rows)
+
+
+def _grid(head: str, rows: str) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
@@ -221,7 +225,7 @@ def _against(result: dict[str, Any], words: dict[str, str]) -> str:
     return (
         f"<h2>{escape(words['against'])}: {escape(tools)}</h2>"
         + (f'<ul class="warn">{lines}</ul>' if told else "")
-        + f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        + _grid(head, body)
         + f'<p class="soft">{escape(words["turns"])}</p>'
     )
 

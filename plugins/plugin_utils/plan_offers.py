@@ -19,7 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Re
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, sglang_kernels
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products as products
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_machine import Machine
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
@@ -196,8 +196,18 @@ def _share(engine: Engine, recipe: Dict[str, Any], name: str) -> Optional[float]
 
 def wants_even_memory(settings: Dict[str, Any]) -> bool:
     """Whether SGLang looks for GPUs that have less free than others (on by default), by its settings."""
-    named = {str(name): str(value).lower() for name, value in dict(settings.get("environment") or {}).items()}
-    return named.get("SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK") not in ("0", "false", "no", "n")
+    return not sglang_kernels.is_off(settings.get("environment"), "SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK")
+
+
+def own_way(engine: str, share_is_set: bool, settings: Dict[str, Any]) -> Dict[str, bool]:
+    """The fields of `Request` that say how an engine takes its memory: SGLang in its own way."""
+    sglang = engine == "sglang"
+    return {
+        "of_free": sglang,
+        "even": sglang and wants_even_memory(settings),
+        "only_kept": sglang and share_is_set,
+        "shared_experts": not sglang,
+    }
 
 
 def _request(entry, engine, version, recipe, machine, ask):
@@ -219,10 +229,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
         kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
         utilization=share or usual,
-        of_free=engine.name == "sglang",
-        even=engine.name == "sglang" and wants_even_memory(engine.settings or {}),
-        only_kept=engine.name == "sglang" and bool(share),
-        shared_experts=engine.name != "sglang",
+        **own_way(engine.name, share is not None, engine.settings or {}),
         graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))
         if engine.name == "vllm"
         else None,

@@ -14,7 +14,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters imp
 SINCE = "0.5.23"
 # DeepGEMM takes no other shapes of weights in FP8 (layers/quantization/fp8_utils.py).
 _ROWS, _COLUMNS = 64, 128
-_OFF = ("0", "false", "no", "n")
+
+
+def is_off(environment: Any, name: str) -> bool:
+    """Whether a variable switches off what SGLang does by default, as it reads them (environ.py)."""
+    return str(dict(environment or {}).get(name)).lower() in ("0", "false", "no", "n")
 
 
 def longest(gpu_mib: int, chunked: int = 0) -> int:
@@ -78,8 +82,7 @@ def deep_gemm_products(
         return ""
     if not all(str(gpu.get("compute_capability") or "").startswith("9.") for gpu in gpus):
         return ""
-    named = {str(name): str(value).lower() for name, value in dict(environment or {}).items()}
-    if named.get("SGLANG_ENABLE_JIT_DEEPGEMM") in _OFF or named.get("SGLANG_JIT_DEEPGEMM_PRECOMPILE") in _OFF:
+    if is_off(environment, "SGLANG_ENABLE_JIT_DEEPGEMM") or is_off(environment, "SGLANG_JIT_DEEPGEMM_PRECOMPILE"):
         return ""
     if any(str(word).startswith("--fp8-gemm") for word in extra_args):
         return ""

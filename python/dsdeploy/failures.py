@@ -26,7 +26,7 @@ _UNREACHABLE_HINT = "Check that the host is up and that ssh reaches it from here
 # Texts of Ansible, SSH and sudo (ansible-core 2.17 to 2.21), and what to do about each; the first that matches counts:
 # what stopped everything stands above what it led to. What programs on a host say: `ground/hints.py` of the collection.
 _HINTS = (
-    (r"no vault secrets (were )?found|no vault secrets found|Decryption failed",
+    (r"no vault secrets (were )?found|Decryption failed",
      "Give the vault's password: --vault-password-file FILE, or -J to be asked for it."),
     (r"parse inventory source \S+: ",
      "Correct it there; `ansible-inventory -i SOURCE --list` says more."),

@@ -135,8 +135,9 @@ def _fit(shape, gpu, request, size, stages, lean=False):
         return (one["value"] or 0) * sequences
 
     base = usable - weights["value"]
+    whole = "free" if request.of_free else "total"
     fit = {
-        "usable": number(usable, "exact", "utilization %.2f × %s" % (request.utilization, _whole(request))),
+        "usable": number(usable, "exact", "utilization %.2f × %s" % (request.utilization, whole)),
         "beside": number(
             beside,
             "exact",
@@ -180,10 +181,6 @@ def _fit(shape, gpu, request, size, stages, lean=False):
         ),
     )
     return fit
-
-
-def _whole(request):
-    return "free" if request.of_free else "total"
 
 
 def _share(gpu, request):
@@ -262,7 +259,7 @@ def plan_parallel(shape, gpus, request, notes=()):
     result["verdict"] = verdict_of(fit)
     result["largest_context"] = dict(fit["context_low"], how=fit["context_low"]["how"] + ", at most the model's own")
     if result["verdict"] == "no":
-        result["problems"].append(_too_large(shape, smallest, fit, needed))
+        result["problems"].append(_too_large(shape, smallest, fit, needed, request.of_free))
         result["would_fit"] = _what_would_fit(shape, smallest, request, size, stages, fit)
     busy = [] if request.of_free else [gpu for gpu in used if gpu.free < int(gpu.total * request.utilization)]
     if busy:
@@ -303,16 +300,16 @@ def _uneven(gpus, request, size, world):
     return ""
 
 
-def _too_large(shape, gpu, fit, count):
+def _too_large(shape, gpu, fit, count, of_free):
     kv, weights = fit["kv"]["value"], fit["weights"]["value"]
     low, high = _within(fit, "overhead_low"), _within(fit, "overhead_high")
     need = "weights %s" % gib(weights) + (" + overhead %s to %s" % (gib(low), gib(high)) if high else "")
     over = weights + low + (kv or 0) - fit["usable"]["value"]
-    size = gib(gpu.total) if "total" in fit["usable"]["how"] else "%s free of %s" % (gib(gpu.free), gib(gpu.total))
+    size = "%s free of %s" % (gib(gpu.free), gib(gpu.total)) if of_free else gib(gpu.total)
     return "%s does not fit on %d × %s (%s): of %s usable, %s%s are at least %s too many%s" % (
         *(shape.name, count, gpu.name, size, gib(fit["usable"]["value"]), need),
         *("" if kv is None else " + KV %s" % gib(kv), gib(over)),
-        ": the rest is held by %s" % gpu.held if gpu.held and "free" in size else "",
+        ": the rest is held by %s" % gpu.held if gpu.held and of_free else "",
     )
 
 

@@ -36,9 +36,7 @@ class Request(NamedTuple):
     kv_bytes: float = 2.0  # bytes of one cached number: 2 bf16/f16, 1 fp8/q8_0 (llama.cpp's q8_0: 1.0625)
     utilization: float = 0.9  # share of a GPU's, or the host's, memory that the engine may take
     of_free: bool = False  # whether it is a share of what is free when the engine starts (SGLang), not of all of it
-    only_kept: bool = (
-        False  # whether it is for weights and cache alone, and the overhead lies beside it (SGLang's, set)
-    )
+    only_kept: bool = False  # whether it is for weights and cache alone, the overhead beside it (SGLang's, where set)
     even: bool = False  # whether it starts only where all GPUs of a layer have about as much free (SGLang)
     kv_space: int = 0  # bytes that are set aside for the cache of each rank; 0: what the sequences take
     gpu_layers: int = -1  # llama.cpp: layers on GPUs; -1: as many as fit
