@@ -14,7 +14,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from processes import lives
+from processes import gone, lives
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -227,9 +227,7 @@ class Slow:
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=60)
-        deadline = time.monotonic() + 30
-        while lives(self.module) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        gone(self.module, 30)
         return self.process.returncode, out, err
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import guard
+from processes import lives
 
 ENGINE = """
 import os, subprocess, sys, time
@@ -38,13 +39,6 @@ def until(condition, what):
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
-
-
-def lives(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Rank:
