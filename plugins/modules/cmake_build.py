@@ -80,7 +80,9 @@ options:
     elements: str
     default: []
   jobs:
-    description: How many compilers run at once; V(0) for as many as there are processors to use.
+    description:
+      - How many compilers run at once; V(0) for as many as there are processors to use.
+      - In a container that is no more than it is given.
     type: int
     default: 0
 seealso:
@@ -158,6 +160,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import sp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.progress import Progress
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import processors
 
 PROJECT = "CMakeLists.txt"
 FULL = 16 << 20  # bytes; on a full disk CMake may fail over a file that it has cut, without a word of the disk
@@ -174,7 +177,7 @@ class Build:
         self.prefix = module.params["prefix"]
         self.work = self.prefix + ".work"
         self.tree = os.path.join(self.work, "build")
-        self.jobs = module.params["jobs"] or len(os.sched_getaffinity(0))
+        self.jobs = module.params["jobs"] or processors.count()
 
     def run(self) -> dict[str, Any]:
         """Build and publish; returns what the module returns of it.

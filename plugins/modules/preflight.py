@@ -330,6 +330,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     owned,
     packages,
     preflight,
+    processors,
     sockets,
     supervisor_place,
     users,
@@ -615,7 +616,7 @@ def main() -> None:
         "port_owner": owner,
         "missing_directories": made,
         "supervisor_missing": supervisor_missing(p["manager"], p["install_dir"]),
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": processors.count(),
         "problems": [problem._asdict() for problem in problems],
     }
     if problems:

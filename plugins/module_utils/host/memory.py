@@ -11,6 +11,11 @@ import re
 from typing import Any, Dict, Optional, Tuple
 
 CGROUP = "/sys/fs/cgroup"
+# Below it: the limit, what is used of it, and what it is used for; of cgroup 2, and of what was before it.
+LIMITS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
 MIB = 1024**2
 
 _LINE = re.compile(r"^(\w+)[:\s]\s*(\d+)( kB)?\s*$", re.MULTILINE)
@@ -25,13 +30,15 @@ def available(meminfo: str, limit: str = "", used: str = "", stat: str = "") -> 
     """Bytes that ``(are there, a program can still be given)``: of the host, or of the container where that has less.
 
     :param limit: the cgroup's memory.max; ``max`` or empty for no limit. ``used``: its memory.current. ``stat``: its
-        memory.stat; files in the cache are given up when memory is wanted (Linux, admin-guide/cgroup-v2.rst).
+        memory.stat; files in the cache are given up when memory is wanted (Linux, admin-guide/cgroup-v2.rst). Or those
+        of before cgroup 2 (admin-guide/cgroup-v1/memory.rst), where no limit is a number beyond all memory.
     """
     host = fields(meminfo)
     total, free = host["MemTotal"], host["MemAvailable"]
     if limit.strip().isdigit():
         inside = fields(stat)
-        cached = inside.get("inactive_file", 0) + inside.get("active_file", 0)
+        # Before cgroup 2, what groups below it hold counts only in the totals.
+        cached = sum(inside.get("total_" + name, inside.get(name, 0)) for name in ("inactive_file", "active_file"))
         total = min(total, int(limit))
         free = min(free, max(0, total - int(used) + cached))
     return total, free
@@ -47,7 +54,8 @@ def own(status: str) -> Optional[Tuple[int, int]]:
     return (int(user.group(1)), found["RssAnon"]) if user and "RssAnon" in found else None
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The text of a file; empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
             return handle.read()
@@ -62,11 +70,11 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
-def free() -> Tuple[int, int]:
+def free(cgroup: str = CGROUP) -> Tuple[int, int]:
     """`available` of this host now, bytes."""
     # A container sees its own limit at the root of what it sees of the hierarchy; a host has none there.
-    group = [_read(os.path.join(CGROUP, name)) for name in ("memory.max", "memory.current", "memory.stat")]
-    return available(_read("/proc/meminfo"), *group)
+    groups = ([read(os.path.join(cgroup, name)) for name in names] for names in LIMITS)
+    return available(read("/proc/meminfo"), *next(filter(lambda group: group[0], groups), ()))
 
 
 def look() -> Dict[str, Any]:
@@ -74,7 +82,7 @@ def look() -> Dict[str, Any]:
     held: Dict[str, int] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         # A process that ends meanwhile holds nothing.
-        found = own(_read("/proc/%s/status" % pid))
+        found = own(read("/proc/%s/status" % pid))
         if found:
             user = _user_name(found[0])
             held[user] = held.get(user, 0) + found[1]

@@ -27,6 +27,33 @@ def test_a_container_has_what_its_limit_leaves_and_what_is_only_cached():
     assert host_memory.available(MEMINFO, f"{64 * GIB}\n", "0\n", "") == (24684084 * 1024, 23198332 * 1024)
 
 
+def group(directory, **texts):
+    """A cgroup as a container sees it; `__` in a name is a directory."""
+    for name, text in texts.items():
+        path = directory.joinpath(*name.split("__"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(directory)
+
+
+def test_a_container_before_cgroup_2(tmp_path):
+    total, _free = host_memory.free(str(tmp_path / "none"))
+    few, used, cached = total // 4 // 4096 * 4096, 64 * 2**20, 16 * 2**20
+    files = {
+        "memory__memory.limit_in_bytes": f"{few}\n",
+        "memory__memory.usage_in_bytes": f"{used}\n",
+        # What groups below it cache is in the totals alone.
+        "memory__memory.stat": "inactive_file 0\nactive_file 4096\n"
+        f"total_inactive_file {cached}\ntotal_active_file 4096\n",
+    }
+    assert host_memory.free(group(tmp_path / "v1", **files))[0] == few
+    left = host_memory.available(host_memory.read("/proc/meminfo"), *files.values())[1]
+    assert left == few - used + cached + 4096
+    # No limit is a number beyond all memory.
+    files["memory__memory.limit_in_bytes"] = "9223372036854771712\n"
+    assert host_memory.free(group(tmp_path / "v1", **files))[0] == total
+
+
 def test_what_a_process_alone_holds():
     status = "Name:\tvllm\nUid:\t998\t998\t998\t998\nVmRSS:\t 900 kB\nRssAnon:\t 512 kB\nRssFile:\t 388 kB\n"
     assert host_memory.own(status) == (998, 512 * 1024)
