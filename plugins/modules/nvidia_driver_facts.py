@@ -74,8 +74,16 @@ ansible_facts:
           description: Whether secure boot is on; null where the firmware knows of none.
           type: bool
         mok_enrolled:
-          description: Whether the key that DKMS signs modules with is enrolled in the firmware.
+          description: Whether the key that DKMS signs modules with is enrolled; null without C(mokutil).
           type: bool
+        mok_key:
+          description: That key; null where there is none yet.
+          type: str
+          sample: /var/lib/dkms/mok.pub
+        run_file:
+          description: What NVIDIA's .run file has left here to be removed with; null where it has installed no driver.
+          type: str
+          sample: /usr/bin/nvidia-uninstall
         loaded_version:
           description: Version of the kernel module that is loaded.
           type: str

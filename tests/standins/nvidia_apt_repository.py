@@ -38,6 +38,7 @@ echo "NVRM version: NVIDIA UNIX{open} Kernel Module{on}  {version}  Tue Sep  3 2
 touch /dev/nvidiactl /dev/nvidia-nvswitch0
 """
 NVIDIA_SMI = """#!/bin/sh
+case $1 in --persistence-mode=*) echo "${{1#*=}}" > /run/standin-persistence-mode; exit ;; esac
 loaded=$(sed -n 's/.*  \\([0-9.]*\\)  .*/\\1/p' /srv/standin/proc/driver/nvidia/version 2>/dev/null)
 if [ -z "$loaded" ]; then
   echo "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver." \
@@ -59,6 +60,13 @@ esac
 """
 ALTERNATIVE = "#!/bin/sh\nupdate-alternatives --install /usr/local/cuda cuda /usr/local/cuda-{0} {1}\n"
 FABRIC_MANAGER = "#!/bin/sh\necho 'Fabric Manager version is : {version}'\n"
+# As Ubuntu's: it is there, and leaves persistence mode off.
+PERSISTENCED = """[Unit]
+Description=stand-in
+StopWhenUnneeded=true
+[Service]
+ExecStart=/bin/sh -c 'sleep infinity' nvidia-persistenced --no-persistence-mode
+"""
 UNIT = "[Unit]\nDescription={0}\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 
 
@@ -114,7 +122,7 @@ def build_driver(directory: Path, version: str, recorded: Path) -> None:
     build(directory, "nvidia-smi", package, smi, Depends=f"libnvidia-ml1 (= {package})")
     depends = f"libcuda1 (= {package}), nvidia-smi (= {package}), nvidia-persistenced (= {package})"
     build(directory, "nvidia-driver-cuda", package, {}, Depends=depends)
-    unit = {"lib/systemd/system/nvidia-persistenced.service": UNIT.format("stand-in")}
+    unit = {"lib/systemd/system/nvidia-persistenced.service": PERSISTENCED}
     build(directory, "nvidia-persistenced", package, unit)
     if version in WITH_FABRIC_MANAGER:
         files = {

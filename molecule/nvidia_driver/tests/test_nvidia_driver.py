@@ -109,6 +109,14 @@ def test_services_run_where_there_is_what_they_serve(host):
         assert "ConditionPathExists=/dev/nvidia" in host.check_output("systemctl cat %s", name)
 
 
+def test_persistence_mode_is_on_whatever_the_unit_says(host):
+    """Ubuntu's has --no-persistence-mode, as the stand-in's, and is stopped when no unit wants it."""
+    unit = host.check_output("systemctl show nvidia-persistenced --property=StopWhenUnneeded,ExecStart")
+    assert "--no-persistence-mode" in unit
+    assert "StopWhenUnneeded=no" in unit
+    assert host.check_output("cat /run/standin-persistence-mode") == "1"
+
+
 def test_nouveau_is_blocked(host):
     assert "blacklist nouveau" in host.check_output("/sbin/modprobe --showconfig").splitlines()
 
@@ -144,6 +152,12 @@ def test_upgrade_says_that_a_reboot_is_needed_by_exit_code(host):
     code, summary = prepare("nvidia_driver_version=550.127.05", "nvidia_driver_reboot=true")
     assert (code, summary["hosts"]["nvidia-driver-host"]["changed"]) == (5, 0)
     assert host.check_output("stat -c %%Y /proc/1") == began
+    # As after an upgrade that somebody else has made: `auto` waits for the reboot, and takes no other branch for it.
+    automatic = ("nvidia_driver_install_method=auto", "nvidia_driver_version=", "nvidia_driver_branch=580")
+    code, summary = prepare(*automatic, "nvidia_driver_reboot=true")
+    assert (code, summary["hosts"]["nvidia-driver-host"]["changed"]) == (5, 0), summary
+    assert failure(summary)[0] == message
+    assert versions(host) == {"550.127.05-1"}
     boot(host)
 
 

@@ -19,6 +19,8 @@ _UNPACKED = ("installed", "triggers-pending", "triggers-awaited", "half-configur
 # "libnvidia-compute-510", "nvidia-utils-535-server", "nvidia-dkms-580-open", "nvidia-firmware-535-535.161.08"
 _GENERATION = re.compile(r"-\d{3}(?=-|\Z)(?:-server|-open|-%s)*\Z" % _VERSION)
 _CAP_SYS_MODULE = 16  # linux/capability.h
+# What nvidia-smi says (smi.HINTS) where a driver is there and something else is wrong: a GPU, the bus, permissions.
+_NOT_THE_DRIVER = ("gpu_lost", "timed_out", "no_permission", "unreadable", "unknown")
 # Packages that bear the driver's own version and hold what runs (libnvidia-common holds only profiles);
 # nvidia-modprobe, nvidia-persistenced, -settings and the like need not.
 # Names: NVIDIA's repositories, Debian non-free, Ubuntu restricted.
@@ -190,6 +192,54 @@ def reboot_reasons(facts: Dict[str, Any]) -> List[str]:
     return reasons
 
 
+def install_method(wanted: str, facts: Dict[str, Any], status: str) -> str:
+    """Where the driver comes from: `nvidia`, `distribution`, `preinstalled` (what is there) or `none` (no GPU).
+
+    :param wanted: one of these, or `auto`. `status`: of nvidia_smi_facts.
+    """
+    if not facts["gpus"] and status != "ok":
+        return "none"
+    if wanted != "auto":
+        return wanted
+    if status == "ok" or not facts["may_load_modules"]:
+        return "preinstalled"
+    loaded, installed = facts["loaded_version"], facts["library_version"]
+    # Another driver in the place of a whole one brings back no lost GPU, and takes the others from who uses them. One
+    # that was upgraded comes into use with a reboot.
+    whole = loaded and loaded == installed and status in _NOT_THE_DRIVER
+    upgraded = loaded and installed and loaded != installed and status == "driver_library_mismatch"
+    return "preinstalled" if whole or upgraded else "nvidia"
+
+
+def _secure_boot_problem(facts: Dict[str, Any]) -> Optional[Problem]:
+    """What is wrong with the key that DKMS signs modules with, on a host with secure boot."""
+    key, enrolled = facts.get("mok_key"), facts["mok_enrolled"]
+    if not facts["secure_boot"] or enrolled:
+        return None
+    last = "confirm at the console on the next boot), or turn secure boot off in the firmware."
+    if not key:
+        return Problem(
+            "secure_boot",
+            "secure boot is on, and there is no key yet that DKMS could sign modules with",
+            "Make one, on Ubuntu: update-secureboot-policy --new-key; elsewhere: mkdir -p /var/lib/dkms && openssl req "
+            "-new -x509 -newkey rsa:2048 -nodes -days 36500 -subj /CN=DKMS -keyout /var/lib/dkms/mok.key -outform DER "
+            "-out /var/lib/dkms/mok.pub. Enrol it (mokutil --import /var/lib/shim-signed/mok/MOK.der or "
+            "/var/lib/dkms/mok.pub, " + last,
+        )
+    if enrolled is None:
+        return Problem(
+            "secure_boot",
+            "secure boot is on, and whether the key that DKMS signs modules with (%s) is enrolled cannot be asked"
+            % key,
+            "Install mokutil. If the key is not enrolled: mokutil --import %s (%s" % (key, last),
+        )
+    return Problem(
+        "secure_boot",
+        "secure boot is on, and the key that DKMS signs modules with is not enrolled",
+        "Enrol it (mokutil --import %s, %s" % (key, last),
+    )
+
+
 def install_problems(facts: Dict[str, Any], kernel_min: str) -> List[Problem]:
     """What keeps a driver from being installed on this host, whatever its source."""
     problems = []
@@ -210,16 +260,18 @@ def install_problems(facts: Dict[str, Any], kernel_min: str) -> List[Problem]:
                 "Install a newer kernel of the distribution and boot it.",
             )
         )
-    if facts["secure_boot"] and not facts["mok_enrolled"]:
+    if facts.get("run_file"):
         problems.append(
             Problem(
-                "secure_boot",
-                "secure boot is on, and the key that DKMS signs modules with is not enrolled",
-                "Enrol it (mokutil --import /var/lib/dkms/mok.pub, confirm at the console on the next boot), or turn "
-                "secure boot off in the firmware.",
+                "run_file",
+                "NVIDIA's .run file has installed a driver here (there is %s), whose files packages would mix with"
+                % facts["run_file"],
+                "Remove it first (nvidia-uninstall, then reboot). Or keep it: set nvidia_driver_install_method to "
+                "preinstalled, and run its installer again for this kernel where the module is missing.",
             )
         )
-    return problems
+    problem = _secure_boot_problem(facts)
+    return problems + ([problem] if problem else [])
 
 
 def gpu_count_problem(on_pci: int, smi: Dict[str, Any], expected: int) -> Optional[Problem]:

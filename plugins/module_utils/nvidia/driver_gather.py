@@ -20,6 +20,8 @@ SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032
 # Where DKMS, and Ubuntu's shim, keep the key that they sign modules with.
 MACHINE_OWNER_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
 LIBRARY_DIRECTORIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib")
+# What NVIDIA's .run file leaves to be removed with, and takes away with itself; no package has them.
+RUN_FILE = ("nvidia-uninstall", "nvidia-installer")
 PACKAGE_QUERIES = (
     ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n"],
     ["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} installed\n"],
@@ -72,8 +74,15 @@ def packages() -> dict[str, str]:
     return nvidia_driver.driver_packages(says(*query) if query else "")
 
 
-def mok_enrolled() -> bool:
+def mok_key() -> str | None:
+    return next((key for key in MACHINE_OWNER_KEYS if os.path.exists(key)), None)
+
+
+def mok_enrolled() -> bool | None:
+    """Whether one of the keys is; None where nobody can tell."""
     keys = [key for key in MACHINE_OWNER_KEYS if os.path.exists(key)]
+    if keys and not path("mokutil"):
+        return None
     return any("already enrolled" in says("mokutil", "--test-key", key) for key in keys)
 
 
@@ -100,6 +109,8 @@ def gather(sysfs: str, procfs: str) -> dict[str, Any]:
         "may_load_modules": nvidia_driver.may_load_modules(text(procfs, "self/status")),
         "secure_boot": nvidia_driver.secure_boot(read(sysfs, SECURE_BOOT)),
         "mok_enrolled": mok_enrolled(),
+        "mok_key": mok_key(),
+        "run_file": next(filter(None, map(path, RUN_FILE)), None),
         "loaded_version": loaded.version,
         "loaded_open": loaded.open,
         "library_version": nvidia_driver.library_version(library()),

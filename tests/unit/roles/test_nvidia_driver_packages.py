@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTS = {
@@ -132,5 +133,9 @@ def test_rhel_family(resolved, host):
     assert found["nvidia"]["fabric_manager"] == ["nvidia-fabric-manager | nvidia-fabricmanager"]
     assert found["stream"] == {"open": "nvidia-driver:550-open", "proprietary": "nvidia-driver:550-dkms"}
     assert found["distribution"] == {}
+    # Without it dnf refuses another branch, which is another stream, than the one that is enabled.
+    tasks = yaml.safe_load((ROOT / "roles/nvidia_driver/tasks/install_RedHat.yml").read_text(encoding="utf-8"))
+    (enable,) = [task["ansible.builtin.command"]["argv"] for task in tasks if "ansible.builtin.command" in task]
+    assert enable[:5] == ["dnf", "--assumeyes", "--setopt=module_stream_switch=1", "module", "enable"]
     assert found["build"] == ["kernel-devel-5.15.0-94-generic", "gcc"]
     assert found["kernel_min"] == "4.18"

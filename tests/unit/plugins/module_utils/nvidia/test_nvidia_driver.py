@@ -238,6 +238,63 @@ def test_what_lies_on_the_disk_counts_whatever_dpkg_calls_it(state):
     assert problem.name == "mixed_packages"
 
 
+def test_a_driver_of_a_run_file_is_not_mixed_with_packages():
+    (problem,) = nvidia_driver.install_problems({**FACTS, "run_file": "/usr/bin/nvidia-uninstall"}, "5.0")
+    assert (problem.name, "/usr/bin/nvidia-uninstall" in problem.msg) == ("run_file", True)
+    assert "nvidia_driver_install_method to preinstalled" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "enrolled", "said", "fix"),
+    [
+        # Before anything was built there is no key that could be enrolled.
+        (None, False, "no key yet", "update-secureboot-policy --new-key"),
+        ("/var/lib/dkms/mok.pub", False, "is not enrolled", "mokutil --import /var/lib/dkms/mok.pub, "),
+        # Ubuntu's
+        ("/var/lib/shim-signed/mok/MOK.der", False, "is not enrolled", "--import /var/lib/shim-signed/mok/MOK.der, "),
+        ("/var/lib/dkms/mok.pub", None, "cannot be asked", "Install mokutil"),
+    ],
+)
+def test_secure_boot_names_the_key_that_there_is(key, enrolled, said, fix):
+    facts = {**FACTS, "secure_boot": True, "mok_key": key, "mok_enrolled": enrolled}
+    (problem,) = nvidia_driver.install_problems(facts, "5.0")
+    assert said in problem.msg
+    assert fix in problem.hint
+
+
+NO_DRIVER = {"loaded_version": None, "library_version": None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "method"),
+    [
+        ({}, "ok", "preinstalled"),
+        # What no other driver mends.
+        ({}, "gpu_lost", "preinstalled"),
+        ({}, "timed_out", "preinstalled"),
+        ({}, "unknown", "preinstalled"),
+        ({"packages": {}}, "gpu_lost", "preinstalled"),
+        # Upgraded under the kernel's feet: a reboot mends it, no other branch.
+        ({"library_version": "550.127.05"}, "driver_library_mismatch", "preinstalled"),
+        # Not whole, or none.
+        ({"library_version": None}, "library_missing", "nvidia"),
+        ({"loaded_version": None}, "driver_not_loaded", "nvidia"),
+        ({}, "no_devices", "nvidia"),  # other kernel modules may see them
+        ({"library_version": "550.127.05"}, "timed_out", "nvidia"),
+        (NO_DRIVER, "not_installed", "nvidia"),
+        (NO_DRIVER, "timed_out", "nvidia"),
+        ({**NO_DRIVER, "may_load_modules": False}, "not_installed", "preinstalled"),
+        ({"gpus": []}, "not_installed", "none"),
+        ({"gpus": []}, "ok", "preinstalled"),
+    ],
+)
+def test_what_auto_means(changed, status, method):
+    facts = {**FACTS, **changed}
+    assert nvidia_driver.install_method("auto", facts, status) == method
+    asked = "none" if method == "none" else "distribution"
+    assert nvidia_driver.install_method("distribution", facts, status) == asked
+
+
 def test_what_does_not():
     assert nvidia_driver.install_problems(FACTS, "5.0") == []
     assert nvidia_driver.install_problems({**FACTS, "secure_boot": True, "mok_enrolled": True}, "5.0") == []
