@@ -108,7 +108,7 @@ def nouveau(facts: Facts) -> Verdict:
     "driver_secure_boot",
     title="secure boot lets the driver's module be loaded",
     why="With secure boot the kernel refuses a module whose key is not enrolled; after a kernel update, silently.",
-    fix="mokutil --import /var/lib/dkms/mok.pub; confirm at the console on the next boot",
+    fix="mokutil --import the key of DKMS; confirm at the console on the next boot",
     source="field reports (pop#3117, compute-gpu-installation#15)",
     when=("prepare",),
 )
@@ -121,9 +121,12 @@ def secure_boot(facts: Facts) -> Verdict:
     # The one rule of the preflight of role nvidia_driver; it holds for a module that is to be installed.
     problem = next((one for one in install_problems(found, "0.0") if one.name == "secure_boot"), None)
     if problem and not found["loaded_version"]:
-        return fail(problem.msg.partition(": ")[2], "off, or the key is enrolled")
+        return fail(problem.msg, "off, or the key is enrolled", problem.hint)
     if problem and any("dkms" in name for name in found["packages"]):
-        return warn("on; the module that DKMS builds for the next kernel is not signed", "the key is enrolled")
+        if found.get("mok_key") and found["mok_enrolled"] is None:
+            raise Unknown(problem.msg)
+        said = "on; the module that DKMS builds for the next kernel is not signed with an enrolled key"
+        return warn(said, "the key is enrolled", problem.hint)
     return ok("on, and the module is loaded", "off, or the key is enrolled")
 
 

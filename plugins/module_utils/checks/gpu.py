@@ -295,7 +295,8 @@ def power_limit(facts: Facts) -> Verdict:
     "gpu_persistence",
     title="persistence mode is on",
     why="Else the driver unloads while nobody uses the GPUs: nvidia-smi takes seconds, and settings are lost.",
-    fix="systemctl enable --now nvidia-persistenced",
+    fix="nvidia-smi --persistence-mode=1, until the next boot; nvidia-persistenced does it for good where its unit has "
+    "no --no-persistence-mode, as Ubuntu's has (systemctl cat nvidia-persistenced)",
     source="docs.nvidia.com/deploy/driver-persistence; " + _AZURE,
     when=("prepare",),
 )
@@ -498,10 +499,12 @@ def _is_of_the_system(name: str) -> bool:
 def memory_held(facts: Facts) -> Verdict:
     known(facts, lambda gpu: gpu["memory_used_mib"], "used memory")
     expected = "below %d MiB" % MEMORY_HELD_MIB
+    untold: List[str] = []
 
     def held(gpu: Dict[str, Any]) -> Optional[str]:
         mine = [one["used_memory_mib"] for one in gpu["processes"]]
         if None in mine or gpu["mig"]["mode"] == "Enabled":
+            untold.append(str(gpu["index"]))
             return None
         rest = gpu["memory_used_mib"] - sum(mine)
         return "%d MiB" % rest if rest >= MEMORY_HELD_MIB else None
@@ -510,6 +513,8 @@ def memory_held(facts: Facts) -> Verdict:
     serving = any(record["running"] for record in facts["deployments"]["records"] if record["device"] == "gpu")
     if found and (serving or facts["host"]["container"]):
         raise Skip("an engine runs whose processes are not all seen here")
+    if untold and not found:
+        raise Skip("GPU %s does not tell which process holds how much (MIG, a container, WSL)" % ", ".join(untold))
     return warn(listed(found), expected) if found else ok("none", expected)
 
 
@@ -522,6 +527,12 @@ def memory_held(facts: Facts) -> Verdict:
     when=("prepare",),
 )
 def same_model(facts: Facts) -> Verdict:
-    kinds = sorted({(gpu["name"] or "?", gpu["memory_total_mib"] or 0) for gpu in gpus(facts)})
-    said = ", ".join("%s %d MiB" % kind for kind in kinds)
+    known(facts, lambda gpu: gpu["name"], "their names")
+    # A GPU that shares the host's memory has none of its own to tell.
+    memory = {None: "without memory of its own"}
+    kinds = {
+        "%s %s" % (gpu["name"], memory.get(gpu["memory_total_mib"], "%s MiB" % gpu["memory_total_mib"]))
+        for gpu in gpus(facts)
+    }
+    said = ", ".join(sorted(kinds))
     return warn(said, "one kind") if len(kinds) > 1 else ok(said, "one kind")

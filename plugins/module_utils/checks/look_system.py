@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import reading
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import MOST, Place, read, text
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host import memory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import parse_versionlocks
 
 LOG_LINES = 20000  # of the kernel's log, the newest
@@ -30,8 +31,7 @@ FILES = (
     "/proc/sys/kernel/tainted",
     "/proc/sys/vm/overcommit_memory",
     "/proc/sys/vm/max_map_count",
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    *(os.path.join(memory.CGROUP, name) for names in memory.LIMITS for name in names),
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver",
     "/sys/kernel/mm/transparent_hugepage/enabled",
@@ -188,6 +188,11 @@ def _reboot() -> Dict[str, Any]:
     return {"reboot": None, "reboot_problem": "this distribution does not tell (package dnf-utils)"}
 
 
+def has_driver(modules_dep: str) -> bool:
+    """Whether a kernel has NVIDIA's module: of DKMS, of the distribution, or Debian's own two."""
+    return bool(re.search(r"(?:^|/)nvidia(?:-current(?:-open)?)?\.ko", modules_dep, re.M))
+
+
 def _kernels() -> List[Dict[str, Any]]:
     """The installed kernels, the oldest first: those with a modules.dep, not what removed ones left behind."""
     found = []
@@ -198,7 +203,7 @@ def _kernels() -> List[Dict[str, Any]]:
         found.append(
             {
                 "release": os.path.basename(directory),
-                "nvidia": bool(re.search(r"(?:^|/)nvidia(?:-current)?\.ko", lines, re.M)),
+                "nvidia": has_driver(lines),
                 "headers": os.path.exists(os.path.join(directory, "build")),
             }
         )

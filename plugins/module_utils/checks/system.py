@@ -100,8 +100,8 @@ def shm(facts: Facts) -> Verdict:
     when=("up",),
 )
 def available(facts: Facts) -> Verdict:
-    found = memory.fields(text(facts, "/proc/meminfo"))
-    free, total = found["MemAvailable"], found["MemTotal"]
+    # In a container that has a limit, of that: the host may show hundreds of GiB.
+    total, free = memory.available(text(facts, "/proc/meminfo"), *_container_memory(facts))
     expected = "at least %d %%" % (100 * AVAILABLE_LEAST)
     said = "%s of %s" % (mib(free), mib(total))
     return warn(said, expected) if free < AVAILABLE_LEAST * total else ok(said, expected)
@@ -117,20 +117,32 @@ def available(facts: Facts) -> Verdict:
     when=("prepare",),
 )
 def memory_limit(facts: Facts) -> Verdict:
-    limit = _first_text(facts, "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    group = _container_memory(facts)
+    if not group:
+        raise Skip("the system has no group that limits its memory")
+    limit = group[0]
     total = memory.fields(text(facts, "/proc/meminfo"))["MemTotal"]
     if limit == "max" or int(limit) >= total:
         return ok("no limit", "no limit below %s" % mib(total))
     return warn("%s of the host's %s" % (mib(int(limit)), mib(total)), "no limit below the host's memory")
 
 
-def _first_text(facts: Facts, *names: str) -> str:
-    for name in names[:-1]:
+def _container_memory(facts: Facts) -> List[str]:
+    """Limit, use and what it is used for of the group at the root of what is seen; empty where there is none."""
+    for names in memory.LIMITS:
         try:
-            return text(facts, name)
+            limit = text(facts, "%s/%s" % (memory.CGROUP, names[0]))
         except Skip:
             continue
-    return text(facts, names[-1])
+        return [limit, *(_if_there(facts, "%s/%s" % (memory.CGROUP, name)) for name in names[1:])]
+    return []
+
+
+def _if_there(facts: Facts, name: str) -> str:
+    try:
+        return text(facts, name)
+    except Skip:
+        return ""
 
 
 @check(

@@ -6,6 +6,7 @@
 import copy
 from pathlib import Path
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.look_system import FILES
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import mix_problems, reboot_reasons
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import build_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import diagnose
@@ -85,7 +86,7 @@ def files(**more):
     }
     texts.update(more)
     found = {name: {"text": text} for name, text in texts.items() if text is not None}
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for name in FILES:
         found.setdefault(name, {"missing": True})
     return found
 

@@ -102,6 +102,13 @@ def held_memory(facts):
     facts["gpus"]["gpus"][1]["memory_used_mib"] = 40000
 
 
+def full_container(facts):
+    """Of a host with memory enough: 1 GiB is left of the limit."""
+    group = ("memory.limit_in_bytes", str(64 * GIB)), ("memory.usage_in_bytes", str(63 * GIB)), ("memory.stat", "")
+    for name, text in group:
+        facts["files"]["/sys/fs/cgroup/memory/" + name] = {"text": text}
+
+
 def other_mtu(facts):
     facts["network"]["links"].append(dict(facts["network"]["links"][0], name="eth1", mtu=4200))
     facts["infiniband"][1]["interface"] = "eth1"
@@ -175,6 +182,7 @@ FAULTS = [
     ("tiny /dev/shm", "system_shm", "fail", "shm-size", put("disks", 1, "bytes", 64 * MIB)),
     ("full /dev/shm", "system_shm", "warn", "ls -l /dev/shm", put("disks", 1, "free", GIB)),
     ("no memory", "system_memory", "warn", "ps aux", file("/proc/meminfo", MEMINFO.replace("1900000000", "19000000"))),
+    ("a full container", "system_memory", "warn", "ps aux", full_container),
     ("container's limit", "system_memory_limit", "warn", "--memory", file("/sys/fs/cgroup/memory.max", str(64 * GIB))),
     (
         "OOM", "system_oom", "warn", "Killed process".lower(),
@@ -329,6 +337,7 @@ FAULTS = [
 # What is told twice, because it is wrong in two ways.
 ALSO = {
     "a GPU that is lost": {"driver_cuda"},
+    "a full container": {"system_memory_limit"},
     "fabric in progress": {"gpu_persistence", "engine_cuda"},
 }
 
@@ -389,14 +398,59 @@ def test_retired_pages_of_a_card_before_ampere():
 
 def test_secure_boot():
     facts = healthy()
-    facts["driver"].update(secure_boot=True)
+    key = "/var/lib/shim-signed/mok/MOK.der"
+    facts["driver"].update(secure_boot=True, mok_key=key)
     # The module is loaded, and the next one, which DKMS builds, will not be.
     assert results(facts)["driver_secure_boot"]["status"] == "warn"
-    facts["driver"].update(loaded_version=None)
-    assert results(facts)["driver_secure_boot"]["status"] == "fail"
-    assert "mokutil --import" in results(facts)["driver_secure_boot"]["fix"]
+    facts["driver"].update(mok_enrolled=None)
+    assert results(facts)["driver_secure_boot"]["status"] == "unknown"
+    facts["driver"].update(loaded_version=None, mok_enrolled=False)
+    found = results(facts)["driver_secure_boot"]
+    assert (found["status"], "not enrolled" in found["value"]) == ("fail", True)
+    assert f"mokutil --import {key}," in found["fix"]
+    facts["driver"].update(mok_key=None)
+    found = results(facts)["driver_secure_boot"]
+    assert (found["status"], "no key yet" in found["value"]) == ("fail", True)
     facts["driver"].update(mok_enrolled=True)
     assert results(facts)["driver_secure_boot"]["status"] == "pass"
+
+
+def test_gpus_that_do_not_tell_their_memory():
+    """One that shares the host's, as GB10 does, is not one of 0 MiB."""
+    facts = healthy()
+    for one in facts["gpus"]["gpus"]:
+        one["memory_total_mib"] = None
+    found = results(facts)["gpu_same_model"]
+    assert (found["status"], found["value"]) == ("pass", "NVIDIA H200 without memory of its own")
+    facts["gpus"]["gpus"][0]["name"] = None
+    assert results(facts)["gpu_same_model"]["status"] == "unknown"
+
+
+def test_memory_of_which_nobody_tells_who_holds_it():
+    facts = healthy()
+    held_memory(facts)
+    process = {"pid": 7, "name": "python3", "type": "C", "used_memory_mib": None, "user": None}
+    facts["gpus"]["gpus"][1]["processes"] = [process]
+    assert results(facts)["gpu_memory_held"]["status"] == "skip"
+    # Another that does is found all the same.
+    facts["gpus"]["gpus"][0].update(memory_used_mib=40000, processes=[])
+    assert results(facts)["gpu_memory_held"]["status"] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("updates/dkms/nvidia.ko.xz:", True),
+        ("kernel/drivers/video/nvidia.ko: ", True),
+        ("updates/dkms/nvidia-current.ko:", True),
+        # Debian 13's, of nvidia-open-kernel-dkms.
+        ("updates/dkms/nvidia-current-open.ko.xz:", True),
+        ("updates/dkms/nvidia-current-open-modeset.ko:", False),
+        ("kernel/drivers/net/forcedeth-nvidia.ko:", False),
+    ],
+)
+def test_a_kernel_s_module_of_the_driver(path, is_one):
+    assert look_system.has_driver(f"kernel/fs/ext4.ko:\n{path}\n") is is_one
 
 
 def test_sxid():
