@@ -129,7 +129,7 @@ def told_version(module: AnsibleModule, nvcc: str, wanted: str | None) -> str:
     return version
 
 
-def compile_it(module: AnsibleModule, directory: str) -> str:
+def compile_it(module: AnsibleModule, directory: str, version: str) -> str:
     source, program = os.path.join(directory, "probe.cu"), os.path.join(directory, "probe")
     with open(source, "w", encoding="utf-8") as handle:
         handle.write(PROGRAM)
@@ -137,9 +137,9 @@ def compile_it(module: AnsibleModule, directory: str) -> str:
     if module.params["host_compiler"]:
         command += ["-ccbin", module.params["host_compiler"]]
     # For the GPUs of this host: the default's PTX may be newer than the driver.
-    if module.params["run"]:
+    if module.params["run"] and cuda.knows_native(version):
         command += ["-arch=native"]
-    rc, out, err = module.run_command(command, cwd=directory, environ_update={"TMPDIR": directory})
+    rc, out, err = module.run_command(command, cwd=directory, environ_update={"TMPDIR": directory, "LC_ALL": "C"})
     if rc:
         said = [line for line in (err + out).splitlines() if re.search(r"error|fatal|cannot", line)]
         reason = said[0].strip() if said else "it ended with %d" % rc
@@ -175,7 +175,7 @@ def main() -> None:
     result = {"changed": False, "version": told_version(module, module.params["nvcc"], module.params["version"])}
     # Not below /tmp, which may be mounted noexec.
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as directory:
-        program = compile_it(module, directory)
+        program = compile_it(module, directory, result["version"])
         if module.params["run"]:
             result["output"] = run_it(module, program)
     module.exit_json(**result)

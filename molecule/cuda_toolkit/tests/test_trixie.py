@@ -10,6 +10,27 @@ testinfra_hosts = ["ssh://cuda-toolkit-trixie"]
 SOURCES = "/etc/apt/sources.list.d/dsdeploy-nvidia.sources"
 
 
+def test_a_version_behind_a_link_stays_as_it_is(host):
+    """On another disk, as where the system's is small: nothing is to be changed."""
+    with host.sudo():
+        host.check_output("mv /usr/local/cuda-13.0 /opt/cuda-13.0 && ln -s /opt/cuda-13.0 /usr/local/cuda-13.0")
+    rc, said = run_role(host, "cuda_toolkit")
+    with host.sudo():
+        host.check_output("rm /usr/local/cuda-13.0 && mv /opt/cuda-13.0 /usr/local/cuda-13.0")
+    assert rc == 0 and "changed=0 " in said, said
+
+
+def test_a_directory_in_the_link_s_place_is_refused(host):
+    """update-alternatives leaves it, with a warning: login shells would get what lies there."""
+    with host.sudo():
+        host.check_output("rm /usr/local/cuda && cp -r /usr/local/cuda-13.0 /usr/local/cuda")
+    rc, said = run_role(host, "cuda_toolkit")
+    with host.sudo():
+        host.check_output("rm -r /usr/local/cuda && ln -s /etc/alternatives/cuda /usr/local/cuda")
+    assert rc != 0
+    assert "/usr/local/cuda is a directory of its own, where a link to /usr/local/cuda-13.0 is to be" in said
+
+
 def test_a_repository_that_is_there_already_is_left_alone(host):
     """As NVIDIA's own cuda-keyring package leaves it; apt refuses the same repository with two keys."""
     source = host.file(SOURCES).content_string

@@ -48,6 +48,11 @@ def nvcc_version(text: str) -> Optional[str]:
     return found.group(1) if found else None
 
 
+def knows_native(version: str) -> bool:
+    """Whether nvcc of this version takes `-arch=native`, as it does since CUDA 11.6 (CUDA compiler driver NVCC)."""
+    return numbers(version) >= (11, 6)
+
+
 def compatibility(
     table: Dict[str, dict], versions: List[str], driver: str, compiler: str, gcc: str
 ) -> Tuple[List[dict], List[str]]:

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from resolve import HOSTS, resolve
+from resolve import HOSTS, ROLES, resolve
 
 HOSTS = [host for host in HOSTS if host != "SLES 15"]
 
@@ -97,3 +98,16 @@ def test_too_new_a_compiler_is_refused_unless_the_distribution_sees_to_it():
 )
 def test_the_candidate_that_apt_tells(policy, candidate):
     assert of("Debian 13", "_cuda_toolkit_candidate", _cuda_toolkit_policy={"stdout": policy}) == candidate
+
+
+@pytest.mark.parametrize(
+    ("room", "program"),
+    [("cuda_toolkit/tasks/install_distribution.yml", "apt-cache"), ("nvidia_driver/tasks/install_RedHat.yml", "dnf")],
+)
+def test_what_is_read_by_english_words_is_said_in_english(room, program):
+    """Module command runs in the host's own locale: `apt-cache policy` in Chinese has no Candidate."""
+    tasks = yaml.safe_load((ROLES / room).read_text(encoding="utf-8"))
+    (task,) = [task for task in tasks if program in str(task.get("ansible.builtin.command"))]
+    asked = task["environment"]
+    asked = asked if isinstance(asked, dict) else resolve("nvidia_driver", "RHEL 9", asked.strip("{} "))
+    assert asked["LC_ALL"] == "C"

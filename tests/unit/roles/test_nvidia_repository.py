@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """NVIDIA's repository as it is resolved for each distribution."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from resolve import resolve
+from resolve import ROLES, resolve
 
 NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
 OLD, DEBIAN_13, RPM = (
@@ -68,3 +70,42 @@ def test_it_comes_from_the_mirror():
 def test_an_unknown_distribution_has_none():
     assert of("SLES 15", "_nvidia_repository_entry") == {}
     assert of("SLES 15", "nvidia_repository_key_fingerprint") == ""
+
+
+URL = f"{NVIDIA}/ubuntu2404/x86_64"
+LINE = f"deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] {URL}/ /\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counts"),
+    [
+        ("sources.list", LINE, True),
+        ("sources.list.d/cuda-ubuntu2404-x86_64.list", LINE, True),
+        ("sources.list.d/cuda.sources", f"Types: deb\nURIs: {URL}/\nSuites: /\n", True),
+        # What apt does not read: commented out by an upgrade of the distribution, or by hand; copies.
+        ("sources.list.d/cuda-ubuntu2404-x86_64.list", f"# {LINE}", False),
+        ("sources.list.d/cuda.sources", f"Types: deb\n# URIs: {URL}/\n", False),
+        ("sources.list.d/cuda-ubuntu2404-x86_64.list.distUpgrade", LINE, False),
+        ("sources.list.d/cuda-ubuntu2404-x86_64.list.save", LINE, False),
+        ("preferences.d/cuda", f"Explanation: of {URL}\n", False),
+        # Another distribution's; the dots of the URL are dots.
+        ("sources.list.d/cuda.list", LINE.replace("ubuntu2404", "ubuntu2204"), False),
+        ("sources.list.d/cuda.list", LINE.replace("developer.download", "developer-download"), False),
+    ],
+)
+def test_which_files_name_it_already(tmp_path, name, text, counts):
+    tasks = yaml.safe_load((ROLES / "nvidia_repository/tasks/Debian.yml").read_text(encoding="utf-8"))
+    (words,) = [task["ansible.builtin.command"]["argv"] for task in tasks if "ansible.builtin.command" in task]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    argv = []
+    for word in words:
+        if "{{" in word:
+            before, _braces, rest = word.partition("{{")
+            expression, _braces, after = rest.partition("}}")
+            word = before + resolve("nvidia_repository", "Ubuntu 24.04", expression) + after
+        argv.append(str(tmp_path) if word == "/etc/apt" else word)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ([str(path)] if counts else [])

@@ -56,6 +56,22 @@ def test_the_program_and_its_place_are_given(run_module, nvcc, tmp_path):
     assert "__global__" in (tmp_path / "seen.cu").read_text()
 
 
+def test_a_compiler_that_does_not_know_the_native_architecture(run_module, tmp_path):
+    """As that of Ubuntu 22.04's own package."""
+    path = tmp_path / "nvcc"
+    path.write_text(
+        '#!/bin/sh\nif [ "$1" = --version ]; then echo "release 11.5, V11.5.119"; exit; fi\n'
+        'case "$*" in *native*) echo "nvcc fatal : Value \'native\' is not defined" >&2; exit 1;; esac\n'
+        'printf "#!/bin/sh\\necho GPU 0\\n" > "$2"; chmod +x "$2"\n'
+    )
+    path.chmod(0o755)
+    result = run_module("cuda_probe", nvcc=str(path), version="11.5", run=True)
+    assert result.get("output") == ["GPU 0"], result
+    # A newer one is asked for it: the default's code may be newer than the driver.
+    path.write_text(path.read_text().replace("11.5", "11.6"))
+    assert "'native' is not defined" in run_module("cuda_probe", nvcc=str(path), version="11.6", run=True)["msg"]
+
+
 @pytest.mark.parametrize(("code", "word"), [(802, "fabric manager"), (35, "newer one")])
 def test_a_program_that_fails_is_diagnosed(run_module, nvcc, code, word):
     # What the probe's own program prints.
