@@ -46,6 +46,25 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         "Another package installation runs on the host: wait until it is done, then run it again.",
     ),
     (
+        r"dpkg was interrupted|fix-broken install|apt(-get)? -f install",
+        "An installation of packages was cut off on the host: run dpkg --configure -a and apt-get --fix-broken install "
+        "there, then run it again.",
+    ),
+    (
+        r"sub-process /usr/bin/dpkg returned an error",
+        "A package on the host cannot be configured, often a kernel module that DKMS cannot build; dpkg --audit names "
+        "it. Mend or remove it, then run it again.",
+    ),
+    (
+        r"not valid yet|not yet valid|invalid for another",
+        "The host's clock is behind: set it (timedatectl set-ntp true, or install chrony), then run it again.",
+    ),
+    (
+        r"release file .* (is|has) expired",
+        "The package source is out of date, or the host's clock ahead (date): use a mirror that is kept, or set the "
+        "clock.",
+    ),
+    (
         r"proxyerror|407 proxy|proxy authentication required|tunnel connection failed|cannot connect to proxy"
         r"|unable to connect to proxy|could not resolve proxy|proxyconnect|error.* via proxy",
         "The proxy refuses or does not answer: check dsdeploy_mirrors.http_proxy and https_proxy, and the host's own "

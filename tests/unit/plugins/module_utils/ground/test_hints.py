@@ -38,6 +38,28 @@ SAID = [
     ("fatal: unable to access 'https://x/': Could not resolve host: x", "name cannot be resolved"),
     ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "another file than the pinned one"),
     ("error: Hash mismatch for `numpy==2.0`", "another file than the pinned one"),
+    (
+        "'/usr/bin/apt-get -y install 'gpg'' failed: E: dpkg was interrupted, you must manually run "
+        "'dpkg --configure -a' to correct the problem.",
+        "dpkg --configure -a and",
+    ),
+    ("E: Unmet dependencies. Try 'apt --fix-broken install' with no packages (or specify a solution).", "--fix-broken"),
+    (
+        "Errors were encountered while processing:\n nvidia-dkms-550\n"
+        "E: Sub-process /usr/bin/dpkg returned an error code (1)",
+        "dpkg --audit",
+    ),
+    (
+        "E:Release file for http://deb.debian.org/debian/dists/bookworm/InRelease is not valid yet (invalid for "
+        "another 3h 4min 5s). Updates for this repository will not be applied.",
+        "clock is behind",
+    ),
+    ("SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid')", "behind"),
+    (
+        "E: Release file for http://x/dists/jammy-updates/InRelease is expired (invalid since 3d 2h). Updates for "
+        "this repository will not be applied.",
+        "out of date",
+    ),
     ("error: HTTP status client error (404 Not Found) for url (https://x/simple/y/)", "does not have it"),
     ("ERROR: No matching distribution found for x==9", "index does not have it, or does not answer"),
     ("error: HTTP status client error (401 Unauthorized) for url (https://x/simple/y/)", "credentials"),
