@@ -60,6 +60,14 @@ options:
   output_tokens:
     description: Tokens of each answer, instead of the profile's.
     type: int
+  range_ratio:
+    description:
+      - Prompts and answers are not all as long as O(prompt_tokens) and O(output_tokens), but between (1 - this) and
+        (1 + this) times that, each length as likely, as with C(--random-range-ratio) of C(vllm bench serve). From 0,
+        the default, to 0.95.
+      - Answers of one length keep the streams in step. All of them then send their next request at the same time, which
+        independent users do not, and TTFT is longer by what they wait for each other.
+    type: float
   budget_s:
     description: Longest time for all, in seconds, instead of the profile's.
     type: int
@@ -274,7 +282,9 @@ def plan_of(params: Dict[str, Any]) -> run.Plan:
         raise Failure(wrong, "", "usage")
     profile = sweep.PROFILES[params["profile"]]
     given = {
-        name: params[name] for name in ("prompt_tokens", "output_tokens", "budget_s", "concurrency") if params[name]
+        name: params[name]
+        for name in ("prompt_tokens", "output_tokens", "range_ratio", "budget_s", "concurrency")
+        if params[name]
     }
     profile = sweep.cut_to(profile._replace(**given), params["context"])
     slo = {"ttft": params["slo_ttft_ms"], "tpot": params["slo_tpot_ms"]}
@@ -391,6 +401,7 @@ def main() -> None:
             "concurrency": {"type": "list", "elements": "int"},
             "prompt_tokens": {"type": "int", "no_log": False},
             "output_tokens": {"type": "int", "no_log": False},
+            "range_ratio": {"type": "float"},
             "budget_s": {"type": "int"},
             "context": {"type": "int"},
             "slo_ttft_ms": {"type": "float", "default": 500},

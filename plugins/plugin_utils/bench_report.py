@@ -239,6 +239,7 @@ def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
     record = environment.get("record") or {}
     served, files = environment.get("served") or {}, environment.get("model") or {}
     names = environment.get("gpus")
+    around = f" ± {100 * profile['range_ratio']:g} %" if profile.get("range_ratio") else ""
     gpus = words["unknown"] if names is None else f"{len(names)} × {names[0]}" if names else words["none"]
     rows = [
         (words["engine"], f"{record.get('engine')} {record.get('version')}"),
@@ -254,7 +255,10 @@ def _facts(result: dict[str, Any], words: dict[str, str]) -> str:
             " ".join(str(value) for value in (files.get("revision"), files.get("manifest_sha256")) if value),
         ),
         (words["kernel"], f"{environment.get('kernel')}, {environment.get('cpus')} CPU"),
-        (words["asked"], f"{profile['prompt_tokens']} + {profile['output_tokens']} tokens, {profile['prompts']}"),
+        (
+            words["asked"],
+            f"{profile['prompt_tokens']} + {profile['output_tokens']} tokens{around}, {profile['prompts']}",
+        ),
         (words["ended"], result.get("ended")),
         (words["taken"], result.get("taken")),
     ]

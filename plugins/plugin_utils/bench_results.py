@@ -22,7 +22,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 
 SCHEMA = 1
 # What must be the same for two measurements to say something of each other.
-SHAPE = ("prompt_tokens", "output_tokens", "shared_prefix", "api", "ignore_eos")
+SHAPE = ("prompt_tokens", "output_tokens", "range_ratio", "shared_prefix", "api", "ignore_eos")
 # (key of a point, its name, whether more is better)
 COMPARED = (
     ("output_throughput", "output tokens/s", True),

@@ -11,6 +11,7 @@ prompts of the same length; nothing is downloaded. What its rounds come to besid
 from __future__ import annotations
 
 import json
+import math
 import os
 import pwd
 import random
@@ -66,24 +67,29 @@ def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory:
     result = os.path.join(directory, "result.json")
     # Another seed each time: the prompts of the run before would be in the cache.
     seed = str(time.time_ns() % 2**31)
+    ratio = load.range_ratio
     if tool == "vllm":
         return [
             python, "-c", _VLLM, "--backend", "openai",
             "--base-url", record["endpoint"], "--endpoint", "/v1/completions",
             "--model", model, "--served-model-name", served, "--tokenizer", model, "--dataset-name", "random",
             "--random-input-len", str(load.prompt_tokens), "--random-output-len", str(load.output_tokens),
+            "--random-range-ratio", "%g" % ratio,
             "--num-prompts", str(load.count), "--max-concurrency", str(load.concurrency), "--request-rate", "inf",
             "--ignore-eos", "--temperature", "0", "--percentile-metrics", "ttft,tpot,itl,e2el",
             "--metric-percentiles", "99",
             "--seed", seed, "--disable-tqdm", "--save-result", "--result-dir", directory,
             "--result-filename", "result.json", "--ready-check-timeout-sec", "0",
         ]  # fmt: skip
+    # Its lengths lie between a share of what it is told and that.
+    prompt, output = (math.ceil(tokens * (1 + ratio)) for tokens in (load.prompt_tokens, load.output_tokens))
     return [
         python, "-m", "sglang.bench_serving", "--backend", "sglang-oai", "--base-url", record["endpoint"],
         "--model", served, "--tokenizer", model, "--dataset-name", "random",
         "--dataset-path", os.path.join(directory, PROMPTS),
-        "--random-input-len", str(load.prompt_tokens), "--random-output-len", str(load.output_tokens),
-        "--random-range-ratio", "1", "--num-prompts", str(load.count), "--max-concurrency", str(load.concurrency),
+        "--random-input-len", str(prompt), "--random-output-len", str(output),
+        "--random-range-ratio", "%.6g" % ((1 - ratio) / (1 + ratio)),
+        "--num-prompts", str(load.count), "--max-concurrency", str(load.concurrency),
         "--seed", seed, "--disable-tqdm", "--output-file", result,
     ]  # fmt: skip
 

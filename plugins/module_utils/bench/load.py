@@ -232,7 +232,9 @@ class _Load:
         stall_s: float,
         stop: Callable[[], bool],
         told: Optional[Callable[[int], None]],
+        range_ratio: float,
     ) -> None:
+        self.range_ratio = range_ratio
         self.target, self.prompts, self.output_tokens = target, prompts, output_tokens
         self.streams, self.left, self.deadline, self.stall_s = streams, count, deadline, stall_s
         self.stop, self.told = stop, told
@@ -278,7 +280,8 @@ class _Load:
         connection: Optional[Connection] = None
         while self.left > 0:
             self.left -= 1
-            job = job_of(self.target, self.prompts.take(), self.output_tokens)
+            output_tokens = self.prompts.around(self.output_tokens, self.range_ratio)
+            job = job_of(self.target, self.prompts.take(self.range_ratio), output_tokens)
             while True:
                 try:
                     if connection is None or connection.closed:
@@ -325,12 +328,15 @@ def run_point(
     told: Optional[Callable[[int], None]] = None,
     stall_s: float = STALL_S,
     streams_a_process: int = STREAMS_A_PROCESS,
+    range_ratio: float = 0.0,
 ) -> Point:
     """Send `count` requests over `concurrency` streams and return what came of them.
 
     :param deadline: `time.monotonic()` at which it breaks off, with what was measured until then.
     :param stop: asked four times a second; True breaks off as well.
     :param told: called with the number of requests that are done (of the first process).
+    :param range_ratio: how far the lengths of prompts and answers lie around what is asked for (`Prompts.around`). With
+        0 all answers are of one length: streams that began together end together and send their next requests at once.
     """
     processes = max(1, -(-concurrency // streams_a_process))
     shares = [concurrency // processes + (i < concurrency % processes) for i in range(processes)]
@@ -339,8 +345,9 @@ def run_point(
 
     def load(i: int) -> _Load:
         return _Load(
-            target, prompts, output_tokens, shares[i], counts[i], deadline, stall_s, stop, told if not i else None
-        )
+            target, prompts, output_tokens, shares[i], counts[i], deadline, stall_s, stop, told if not i else None,
+            range_ratio,
+        )  # fmt: skip
 
     def child(i: int) -> Point:
         prompts.reseed()

@@ -10,6 +10,7 @@ Tokens are those that the engine itself makes of them, in a new order for each r
 
 from __future__ import annotations
 
+import math
 import random
 from typing import List, Optional, Sequence, Union
 
@@ -87,8 +88,19 @@ class Prompts:
             self._ratio = max(0.2, self._ratio * counted / self._tokens)
             self._prefix = self._some(self._shared)
 
-    def take(self) -> Prompt:
-        rest = self._some(self._tokens - self._shared)
+    def around(self, tokens: int, range_ratio: float) -> int:
+        """A length in tokens, at random: each of (1 - range_ratio) to (1 + range_ratio) times `tokens` is as likely.
+
+        As ``--random-range-ratio`` of `vllm bench serve`.
+        """
+        if not range_ratio:
+            return tokens
+        lowest, highest = math.floor(tokens * (1 - range_ratio)), math.ceil(tokens * (1 + range_ratio))
+        return self._random.randint(max(1, lowest), max(1, highest))
+
+    def take(self, range_ratio: float = 0.0) -> Prompt:
+        """The next one. `range_ratio`: how far its length may be from `tokens`; the shared part is always whole."""
+        rest = self._some(max(0, self.around(self._tokens, range_ratio) - self._shared))
         if not self._shared:
             return rest
         return self._prefix + rest if self._pool else "%s %s" % (self._prefix, rest)  # type: ignore[operator]

@@ -103,6 +103,7 @@ def benchmark(
             "prompt_tokens": profile.prompt_tokens,
             "output_tokens": profile.output_tokens,
             "shared_prefix": profile.shared_prefix,
+            "range_ratio": profile.range_ratio,
             "budget_s": profile.budget_s,
             "api": target.api,
             "prompts": "token ids, unique" if supply.exact else "text, unique, of about that length",
@@ -125,7 +126,9 @@ def _hint(said: str, exact: bool) -> str:
 
 
 def _load_of(profile: sweep.Profile, point: Dict[str, Any]) -> turns.Load:
-    return turns.Load(profile.prompt_tokens, profile.output_tokens, point["asked"], point["max_concurrency"])
+    return turns.Load(
+        profile.prompt_tokens, profile.output_tokens, point["asked"], point["max_concurrency"], profile.range_ratio
+    )
 
 
 class _Work:
@@ -154,7 +157,9 @@ class _Work:
         count = sweep.requests_of(concurrency)
         warm = sweep.WARM_UP * concurrency
         self._progress.begin("warm up %d streams" % concurrency, warm)
-        warmed = self._send(concurrency, warm, deadline, self._progress.update)
+        # A prompt of text tells how many tokens its words are only while its length is known.
+        ratio = self._plan.profile.range_ratio if self._supply.exact else 0.0
+        warmed = self._send(concurrency, warm, deadline, self._progress.update, ratio)
         if not self._supply.exact:
             for request in warmed.requests:
                 if request.prompt_tokens:
@@ -230,10 +235,12 @@ class _Work:
             answered, load_.count, longest_s, first_s)  # fmt: skip
         return None, turns.Round(turns.OURS, {}, said, fatal=True)
 
-    def _send(self, concurrency: int, requests: int, deadline: float, told: Callable[[int], None]) -> load.Point:
+    def _send(
+        self, concurrency: int, requests: int, deadline: float, told: Callable[[int], None], range_ratio: float
+    ) -> load.Point:
         return load.run_point(
             self._target, self._supply, self._plan.profile.output_tokens, concurrency, requests, deadline,
-            self._stop, told, self._plan.stall_s, self._plan.streams_a_process,
+            self._stop, told, self._plan.stall_s, self._plan.streams_a_process, range_ratio,
         )  # fmt: skip
 
     def _measured(
@@ -241,7 +248,7 @@ class _Work:
     ) -> Optional[Dict[str, Any]]:
         """The figures of `count` requests; None where it was broken off before the first was answered."""
         before = sum(os.times()[:4])
-        measured = self._send(concurrency, count, deadline, told)
+        measured = self._send(concurrency, count, deadline, told, self._plan.profile.range_ratio)
         taken = sum(os.times()[:4]) - before
         if not measured.requests:
             return None

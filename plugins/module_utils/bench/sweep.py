@@ -20,6 +20,7 @@ SATURATED_GAIN = 0.05
 MAX_CONCURRENCY = 1024
 WARM_UP = 2  # times the concurrency
 MEASURED = 10  # times the concurrency
+MAX_RANGE_RATIO = 0.95
 SLO_MS = {"ttft": 500.0, "tpot": 50.0}
 
 
@@ -31,10 +32,12 @@ class Profile(NamedTuple):
     concurrency: Sequence[int]  # the points; empty: 1, 2, 4, … until saturation
     budget_s: int
     shared_prefix: float = 0.0  # of the prompt, the same in all requests
+    range_ratio: float = 0.0  # how far lengths lie around those tokens, see `prompts.Prompts.around`
 
     def fits(self, context: Optional[int]) -> bool:
-        """Whether a request fits a context of so many tokens; also where that is not known."""
-        return context is None or self.prompt_tokens + self.output_tokens <= context
+        """Whether the longest request fits a context of so many tokens; also where that is not known."""
+        longest = [math.ceil(tokens * (1 + self.range_ratio)) for tokens in (self.prompt_tokens, self.output_tokens)]
+        return context is None or sum(longest) <= context
 
 
 PROFILES: Dict[str, Profile] = {
@@ -49,8 +52,9 @@ def cut_to(profile: Profile, context: Optional[int]) -> Profile:
     """The profile with its prompt, and then its answer, cut so that both fit `context`, with room for a template."""
     if context is None or profile.fits(context):
         return profile
-    output = min(profile.output_tokens, max(1, context // 4))
-    return profile._replace(prompt_tokens=max(1, context - output - 16), output_tokens=output)
+    room = int(context / (1 + profile.range_ratio))
+    output = min(profile.output_tokens, max(1, room // 4))
+    return profile._replace(prompt_tokens=max(1, room - output - 16), output_tokens=output)
 
 
 def requests_of(concurrency: int, fewest: int = 3) -> int:
@@ -118,6 +122,9 @@ def problems(values: Dict[str, Any]) -> List[str]:
     for item in values.get("concurrency") or []:
         if not 1 <= item <= MAX_CONCURRENCY:
             found.append("concurrency: %s is not between 1 and %d" % (item, MAX_CONCURRENCY))
+    ratio = values.get("range_ratio")
+    if ratio is not None and not 0 <= ratio <= MAX_RANGE_RATIO:  # nor NaN
+        found.append("range_ratio: %s is not between 0 and %s" % (ratio, MAX_RANGE_RATIO))
     rounds = values.get("rounds")
     if rounds is not None and not 1 <= rounds <= turns.MAX_ROUNDS:
         found.append("rounds: %s is not between 1 and %d" % (rounds, turns.MAX_ROUNDS))

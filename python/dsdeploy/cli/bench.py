@@ -37,6 +37,12 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--streams", callback=_numbers, metavar="N[,N]...", help="Requests at a time, one measurement for each.")
 @click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of each prompt.")
 @click.option("--output-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of each answer.")
+@click.option(
+    "--range-ratio",
+    type=click.FloatRange(0, 0.95),
+    metavar="SHARE",
+    help="Lengths lie so far around those, such as 0.5: from half to one and a half.  [default: 0]",
+)
 @click.option("--budget", type=click.FloatRange(min=0.05), metavar="MINUTES", help="Longest time for all of it.")
 @click.option(
     "--against",
@@ -84,9 +90,9 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @common_options
 @click.pass_context
 def bench(ctx: click.Context, options: Options, profile: str | None, streams: list[int] | None,
-          prompt_tokens: int | None, output_tokens: int | None, budget: float | None, min_tokens_s: float | None,
-          max_ttft_p99: float | None, against: str | None, rounds: int | None, origin: str, key_file: str | None,
-          results: str | None) -> int:  # fmt: skip
+          prompt_tokens: int | None, output_tokens: int | None, range_ratio: float | None, budget: float | None,
+          min_tokens_s: float | None, max_ttft_p99: float | None, against: str | None, rounds: int | None,
+          origin: str, key_file: str | None, results: str | None) -> int:  # fmt: skip
     """Measure time to first token, time per token and throughput of what is deployed.
 
     Ctrl-C ends the measurement and keeps what it has; once more ends the run.
@@ -107,6 +113,7 @@ def bench(ctx: click.Context, options: Options, profile: str | None, streams: li
         "concurrency": streams,
         "prompt_tokens": prompt_tokens,
         "output_tokens": output_tokens,
+        "range_ratio": range_ratio,
         "budget_s": None if budget is None else round(budget * 60),
         "min_tokens_s": min_tokens_s,
         "max_ttft_p99_ms": max_ttft_p99,

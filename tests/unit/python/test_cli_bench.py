@@ -69,6 +69,9 @@ def test_options_become_those_of_the_module(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked[1][0][2] == {"dsdeploy_bench": None}
     run("--against", "vllm", "--rounds", "5")
     assert asked[2][0][2] == {"dsdeploy_bench": {"against": "vllm", "rounds": 5}}
+    run("--range-ratio", "0.5")
+    assert asked[3][0][2] == {"dsdeploy_bench": {"range_ratio": 0.5}}
+    assert "0<=x<=0.95" in run("--range-ratio", "1").output
     assert "'x' is not a list of numbers" in run("--streams", "x").output
 
 

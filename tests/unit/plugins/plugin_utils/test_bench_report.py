@@ -212,6 +212,13 @@ def test_apples_are_not_compared_with_pears():
     assert said == ["output_tokens: 11 and 5", "model: m and n", "GPUs: 8 x NVIDIA H800 and none"]
     said = bench_results.differences(result(), dict(result(), environment={"record": {"model": "m"}, "gpus": None}))
     assert said == ["GPUs: 8 x NVIDIA H800 and not known"]
+    varied = [result(profile={"range_ratio": ratio}) for ratio in (0.0, 0.5)]
+    assert bench_results.differences(*varied) == ["range_ratio: 0.0 and 0.5"]
+
+
+def test_lengths_that_differ_are_said_in_the_report():
+    assert "100 + 11 tokens, token ids" in bench_report.render(result(profile={"range_ratio": 0.0}))
+    assert "100 + 11 tokens ± 50 %, token ids" in bench_report.render(result(profile={"range_ratio": 0.5}))
 
 
 def test_a_comparison_says_which_is_better():

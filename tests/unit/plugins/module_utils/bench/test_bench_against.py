@@ -138,3 +138,17 @@ def test_a_process_that_computes_has_taken_cpu_time(tool):
     script = "end = time.monotonic() + 2.5\nwhile time.monotonic() < end: pass\nwrite(dict(GOOD, duration=1.5))"
     found = tool(script)
     assert found.cpus is not None and 0.05 < found.cpus < 1.4 and found.lag_ms is not None
+
+
+def test_both_tools_are_told_the_range_of_the_lengths():
+    record = {"model_path": "/m", "model": "m", "endpoint": "http://127.0.0.1:1"}
+
+    def said(tool, load):
+        words = against.command(tool, "/root", record, load, "/tmp")
+        names = ("--random-input-len", "--random-output-len", "--random-range-ratio")
+        return [words[words.index(name) + 1] for name in names]
+
+    varied = LOAD._replace(range_ratio=0.5)
+    assert said("vllm", LOAD) == ["64", "128", "0"] and said("vllm", varied) == ["64", "128", "0.5"]
+    # SGLang's tool is told the longest, and which share of it is the shortest.
+    assert said("sglang", LOAD) == ["64", "128", "1"] and said("sglang", varied) == ["96", "192", "0.333333"]

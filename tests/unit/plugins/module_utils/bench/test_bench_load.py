@@ -369,3 +369,28 @@ def test_an_engine_that_hangs_between_rounds_is_not_waited_for(port, monkeypatch
         found = benchmark(target, plan, progress, watching, lambda: False, beside=Beside("vllm", 4, theirs))
     said = found["points"][0]["against"]["problem"]
     assert "round 4 of 8 (ours): 0 of 10 requests were answered in 1 s" in said and "rounds 5 to 8 are missing" in said
+
+
+def test_lengths_lie_around_what_was_asked_for_as_far_as_that_is_told(port, monkeypatch):
+    sent = []
+
+    def noted(target, prompt, output_tokens, job_of=load.job_of):
+        sent.append((len(prompt), output_tokens))
+        return job_of(target, prompt, output_tokens)
+
+    monkeypatch.setattr(load, "job_of", noted)
+    script = {"ttft": 0, "gap": 0, "tokens": 1}
+    run(port, concurrency=8, count=400, script=script, range_ratio=0.5)
+    prompt, answer = (sorted(lengths) for lengths in zip(*sent, strict=True))
+    assert 25 <= prompt[0] < 30 and 70 < prompt[-1] <= 75 and 5 <= answer[0] < 7 and 13 < answer[-1] <= 15
+    # Eight standard deviations of the mean.
+    assert abs(sum(prompt) / 400 - 50) < 6 and abs(sum(answer) / 400 - 10) < 1.2
+    sent.clear()
+    run(port, concurrency=8, count=40, script=script)
+    assert set(sent) == {(50, 10)}
+
+
+def test_the_shortest_length_is_a_token_and_the_shared_part_stays_whole():
+    supply = prompts.Prompts(8, pool=range(1000), shared=6)
+    assert {len(supply.take(0.9)) for _number in range(200)} == set(range(6, 17))
+    assert {supply.around(1, 0.95) for _number in range(50)} == {1, 2}

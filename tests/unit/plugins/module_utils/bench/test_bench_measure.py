@@ -128,11 +128,19 @@ def test_a_request_is_cut_to_the_context():
     cut = sweep.cut_to(sweep.PROFILES["long"], 2048)
     assert cut.prompt_tokens + cut.output_tokens <= 2048 and cut.output_tokens == 512
     assert sweep.cut_to(sweep.PROFILES["long"], None) == sweep.PROFILES["long"]
+    # The longest of requests that are not all of one length fits, too.
+    varied = sweep.PROFILES["long"]._replace(range_ratio=0.5)
+    assert sweep.PROFILES["long"].fits(9300) and not varied.fits(9300)
+    for context in (10, 2048, 9300, 13824):
+        assert context < 100 or sweep.cut_to(varied, context).fits(context), context
+    assert sweep.cut_to(varied, 13824) == varied
 
 
 def test_wrong_numbers_are_named():
     assert len(sweep.problems({"concurrency": [0, 4096], "prompt_tokens": -1, "budget_s": 0})) == 4
     assert sweep.problems({"concurrency": [1, 1024], "prompt_tokens": 1, "budget_s": 1}) == []
+    for wrong in (-0.1, 1.0, float("nan")):
+        assert sweep.problems({"range_ratio": wrong}) == [f"range_ratio: {wrong} is not between 0 and 0.95"]
 
 
 def test_no_two_prompts_are_alike_and_their_length_is_exact():

@@ -131,3 +131,22 @@ def test_what_the_clients_took_is_told_where_it_is_known():
     assert turns.compare("vllm", LOAD, 2, done)["client"][TOOL] == {"cpus": 0.25, "lag_p99_ms": 1.5}
     done[1] = done[1]._replace(cpus=None)
     assert turns.compare("vllm", LOAD, 2, done)["client"][TOOL] == {"cpus": None, "lag_p99_ms": 1.5}
+
+
+def test_lengths_that_differ_are_allowed_what_chance_does_to_their_mean():
+    varied = turns.Load(64, 128, 80, 8, 0.5)
+    assert 0.12 < varied.by_chance() < 0.14 and LOAD.by_chance() == 0
+    assert turns.short_of(varied, 80, 80 * 128 * 1.1) is None
+    assert turns.short_of(varied, 80, 80 * 128 * 0.8) == "answers of 102.4 tokens, where 128 were asked for"
+
+
+def test_a_time_to_the_first_token_that_streams_in_step_make_is_said():
+    def said(load, ours, theirs):
+        figures = [{"median_ttft_ms": value} for value in (ours, theirs, theirs, ours)]
+        rounds = [turns.Round(who, one) for who, one in zip(turns.order(2), figures, strict=True)]
+        return [note for note in turns.compare("vllm", load, 2, rounds)["notes"] if "in step" in note]
+
+    assert len(said(turns.Load(64, 128, 80, 8), 75.0, 45.0)) == 1
+    assert not said(turns.Load(64, 128, 80, 8), 45.0, 45.0)
+    assert not said(turns.Load(64, 128, 80, 8, 0.5), 75.0, 45.0)
+    assert not said(LOAD, 75.0, 45.0)  # one stream has none to be in step with
