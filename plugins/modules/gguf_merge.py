@@ -181,6 +181,8 @@ def forecast(module, src, dest, consume, force, progress):
             removed=0,
             msg="%s are not here yet: what the merge will do is not known" % " and ".join(waits_for),
         )
+    if consume:
+        store_of(src, dest)
     found = predict(src, dest, consume, force, progress)
     paths = shard_paths(src)
     after = [path for path in paths if path not in found.removes]
@@ -198,10 +200,22 @@ def forecast(module, src, dest, consume, force, progress):
 
 
 def store_of(src, dest):
-    """(directory, manifest) of the model store that both lie in, else Nones."""
+    """(directory, manifest) of the model store that both lie in, else Nones.
+
+    Failure where the shards alone do: the store would miss them, and fetch them again.
+    """
     directory, manifest = model_store.find_manifest(dest)
     within = directory and os.path.realpath(src).startswith(directory + os.sep)
-    return (directory, manifest) if within else (None, None)
+    if within:
+        return directory, manifest
+    shards = model_store.find_manifest((shard_paths(src) or [src])[0])[0]
+    if shards:
+        raise Failure(
+            "the shards are files of the model store, %s: it would fetch them again once they are removed" % shards,
+            "give a dest in that directory, or merge without consume",
+            "usage",
+        )
+    return None, None
 
 
 def into_store(directory, manifest, dest, progress):

@@ -69,6 +69,11 @@ def test_the_shards_become_one_file_beside_them():
     own = {"name": "r1", "format": "gguf", "path": "/srv/r1-00001-of-00002.gguf", "bytes": 1}
     # Nothing is written among the user's own files.
     assert on_ctyun("_ollama_model_path", dsdeploy_model_files=own) == "/data/ollama/models/r1.gguf"
+    assert on_ctyun("_ollama_in_store", dsdeploy_model_files=own) is False
+    # However the store is written.
+    for store in ("/data/dsdeploy/models/", "/data/dsdeploy/models"):
+        assert on_ctyun("_ollama_in_store", dsdeploy_models_dir=store) is True
+        assert on_ctyun("_ollama_model_path", dsdeploy_models_dir=store) == f"{STORE}/DeepSeek-R1-Q4_K_M.gguf"
     whole = dict(own, path="/srv/r1.gguf")
     assert on_ctyun("_ollama_model_path", dsdeploy_model_files=whole) == "/srv/r1.gguf"
 
@@ -128,3 +133,22 @@ def test_the_archive_of_a_version_comes_through_the_proxy(version, archive):
 def test_only_the_default_versions_sha256_is_known():
     assert len(on_ctyun("ollama_sha256")) == 64
     assert on_ctyun("ollama_sha256", ollama_version="0.23.0") == ""
+
+
+def test_shards_of_the_user_s_own_are_never_consumed():
+    (merge,) = [
+        task["dsdeploy.llm.gguf_merge"]
+        for task in DataLoader().load_from_file(str(ROLES / "ollama/tasks/configure.yml"))
+        if "dsdeploy.llm.gguf_merge" in task
+    ]
+
+    def consumes(path, **variables):
+        files = {"name": "r1", "format": "gguf", "path": path, "bytes": 1}
+        known = {"dsdeploy_model_files": files, "_consume": merge["consume"], **variables}
+        return on_ctyun("_consume", **known)
+
+    shard = "DeepSeek-R1-Q4_K_M-00001-of-00009.gguf"
+    assert consumes(f"{STORE}/{shard}", ollama_merge="consume") is True
+    assert consumes(f"{STORE}/{shard}", ollama_merge="copy") is False
+    # They were removed, and the next run did not find the model.
+    assert consumes(f"/srv/{shard}", ollama_merge="consume") is False

@@ -97,3 +97,14 @@ def test_shards_elsewhere_have_no_manifest(store):
     (directory / model_store.MANIFEST).unlink()
     assert merge(paths, dest)["changed"]
     assert not (directory / model_store.MANIFEST).exists()
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_shards_of_the_store_are_not_merged_out_of_it(store, tmp_path, check_mode):
+    directory, paths, _dest, _merged = store
+    (tmp_path / "elsewhere").mkdir()
+    arguments = {"src": str(paths[0]), "dest": str(tmp_path / "elsewhere/m.gguf"), "consume": True}
+    result = run_module.run("gguf_merge", arguments, check_mode)
+    assert f"the shards are files of the model store, {directory}" in result["msg"]
+    assert all(path.exists() for path in paths)
+    assert run_module.run("gguf_merge", dict(arguments, consume=False))["changed"]
