@@ -73,6 +73,7 @@ class Job:
         digest = self._digest() if show else None
         weights = self._weights()
         wrong = self._wrong(show, digest, weights)
+        self._require_ours(show, wrong)
         before = self._shown(show)
         if wrong and not self.dry:
             self._make(weights)
@@ -163,9 +164,23 @@ class Job:
         # What is no longer asked for cannot be seen in what is there.
         return found or ["Modelfile"]
 
+    def _require_ours(self, show: Optional[Dict[str, Any]], wrong: List[str]) -> None:
+        """Failure where a model of this name would be replaced that somebody else has made, or pulled: the server drops
+        what it was made of, too."""
+        if show and wrong and ollama.qualified(self.name).lower() not in self.notes.made():
+            raise Failure(
+                "Ollama has a model %s already, which dsdeploy has not made (it differs in: %s)"
+                % (self.name, ", ".join(wrong)),
+                "Serve under another name (ollama_served_model_name), or keep it by another name and remove this one: "
+                "`ollama cp {0} NAME`, `ollama rm {0}`.".format(self.name),
+            )
+
     # --- what is done ---
 
     def _make(self, weights: Optional[str]) -> None:
+        # Before the first of it is there: a run that is cut has made it all the same.
+        self.notes.models.setdefault(self.key, {"of": self.params["of"]})
+        self.notes.write()
         request = dict(self.wanted.request(), model=self.name)
         if self.params["path"]:
             self._upload(self.params["path"], weights or "")

@@ -378,3 +378,35 @@ def test_the_probe_changes_nothing(call, ollama):
     assert call(probe=True, load=True)["complete"]
     ollama.restart()
     assert call(probe=True, load=True)["complete"] is False  # it has to be loaded again
+
+
+def made_by_its_user(ollama, tmp_path):
+    """A model r1 that somebody has made of other weights, without dsdeploy."""
+    write_model(tmp_path / "theirs.gguf", b"z")
+    arguments = {"name": "r1", "url": ollama.url, "path": str(tmp_path / "theirs.gguf")}
+    return run_module.run("ollama_model", dict(arguments, state_file=str(tmp_path / "theirs.json")))["digest"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_model_that_its_user_has_made_is_not_replaced(call, ollama, tmp_path, check):
+    digest = made_by_its_user(ollama, tmp_path)
+    blobs = ollama.blobs()
+    result = call(check)
+    assert result["msg"] == "Ollama has a model r1 already, which dsdeploy has not made (it differs in: weights)"
+    assert "ollama_served_model_name" in result["hint"]
+    assert ollama.blobs() == blobs
+    again = run_module.run("ollama_model", {"name": "r1", "url": ollama.url, "path": str(tmp_path / "theirs.gguf"),
+                                            "state_file": str(tmp_path / "theirs.json")})  # fmt: skip
+    assert (again["changed"], again["digest"]) == (False, digest)
+    # By another name it is served beside it.
+    assert call(name="r1-dsdeploy")["changed"]
+
+
+def test_what_is_ours_stays_ours_at_another_port_and_after_a_run_that_was_cut(call, ollama, tmp_path):
+    call(parameters=PARAMETERS)
+    notes = json.loads((tmp_path / "notes.json").read_text(encoding="utf-8"))
+    ((key, note),) = notes["models"].items()
+    # Of a run that was cut there is no more than the name.
+    for system, models in (("Be brief.", {"http://127.0.0.1:1 r1:latest": note}), ("Be clear.", {key: {"of": None}})):
+        (tmp_path / "notes.json").write_text(json.dumps(dict(notes, models=models)), encoding="utf-8")
+        assert call(system=system)["changed"]
