@@ -41,9 +41,18 @@ def _gang(root: str, link: str) -> List[str]:
         return []
 
 
+def _model(root: str, link: str) -> str:
+    """The path of the model that a release served when it last answered; "" where no file of ours says so."""
+    try:
+        record = foreign.read(os.path.join(root, link, SERVED)).mapping("record", None)
+        return record.text("model_path", "") if record else ""
+    except (OSError, Failure):
+        return ""
+
+
 class Found(NamedTuple):
-    """What there is below a root: names of the two releases ("" for none), whether each has answered, and which hosts
-    served the one before together, by rank ([] for one host)."""
+    """What there is below a root: names of the two releases ("" for none), whether each has answered, which hosts
+    served the one before together, by rank ([] for one host), and the path of its model where that is gone."""
 
     root: str
     current: str
@@ -51,11 +60,13 @@ class Found(NamedTuple):
     has_answered: bool
     answered_before: bool
     previous_gang: List[str]
+    gone_model: str = ""
 
 
 def look(root: str) -> Found:
     current, previous = (_target(os.path.join(root, link)) for link in (CURRENT, PREVIOUS))
     answered_before = bool(previous) and _has_answered(root, PREVIOUS)
+    model = _model(root, PREVIOUS) if answered_before else ""
     return Found(
         root=root,
         current=current,
@@ -63,6 +74,7 @@ def look(root: str) -> Found:
         has_answered=bool(current) and _has_answered(root, CURRENT),
         answered_before=answered_before,
         previous_gang=_gang(root, PREVIOUS) if answered_before else [],
+        gone_model=model if model and not os.path.exists(model) else "",
     )
 
 
@@ -86,6 +98,13 @@ def back_problem(found: Found, gang: Sequence[str]) -> Optional[Failure]:
             "%s: %s was served by %s together, and %s is not: nothing was changed"
             % (engine, found.previous, ", ".join(found.previous_gang), found.current),
             hint="Deploy it anew, by its version and the variables of that gang (docs/several-hosts.md).",
+            error_kind="usage",
+        )
+    if found.gone_model:
+        return Failure(
+            "%s: %s served %s, which is not there any more: nothing was changed"
+            % (engine, found.previous, found.gone_model),
+            hint="Deploy it anew, by its version and its model: that is fetched again.",
             error_kind="usage",
         )
     return None

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which release is current, which can be gone back to, and what is removed."""
 
+import json
 import os
 
 import pytest
@@ -89,3 +90,16 @@ def test_one_that_answers_is_noted_and_the_older_ones_go(root):
     left = sorted(path.name for path in root.iterdir())
     assert left == [".cache", "1", "1.lock", "3", "3.lock", "current", "previous"]
     assert not run("python_releases", served)["changed"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_one_whose_model_is_gone_is_not_gone_back_to(root, tmp_path, there):
+    model = tmp_path / "models/r1/main"
+    if there:
+        model.mkdir(parents=True)
+    releases.switch(str(root), "1")
+    served = json.dumps({"record": {"engine": "vllm", "model_path": str(model)}})
+    (root / "1" / releases.SERVED).write_text(served)
+    found = run("python_releases", {"root": str(root), "release": "2"})
+    assert found["can_go_back"] is there
+    assert there or str(model) in found["why_not_back"]["msg"]

@@ -32,6 +32,11 @@ NONE = "vllm: there is no release before 2 that has answered"
             "vllm: 1 was served by one, two together, and 2 is not: nothing was changed",
         ),
         ({"previous_gang": ["one", "two"], "previous": "2"}, [], NONE),
+        (
+            {"gone_model": "/data/models/r1/main"},
+            [],
+            "vllm: 1 served /data/models/r1/main, which is not there any more: nothing was changed",
+        ),
     ],
 )
 def test_what_can_be_gone_back_to(found, gang, said):
