@@ -248,7 +248,9 @@ _ARCHITECTURE = {
     "moe_intermediate_size": Field(_positive),
     "index_head_dim": Field(_positive),
     "moe_layers": Field(_list(_count, 0)),
+    "scaled_context": Field(_positive),
     "weight_block": Field(_positive),
+    "weight_group": Field(_positive),
     "feed_forward_matrices": Field(_leaf("2 or 3", lambda value: value in (2, 3))),
     "tied_embeddings": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
     "uncounted": Field(_text),
@@ -436,6 +438,7 @@ def resolve(catalog, extra, name, engine=None):
     :param name: a catalog name (case does not matter), a repository of the hubs with safetensors (``owner/name``), or
         the absolute path of a GGUF file (the first shard of a split one) or of a model directory.
     :param engine: the engine that is to serve it; ``None`` accepts any.
+    :returns: the entry; with ``path`` where it is the user's own, on the host already.
     :raises Failure: a broken entry, an unknown model, or a model that the engine does not serve.
     """
     problems = check_catalog(catalog, extra)
@@ -467,7 +470,8 @@ def resolve(catalog, extra, name, engine=None):
             ],
             _models_like(entries, known, engine),
         )
-    return entry
+    first = entry["sources"][0]
+    return dict(entry, path=first["path"]) if first["kind"] == "path" else entry
 
 
 def _names_near(name, known):
@@ -526,7 +530,7 @@ def _entry_of_path(path):
             "give the first shard, ...-00001-of-%s.gguf" % shard.group("count"),
         )
     name = re.sub(r"\.gguf$", "", shard.group("stem") if shard else posixpath.basename(path)) or "model"
-    entry = {"name": name, "sources": [{"kind": "path", "path": path}]}
+    entry = {"name": name, "sources": [{"kind": "path", "path": path}], "path": path}
     if path.endswith(".gguf"):
         entry["format"] = "gguf"
     return entry

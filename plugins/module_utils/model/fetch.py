@@ -174,7 +174,8 @@ class Fetch:
     def sources(self):
         kinds = self.options.get("kinds") or []
         sources = self.entry["sources"]
-        if kinds:
+        # The kinds say where models are fetched from. One that lies on the host is named by its path, and not fetched.
+        if kinds and sources[0]["kind"] != "path":
             sources = sorted(
                 (item for item in sources if item["kind"] in kinds), key=lambda item: kinds.index(item["kind"])
             )

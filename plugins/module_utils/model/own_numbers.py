@@ -39,7 +39,7 @@ def of_config(text):
 
 
 # What a catalog may say otherwise than a model's own config.json: a context that is served shorter, a name, a sum.
-_FREE = ("name", "parameters", "context", "tied_embeddings", "attention", "unknown", "moe_layers")
+_FREE = ("name", "parameters", "context", "scaled_context", "tied_embeddings", "attention", "unknown", "moe_layers")
 
 
 def differences(entry, text):
@@ -90,11 +90,6 @@ def _has_config(names, model_format):
     return CONFIG in names and model_format != "gguf" and any(name.endswith(".safetensors") for name in weights)
 
 
-def _place(name):
-    """GGUF files in their order, behind them what sees pictures for the model (llama.cpp calls it mmproj)."""
-    return "mmproj" in name.lower(), name
-
-
 def of_files(directory, names, model_format=None):
     """The same of files that are there: paths below ``directory``. None where neither of both is among them."""
     weights = [name for name in names if name.endswith(".gguf" if model_format == "gguf" else ".safetensors")]
@@ -102,7 +97,7 @@ def of_files(directory, names, model_format=None):
         with open(os.path.join(directory, CONFIG), "rb") as handle:
             added = of_config(handle.read(MOST_CONFIG))
     else:
-        weights = sorted((name for name in names if name.endswith(".gguf")), key=_place)
+        weights = sorted((name for name in names if name.endswith(".gguf")), key=model_store.gguf_order)
         if not weights:
             return None
         try:
@@ -125,7 +120,9 @@ def of_offer(client, files, model_format=None):
         # Some repositories hold the weights twice, in another layout in a folder of its own.
         weights = [one for one in weights if "/" not in one.path and not one.path.startswith("consolidated")] or weights
     else:
-        weights = sorted((one for one in files if one.path.endswith(".gguf")), key=lambda one: _place(one.path))
+        weights = sorted(
+            (one for one in files if one.path.endswith(".gguf")), key=lambda one: model_store.gguf_order(one.path)
+        )
         if not weights:
             return None
         added = of_header(_header(client, weights[0]))

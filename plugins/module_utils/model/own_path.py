@@ -32,6 +32,15 @@ def inspect_path(entry, path):
         directory, model_format = os.path.dirname(path), entry.get("format", "gguf")
         names = _shards_of(path)
     serve = os.path.basename(path) if os.path.isfile(path) else entry.get("serve")
+    several = model_store.gguf_models(names) if model_format == "gguf" and not serve else []
+    if len(several) > 1:
+        # Which one is meant nobody can guess: one may have four times the bits of another.
+        named = ", ".join(several[:4]) + (", and %d more" % (len(several) - 4) if len(several) > 4 else "")
+        raise Failure(
+            ["%s holds %d models: %s" % (path, len(several), named)],
+            "give the path of one of them, such as %s" % os.path.join(path, several[0]),
+            "usage",
+        )
     known = dict((item["path"], item) for item in entry.get("files", []))
     problems, files = [], []
     for name in sorted(set(names) | set(known)):

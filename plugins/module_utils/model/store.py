@@ -22,7 +22,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     make_directory,
     write_durably,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import FORMATS, is_safe_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import FORMATS, SHARD, is_safe_path
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.impostor import impostor
 
 MANIFEST = ".dsdeploy-manifest.json"
@@ -233,6 +233,22 @@ def weights_format(names):
     return None
 
 
+def gguf_order(name):
+    """GGUF files in their order, behind them what sees pictures for the model (llama.cpp calls it mmproj)."""
+    return "mmproj" in name.lower(), name
+
+
+def gguf_models(names):
+    """Of the names of GGUF files those that can be served, each by itself: whole ones, and the first of a set's."""
+    found = {}
+    for name in sorted(names):
+        directory, base = os.path.split(name)
+        shard = SHARD.match(base)
+        if name.endswith(".gguf") and "mmproj" not in name.lower():
+            found.setdefault((directory, shard.group("stem", "count") if shard else base), name)
+    return list(found.values())
+
+
 def record_of(name, directory, model_format, files, serve=None):
     """What engines are told of a model (see CONTRIBUTING.md); ``files`` is a list of ``{path, bytes}``.
 
@@ -241,7 +257,7 @@ def record_of(name, directory, model_format, files, serve=None):
     names = [item["path"] for item in files]
     path = directory
     if model_format == "gguf" and names:
-        path = os.path.join(directory, serve or sorted(item for item in names if item.endswith(".gguf"))[0])
+        path = os.path.join(directory, serve or min((item for item in names if item.endswith(".gguf")), key=gguf_order))
     return {
         "name": name,
         "format": model_format,

@@ -18,6 +18,19 @@ def test_a_directory_of_the_user_s_own(tmp_path, check_mode):
     assert {key: result["model"][key] for key in entry} == entry
 
 
+@pytest.mark.parametrize("module", ["model_numbers", "model_fetch"])
+def test_where_models_are_fetched_from_says_nothing_of_one_that_is_there(tmp_path, module):
+    # Inventory ctyun names two hubs: a path was "not offered by modelscope, huggingface".
+    tiny_model.write("qwen2", str(tmp_path / "mine"))
+    entry = {"name": "mine", "sources": [{"kind": "path", "path": str(tmp_path / "mine")}], "format": "safetensors"}
+    arguments = {"model": entry, "models_dir": str(tmp_path / "store"), "source_order": ["modelscope", "huggingface"]}
+    result = run(module, arguments)
+    assert not result.get("failed"), result
+    assert "path" in result.get("model", {}).get("sources", [{}])[0] or result["model_files"]["path"] == str(
+        tmp_path / "mine"
+    )
+
+
 def test_it_warns_where_nothing_can_be_told(tmp_path):
     (tmp_path / "mine.gguf").write_bytes(b"GGUF")
     entry = {"name": "mine", "format": "gguf", "sources": [{"kind": "path", "path": str(tmp_path / "mine.gguf")}]}

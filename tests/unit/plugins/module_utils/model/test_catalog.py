@@ -108,6 +108,14 @@ def test_absolute_path(path, name, model_format):
     entry = resolve(CATALOG, {}, path, "vllm")
     assert (entry["name"], entry.get("format")) == (name, model_format)
     assert entry["sources"] == [{"kind": "path", "path": path.rstrip("/")}]
+    # What preflight looks at before anything is installed: whether the engine's user gets there.
+    assert entry["path"] == path.rstrip("/")
+
+
+def test_an_entry_of_the_user_s_own_that_names_a_path_has_it_too():
+    mine = dict(SMOL, sources=[{"kind": "path", "path": "/srv/mine.gguf"}])
+    assert resolve(CATALOG, {"mine": mine}, "mine")["path"] == "/srv/mine.gguf"
+    assert "path" not in resolve(CATALOG, {}, "smollm2-135m-instruct")
 
 
 def test_a_repository_of_the_hubs():

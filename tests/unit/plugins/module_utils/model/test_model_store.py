@@ -73,6 +73,27 @@ def test_own_path_first_shard_misses_the_others(tmp_path):
     assert record["path"].endswith("m-00001-of-00002.gguf")
 
 
+def test_a_directory_of_two_quantisations_is_not_guessed(tmp_path):
+    for name in ("m-BF16.gguf", "m-Q4-00001-of-00002.gguf", "m-Q4-00002-of-00002.gguf"):
+        (tmp_path / name).write_bytes(EMPTY_GGUF)
+    with pytest.raises(Failure, match="holds 2 models: m-BF16.gguf, m-Q4-00001-of-00002.gguf") as error:
+        own_path.inspect_path({"name": "m"}, str(tmp_path))
+    assert str(tmp_path / "m-BF16.gguf") in error.value.hint
+    record = own_path.inspect_path({"name": "m"}, str(tmp_path / "m-Q4-00001-of-00002.gguf"))
+    assert len(record["files"]) == 2
+    (tmp_path / "m-BF16.gguf").unlink()
+    record = own_path.inspect_path({"name": "m"}, str(tmp_path))
+    assert record["path"] == str(tmp_path / "m-Q4-00001-of-00002.gguf")
+
+
+def test_what_sees_pictures_is_not_served_in_the_model_s_place(tmp_path):
+    for name in ("mmproj-qwen-f16.gguf", "qwen-q4.gguf"):
+        (tmp_path / name).write_bytes(EMPTY_GGUF)
+    assert own_path.inspect_path({"name": "m"}, str(tmp_path))["path"] == str(tmp_path / "qwen-q4.gguf")
+    files = [{"path": "q4/mmproj-a.gguf", "bytes": 1}, {"path": "q4/z.gguf", "bytes": 1}]
+    assert model_store.record_of("m", "/s", "gguf", files)["path"] == "/s/q4/z.gguf"
+
+
 def test_own_truncated_gguf_is_told_from_its_header(tmp_path):
     # one F32 tensor of 1,000 numbers, whose data is cut
     tensor = struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 1000, 0, 0)
