@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
@@ -27,6 +28,7 @@ class ActionModule(ActionBase):
             tensor_parallel=dict(type="int", default=0),
             pipeline_parallel=dict(type="int", default=1),
             data_parallel=dict(type="int", default=1),
+            expert_parallel=dict(type="int", default=1),
             batch=dict(type="int", default=2048),
             nodes=dict(type="int", default=1),
             data_parallel_attention=dict(type="int", default=1),
@@ -47,6 +49,7 @@ class ActionModule(ActionBase):
             refuse=dict(type="bool", default=True),
         )
         args = checked(self, spec, tables=("catalog",))
+        args["model"] = own_context.entry_for(args["model"], args["engine"], args["settings"])
         request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
         request = request._replace(
             **own_way(args["engine"], args["utilization"] is not None, args["settings"]),

@@ -52,6 +52,12 @@ options:
     description: Copies of the model, each on GPUs of its own (vLLM). They share the experts.
     type: int
     default: 1
+  expert_parallel:
+    description:
+      - Parts that the experts, whole, are spread over (vLLM and SGLang). 1 means that each is cut like other layers,
+        0 that every GPU has whole ones.
+    type: int
+    default: 1
   batch:
     description: Tokens that are computed at once; a layer with a window keeps so many more (vLLM and SGLang).
     type: int
@@ -122,6 +128,8 @@ options:
     description:
       - What is set of the engine, without the prefix of its role, that is looked through for what costs speed. Eager
         mode, fewer layers on the GPUs than fit, a keep-alive that unloads a large model are warned of.
+      - What is set beside the model's own config.json (C(hf_overrides), C(environment), C(extra_args)) says how long a
+        context is.
       - With O(version), eager mode, the sequences and the arguments of vLLM say how many CUDA graphs it keeps.
     type: dict
     default: {}

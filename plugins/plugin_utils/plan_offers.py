@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import (
     in_versions,
     recipe_of,
@@ -227,6 +228,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         tensor_parallel=int(_setting(engine, recipe, "tensor_parallel_size") or 0),
         pipeline_parallel=int(_setting(engine, recipe, "pipeline_parallel_size") or 1),
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
+        expert_parallel=_expert_parallel(engine, recipe),
         kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
         utilization=share or usual,
         **own_way(engine.name, share is not None, engine.settings or {}),
@@ -234,6 +236,13 @@ def _request(entry, engine, version, recipe, machine, ask):
         if engine.name == "vllm"
         else None,
     )
+
+
+def _expert_parallel(engine: Engine, recipe: Dict[str, Any]) -> int:
+    """`Request.expert_parallel`."""
+    if engine.name == "vllm":
+        return 0 if _setting(engine, recipe, "enable_expert_parallel") else 1
+    return int(_setting(engine, recipe, "expert_parallel_size") or 1)
 
 
 def _layered(row, entry, machine, request):
@@ -339,7 +348,7 @@ def _copies(row, entry, machine, request, ask):
         return
     shape = model_shape.from_catalog(entry)
     wanted = row["verdict"]
-    for size in parallel.tensor_parallel_sizes(shape, len(gpus) // 2):
+    for size in parallel.tensor_parallel_sizes(shape, len(gpus) // 2, request.expert_parallel):
         few = request._replace(tensor_parallel=size, data_parallel=1)
         smallest = sorted(machine.gpus, key=lambda gpu: gpu.get("memory_total_mib") or 0)[:size]
         alike = dict(machine.nvidia_smi, gpus=smallest)
@@ -418,5 +427,6 @@ def offers(
             if engine.name in entry["engines"]:
                 if name != own:
                     engine = engine._replace(settings=dict(engine.settings or {}, gpu_layers="auto"))
-                rows.append(offer(name, entry, engine, machine, ask))
+                taken = own_context.entry_for(entry, engine.name, engine.settings or {})
+                rows.append(offer(name, taken, engine, machine, ask))
     return rows

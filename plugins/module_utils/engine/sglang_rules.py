@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import in_versions
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
@@ -46,7 +47,8 @@ def check(values: Values, facts: Dict[str, Any], prefix: str) -> Tuple[List[str]
     lines = _of_parallelism(values, facts) + _of_hosts(values, facts, prefix) + _of_attention(values, facts)
     lines += _of_numbers(values, facts) + _of_speculation(values, facts, prefix) + _of_security(values, prefix)
     longest = values.get("context_length")
-    context = ((facts.get("model") or {}).get("architecture") or {}).get("context")
+    model = own_context.entry_for(facts.get("model") or {}, "sglang", facts)
+    context = (model.get("architecture") or {}).get("context")
     if longest and context and longest > context:
         name = facts["model"]["name"]
         lines.append("context_length: %d is more than the %d tokens of %s" % (longest, context, name))
@@ -67,13 +69,18 @@ def _of_parallelism(values: Values, facts: Dict[str, Any]) -> List[str]:
         shape = model_shape.from_catalog(facts.get("model") or {})
     except ValueError:
         shape = None  # a model of the user's own, without numbers
-    for problem in parallel.tensor_parallel_problems(shape, tensor) if shape and tensor > 1 else []:
-        possible = parallel.tensor_parallel_sizes(shape, max(8, tensor))
-        lines.append(
-            "tensor_parallel_size: %d is not possible for %s: %s; possible are %s"
-            % (tensor, shape.name, problem, ", ".join(str(size) for size in possible))
-        )
     expert = values.get("expert_parallel_size") or 1
+    whole = expert if tensor % expert == 0 else 1
+    for problem in parallel.tensor_parallel_problems(shape, tensor, whole) if shape and tensor > 1 else []:
+        possible = parallel.tensor_parallel_sizes(shape, max(8, tensor))
+        with_whole = expert == 1 and not parallel.tensor_parallel_problems(shape, tensor, 0)
+        lines.append(
+            "tensor_parallel_size: %d is not possible for %s: %s; possible are %s%s"
+            % (
+                *(tensor, shape.name, problem, ", ".join(str(size) for size in possible)),
+                ", or %d with expert_parallel_size %d" % (tensor, tensor) if with_whole else "",
+            )
+        )
     if tensor % expert:
         lines.append("expert_parallel_size: %d does not divide the tensor-parallel size %d" % (expert, tensor))
     return lines

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 
@@ -85,15 +86,15 @@ def _of_parallelism(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) 
     except ValueError:
         shape = None  # a model of the user's own, without numbers
     if shape and tensor > 1:
-        for problem in parallel.tensor_parallel_problems(shape, tensor):
+        whole = 0 if values.get("enable_expert_parallel") else 1
+        for problem in parallel.tensor_parallel_problems(shape, tensor, whole):
+            sizes = parallel.tensor_parallel_sizes(shape, max(8, tensor), whole)
+            with_whole = whole and not parallel.tensor_parallel_problems(shape, tensor, 0)
             problems.append(
-                "%s_tensor_parallel_size: %d is not possible for %s: %s; possible are %s"
+                "%s_tensor_parallel_size: %d is not possible for %s: %s; possible are %s%s"
                 % (
-                    prefix,
-                    tensor,
-                    shape.name,
-                    problem,
-                    ", ".join(str(size) for size in parallel.tensor_parallel_sizes(shape, max(8, tensor))),
+                    *(prefix, tensor, shape.name, problem, ", ".join(str(size) for size in sizes)),
+                    ", or %d with %s_enable_expert_parallel" % (tensor, prefix) if with_whole else "",
                 )
             )
     nodes, world = values.get("nnodes") or 1, tensor * pipeline * data
@@ -164,7 +165,9 @@ def _of_numbers(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> L
 def _of_scheduling(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> List[str]:
     longest, sequences = values.get("max_model_len"), values.get("max_num_seqs")
     batched = values.get("max_num_batched_tokens")
-    context = ((facts.get("model") or {}).get("architecture") or {}).get("context")
+    given = dict(values, environment=facts.get("environment"))
+    model = own_context.entry_for(facts.get("model") or {}, "vllm", given)
+    context = (model.get("architecture") or {}).get("context")
     problems = []
     if isinstance(longest, int) and context and longest > context:
         problems.append(

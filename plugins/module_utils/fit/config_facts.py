@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_keys as known
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import families, states
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import families, rope, states
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
 
 LARGEST = 2**40  # of any number of a config: more is no model
@@ -119,6 +119,9 @@ def facts_of(config):
     facts.update(_experts(config, facts, kinds))
     facts["tied_embeddings"] = bool(config.get("tie_word_embeddings", facts["name"] in known.TIED))
     facts["weight_block"] = _weight_block(config.get("quantization_config"))
+    facts["weight_group"] = _weight_group(config.get("quantization_config"))
+    if facts["context"]:
+        facts["context"], facts["scaled_context"] = rope.contexts(config, facts["context"])
     if facts["name"] in known.TWO_MATRICES:
         facts["feed_forward_matrices"] = 2
         if not facts["intermediate_size"] and facts["name"] in ("gpt2", "bloom", "falcon", "gptj", "gpt_neo"):
@@ -189,6 +192,28 @@ def _weight_block(how):
     if isinstance(block, list) and len(block) == 2 and all(is_whole(one) and 1 <= one <= LARGEST for one in block):
         return max(block)
     return None
+
+
+# Ways of quantising whose layers all have groups along what goes in; others say it for some, or cut as they like.
+_GROUPED = ("awq", "gptq", "auto-round", "compressed-tensors")
+
+
+def _weight_group(how):
+    """Weights of a row that share a scale; None where there are none, or it is not said for all of them alike."""
+    if not isinstance(how, dict) or how.get("quant_method") not in _GROUPED or how.get("desc_act"):
+        return None
+    left_out = how.get("modules_to_not_convert") or how.get("ignore")
+    if any("attn" in str(one) or "mlp" in str(one) for one in (left_out if isinstance(left_out, list) else ())):
+        return None
+    size = how.get("group_size")
+    groups = how.get("config_groups")
+    if isinstance(groups, dict):
+        sizes = [one.get("weights") for one in groups.values() if isinstance(one, dict)]
+        sizes = [
+            one.get("group_size") if one.get("type", "int") == "int" else None for one in sizes if isinstance(one, dict)
+        ]
+        size = sizes[0] if sizes and all(one == sizes[0] for one in sizes) else None
+    return size if is_whole(size) and 1 < size <= LARGEST else None
 
 
 def _suspects(config):

@@ -24,13 +24,20 @@ EVEN = 0.9  # of the most that is free on one of its GPUs, each other must have 
 LARGEST_GPU = 288 * GIB  # that is sold today (B300, MI355X): what needs a larger one needs more of them
 
 
-def tensor_parallel_problems(shape, size):
+def tensor_parallel_problems(shape, size, expert_parallel=1):
     """Why ``size`` GPUs cannot share each layer, as at most one line; empty when they can.
 
     Attention heads and feed-forward widths must divide evenly; KV heads must divide by the size or the size by them
     (source: vLLM model_executor/models/qwen2.py and layers/linear.py, SGLang likewise). Weights that are quantised in
-    blocks are cut between them (vLLM layers/quantization/fp8.py: "not divisible by weight quantization block_n").
+    blocks are cut between them (vLLM layers/quantization/fp8.py: "not divisible by weight quantization block_n"), and
+    so are those in groups, along what goes in (layers/quantization/awq.py, gptq.py: "not aligned with the quantized
+    weight shape"); experts in groups have kernels that cut them anyhow (moe_wna16.py).
+
+    :param expert_parallel: see `Request`. Experts that are spread whole are not cut; those that all tokens go through
+        are, like the rest.
     """
+    parts = size // expert_parallel if expert_parallel else 1  # that each expert is cut into
+    shared = shape.shared_experts * shape.moe_intermediate
     uneven = []
     if shape.heads % size:
         uneven.append("%d attention heads" % shape.heads)
@@ -38,21 +45,27 @@ def tensor_parallel_problems(shape, size):
     uneven += ["%d KV heads" % count for count in sorted(heads) if count % size and size % count]
     if shape.intermediate % size:
         uneven.append("a feed-forward width of %d" % shape.intermediate)
-    if shape.experts and shape.moe_intermediate % size:
+    if shape.experts and shape.moe_intermediate % max(1, parts):
         uneven.append("an experts' width of %d" % shape.moe_intermediate)
+    elif shape.experts and shared % size:
+        uneven.append("a shared experts' width of %d" % shared)
     if uneven:
         return ["%s do not divide by %d" % (" and ".join(uneven), size)]
-    widths = [shape.intermediate] if not shape.experts or shape.dense_layers else []
-    widths += [shape.moe_intermediate] if shape.experts else []
-    cut = [width for width in widths if shape.block and size > 1 and width // size % shape.block]
-    if cut:
-        return ["a width of %d in %d parts is cut within blocks of %d weights" % (cut[0], size, shape.block)]
+    dense = [(shape.intermediate, size)] if not shape.experts or shape.dense_layers else []
+    widths = dense + ([(shape.moe_intermediate, max(1, parts)), (shared, size)] if shape.experts else [])
+    for width, count in widths:
+        if shape.block and count > 1 and width // count % shape.block:
+            return ["a width of %d in %d parts is cut within blocks of %d weights" % (width, count, shape.block)]
+    heads_width = 0 if shape.mla else shape.heads * shape.head_dim
+    for width, count in [*dense, (heads_width, size)]:
+        if shape.group and count > 1 and width // count % shape.group:
+            return ["a width of %d in %d parts is cut within groups of %d weights" % (width, count, shape.group)]
     return []
 
 
-def tensor_parallel_sizes(shape, largest):
+def tensor_parallel_sizes(shape, largest, expert_parallel=1):
     """All tensor-parallel sizes up to ``largest`` that work."""
-    return [size for size in range(1, largest + 1) if not tensor_parallel_problems(shape, size)]
+    return [size for size in range(1, largest + 1) if not tensor_parallel_problems(shape, size, expert_parallel)]
 
 
 def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel_attention=1, data_parallel=1):
@@ -230,12 +243,13 @@ def plan_parallel(shape, gpus, request, notes=()):
         result["problems"].append("; ".join(notes) or "no GPU was found")
         return result
     stages, copies = request.pipeline_parallel, request.data_parallel
-    sizes = tensor_parallel_sizes(shape, max(1, len(gpus) // (stages * copies)))
+    whole = request.expert_parallel
+    sizes = tensor_parallel_sizes(shape, max(1, len(gpus) // (stages * copies)), whole)
     size = request.tensor_parallel or max(sizes)
     needed = size * stages * copies
     result.update(tensor_parallel=size, pipeline_parallel=stages, data_parallel=copies, gpus=needed)
     result["tensor_parallel_sizes"] = sizes
-    problems = ["%s at TP %d: %s" % (shape.name, size, line) for line in tensor_parallel_problems(shape, size)]
+    problems = ["%s at TP %d: %s" % (shape.name, size, line) for line in tensor_parallel_problems(shape, size, whole)]
     if problems:
         line = "tensor-parallel sizes that work on %d GPUs: %s"
         result["would_fit"].append(line % (len(gpus), ", ".join(str(one) for one in sizes)))
@@ -349,7 +363,11 @@ def _more_of_them(shape, gpu, request, size):
 
     The size that is asked for, or up to what a host usually holds, 8; of equal ones the one with fewer stages.
     """
-    sizes = [size] if request.tensor_parallel else tensor_parallel_sizes(shape, max(size, GPUS_OF_A_HOST))
+    sizes = (
+        [size]
+        if request.tensor_parallel
+        else tensor_parallel_sizes(shape, max(size, GPUS_OF_A_HOST), request.expert_parallel)
+    )
     layouts = []
     for tensor in sizes:
         stages = _more_stages(shape, gpu, request, tensor)

@@ -30,6 +30,7 @@ class Request(NamedTuple):
     data_parallel: int = 1  # copies of the model, each with its own GPUs
     shared_experts: bool = True  # whether the copies share the experts (vLLM; SGLang's do not)
     layer_groups: bool = False  # whether the engine fills groups of layers and pages up (vLLM, `shape.kept`)
+    expert_parallel: int = 1  # parts that the experts, whole, are spread over; 0: every GPU has whole ones
     data_parallel_attention: int = 1  # ranks that each keep their own attention and sequences (SGLang --dp)
     context: int = 8192  # tokens of one sequence
     sequences: int = 1  # at the same time, each of full length

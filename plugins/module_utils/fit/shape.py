@@ -86,6 +86,7 @@ class Shape(NamedTuple):
     tied: bool = False  # the head is the embedding
     uncounted: str = ""  # what of the weights has no formula here
     block: int = 0  # rows of weights that share one scale (FP8 in blocks of 128 × 128); 0: none
+    group: int = 0  # weights of a row that share one scale (AWQ, GPTQ: 128); 0: none
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -383,6 +384,7 @@ def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
         tied=bool(facts.get("tied_embeddings")),
         uncounted=facts.get("uncounted") or "",
         block=facts.get("weight_block") or 0,
+        group=facts.get("weight_group") or 0,
     )
     return shape._replace(caches=_caches(shape, facts))
 

@@ -181,3 +181,21 @@ def test_the_recipes_of_the_catalog_hold(name, version):
 
 def test_a_host_without_gpus_is_refused_by_the_role_alone():
     assert check({"tensor_parallel_size": 1}, gpus=0) == ([], [])
+
+
+def test_whole_experts_make_a_size_possible_and_are_named():
+    model = {
+        "name": "qwen3", "weight_bits": 8,
+        "architecture": {
+            "name": "qwen3_moe", "parameters": 235090000000, "layers": 94, "hidden_size": 4096, "attention_heads": 64,
+            "kv_heads": 4, "head_dim": 128, "moe_intermediate_size": 1536, "experts": 128, "experts_used": 8,
+            "weight_block": 128, "vocabulary": 151936, "context": 40960,
+        },
+    }  # fmt: skip
+    (problem,), _warnings = check({"tensor_parallel_size": 8}, model=model)
+    assert problem.endswith("; possible are 1, 2, 4, or 8 with expert_parallel_size 8")
+    assert check({"tensor_parallel_size": 8, "expert_parallel_size": 8}, model=model)[0] == []
+    (problem,), _warnings = check({"context_length": 131072}, model=model)
+    assert problem == "sglang_context_length: 131072 is more than the 40960 tokens of qwen3"
+    allowed = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
+    assert check({"context_length": 131072}, model=model, environment=allowed)[0] == []

@@ -147,3 +147,32 @@ def test_credentials_for_every_origin_are_warned_of():
 
 def test_a_model_without_numbers_is_not_checked_against_them():
     assert check({"tensor_parallel_size": 3}, model={"name": "own"}) == ([], [])
+
+
+# Qwen3 235B and its like in FP8: on 8 GPUs with whole experts, or not at all.
+MINIMAX = {
+    "name": "minimax", "weight_bits": 8,
+    "architecture": {
+        "name": "minimax_m2", "parameters": 228700000000, "layers": 62, "hidden_size": 3072, "attention_heads": 48,
+        "kv_heads": 8, "head_dim": 128, "moe_intermediate_size": 1536, "experts": 256, "experts_used": 8,
+        "weight_block": 128, "vocabulary": 200064, "context": 196608,
+    },
+}  # fmt: skip
+
+
+def test_whole_experts_make_a_size_possible_and_are_named():
+    (problem,), _warnings = check({"tensor_parallel_size": 8}, model=MINIMAX)
+    assert problem == (
+        "vllm_venv_tensor_parallel_size: 8 is not possible for minimax: a width of 1536 in 8 parts is cut within "
+        "blocks of 128 weights; possible are 1, 2, 4, or 8 with vllm_venv_enable_expert_parallel"
+    )
+    assert check({"tensor_parallel_size": 8, "enable_expert_parallel": True}, model=MINIMAX)[0] == []
+
+
+def test_a_context_that_is_scaled_or_allowed_is_not_refused():
+    yarn = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 65536}}
+    (problem,), _warnings = check({"max_model_len": 262144}, model=MINIMAX)
+    assert problem == "vllm_venv_max_model_len: 262144 is more than the 196608 tokens of minimax"
+    assert check({"max_model_len": 262144, "hf_overrides": yarn}, model=MINIMAX)[0] == []
+    allowed = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
+    assert check({"max_model_len": 262144}, model=MINIMAX, environment=allowed)[0] == []

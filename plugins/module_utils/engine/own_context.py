@@ -1,0 +1,73 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long a context an engine takes of a model, with what the user has it read instead of the model's own. Pure.
+
+Sources: vLLM config/model.py (_get_and_verify_max_len, VLLM_ALLOW_LONG_MAX_MODEL_LEN), SGLang
+srt/configs/model_config.py (SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN, --json-model-override-args).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Sequence
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import rope
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
+
+_ALLOWED = {"vllm": "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "sglang": "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"}
+_SET = ("1", "true", "yes", "y", "on")
+
+
+def entry_for(entry: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
+    """The catalog's entry with the context that the engine takes; without one where any length is allowed.
+
+    :param settings: of the engine, without the prefix of its role: ``hf_overrides``, ``environment``, ``extra_args``.
+    """
+    facts = entry.get("architecture")
+    if engine not in _ALLOWED or not isinstance(facts, dict) or not facts.get("context"):
+        return entry
+    longest = limit(facts, engine, settings)
+    if longest == facts["context"]:
+        return entry
+    facts = {key: value for key, value in facts.items() if key != "context"}
+    return dict(entry, architecture=dict(facts, context=longest) if longest else facts)
+
+
+def limit(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:
+    """Tokens; 0: any number."""
+    environment = settings.get("environment")
+    allowed = (environment if isinstance(environment, dict) else {}).get(_ALLOWED[engine])
+    if str(allowed).strip().lower() in _SET:
+        return 0
+    given = _overrides(engine, settings)
+    plain = given.get("max_position_embeddings") or facts["context"]
+    if isinstance(plain, bool) or not isinstance(plain, int):
+        return facts["context"]
+    if "rope_scaling" not in given and "rope_parameters" not in given and plain == facts["context"]:
+        return (engine == "vllm" and facts.get("scaled_context")) or plain
+    shared, longer = rope.contexts(dict(given, model_type=facts.get("name")), plain)
+    return longer if engine == "vllm" and longer else shared
+
+
+def _overrides(engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
+    """What the engine is to read instead of the model's config.json, of its language model's part."""
+    found = settings.get("hf_overrides") if engine == "vllm" else None
+    if engine == "sglang":
+        found = _word(settings.get("extra_args") or [], "--json-model-override-args")
+    if isinstance(found, str):
+        try:
+            found = foreign.loads(found)
+        except ValueError:
+            return {}
+    if not isinstance(found, dict):
+        return {}
+    inner = found.get("text_config")
+    return dict(found, **inner) if isinstance(inner, dict) else found
+
+
+def _word(words: Sequence[Any], flag: str) -> str:
+    for number, word in enumerate(words):
+        name, equal, value = str(word).partition("=")
+        if name.replace("_", "-") == flag:
+            return value if equal else str(words[number + 1]) if number + 1 < len(words) else ""
+    return ""
