@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -11,6 +13,21 @@ from pathlib import Path
 from dsdeploy.errors import DsdeployError, ExitCode
 
 NAMESPACE, NAME = "dsdeploy", "llm"
+NO_SUCH_FILE = "no such file"
+READABLE = "Let this user read it, with the directories above it, or run this as a user who may."
+
+
+def unreadable(path: str) -> str:
+    """Why this user cannot read what is at `path`, "" where they can. pathlib's own questions (`exists`, `is_file`) end
+    with an exception where a directory above may not be entered."""
+    path = os.path.expanduser(path)
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_SUCH_FILE
+    except OSError as error:
+        return str(error.strerror)
+    return "" if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,14 @@ class Collection:
         A path that exists and a host list (`host,`) stay as they are; a bare name of a shipped inventory becomes
         its path. Anything else is a usage error: Ansible itself would only warn and go on with no hosts.
         """
-        if "," in given or (given and Path(given).expanduser().exists()):
+        problem = NO_SUCH_FILE if not given else unreadable(given)
+        if "," in given or not problem:
             return given
         shipped = self.shipped_inventories()
         if given in shipped:
             return str(self.root / "inventories" / given)
+        if problem != NO_SUCH_FILE:
+            raise DsdeployError(f"inventory {given!r}: {problem}", READABLE)
         close = difflib.get_close_matches(given, shipped, n=1)
         raise DsdeployError(
             f"inventory {given!r}: no such file, directory or shipped inventory",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsdeploy.collection import Collection
+from dsdeploy.collection import NO_SUCH_FILE, READABLE, Collection, unreadable
 from dsdeploy.errors import DsdeployError
 
 PLAYBOOKS = {"up": "deepseek_r1", "prepare": "prepare_host"}
@@ -195,11 +195,12 @@ def _checked_extra_vars(given: str) -> str:
     text = given.strip()
     problem = ""
     if text.startswith("@"):
-        path = Path(text[1:]).expanduser()
-        if not path.is_file():
-            problem = "no such file"
+        path = os.path.expanduser(text[1:])
+        problem = unreadable(path) or ("" if os.path.isfile(path) else "not a file")
+        if problem not in ("", NO_SUCH_FILE, "not a file"):
+            raise DsdeployError(f"-e {given}: {problem}", READABLE)
         # What a vault file holds is for Ansible to find out.
-        elif not (content := path.read_bytes()).startswith(b"$ANSIBLE_VAULT"):
+        if not problem and not (content := Path(path).read_bytes()).startswith(b"$ANSIBLE_VAULT"):
             problem = _no_mapping(content)
     elif text.startswith(("{", "[")):
         problem = _no_mapping(text)
@@ -341,7 +342,7 @@ def _configured_collections(config: configparser.ConfigParser) -> str:
     """collections_path of the user's ansible.cfg; its relative entries are relative to that file."""
     found = config.get("defaults", "collections_path", fallback="")
     base = Path(config.get("dsdeploy:source", "directory", fallback="."))
-    return ":".join(str(base / Path(entry).expanduser()) for entry in found.split(":") if entry)
+    return ":".join(str(base / os.path.expanduser(entry)) for entry in found.split(":") if entry)
 
 
 def _prompts(options: Options, environ: Mapping[str, str], config: configparser.ConfigParser) -> Iterable[Prompt]:
@@ -365,14 +366,15 @@ def read_user_config(environ: Mapping[str, str], cwd: Path, home: Path) -> confi
     directory with one), ./ unless every user may write there, ~/.ansible.cfg, /etc. Empty when there is none
     or it cannot be read (Ansible then says so itself)."""
     config = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
-    named = Path(environ.get("ANSIBLE_CONFIG") or "/nonexistent").expanduser()
+    named = Path(os.path.expanduser(environ.get("ANSIBLE_CONFIG") or "/nonexistent"))
     for path in (
-        named / "ansible.cfg" if named.is_dir() else named,
+        named / "ansible.cfg" if os.path.isdir(named) else named,
         *([] if _is_public(cwd) else [cwd / "ansible.cfg"]),
         home / ".ansible.cfg",
         Path("/etc/ansible/ansible.cfg"),
     ):
-        if path.is_file() and os.access(path, os.R_OK):
+        # The directory may be one that this user cannot enter, as root's home is with `sudo -u`.
+        if os.path.isfile(path) and os.access(path, os.R_OK):
             try:
                 config.read(path, encoding="utf-8")
             except (configparser.Error, OSError, UnicodeDecodeError):

@@ -72,6 +72,12 @@ def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocatio
     except FileNotFoundError:
         said, hint = "no directory for temporary files can be written", "Set TMPDIR to a directory of yours."
         raise DsdeployError(said, hint) from None
+    if not os.access(here, os.X_OK):
+        said, hint = (
+            f"this user may not enter the working directory {here}",
+            "Go to another one (cd), then run it again.",
+        )
+        raise DsdeployError(said, hint)
     home = os.path.expanduser("~")
     user_config = invocation.read_user_config(os.environ, here, Path(home))
     planned = invocation.build(verb, options, variables, collection.find(), os.environ, user_config)
@@ -83,9 +89,9 @@ def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocatio
 def _writable(home: Path) -> bool:
     """Whether Ansible can keep its own files there."""
     place = home / ".ansible"
-    while home.is_absolute() and not place.exists() and place != place.parent:
+    while home.is_absolute() and not os.path.exists(place) and place != place.parent:
         place = place.parent
-    return home.is_absolute() and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return home.is_absolute() and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)
 
 
 def _other_home(home: str) -> dict[str, str]:

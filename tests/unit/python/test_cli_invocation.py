@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,79 @@ def test_ansible_cfg_is_looked_for_in_ansibles_order(tmp_path: Path) -> None:
         read_user_config({}, tmp_path, home).get("defaults", "forks"),
     ]
     assert forks == ["1", "2", "3"]
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A directory that a user who is not root may not enter, as root's home is to others, with files in it."""
+    directory = tmp_path / "closed"
+    directory.mkdir()
+    for name in ("hosts.yml", "secrets.yml", "ansible.cfg", ".ansible.cfg"):
+        (directory / name).write_text("")
+    directory.chmod(0)
+    yield directory
+    directory.chmod(0o700)
+
+
+def as_a_user(call: Callable[[], object]) -> str:
+    """What `call` says to a user who is not root: in a process of its own, as the tests may be root's."""
+    read, write = os.pipe()
+    if child := os.fork():
+        os.close(write)
+        with open(read, encoding="utf-8") as told:
+            said = told.read()
+        os.waitpid(child, 0)
+        return said
+    try:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        try:
+            said = f"done: {call()}"
+        except DsdeployError as error:
+            said = f"{error.message} | {error.hint}"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"inventory": ("{}/hosts.yml",)}, "inventory '{}/hosts.yml': Permission denied | Let this user read it"),
+        ({"inventory": ("~no-such-user/hosts.yml",)}, "inventory '~no-such-user/hosts.yml': no such file"),
+        ({"extra_vars": ("@{}/secrets.yml",)}, "-e @{}/secrets.yml: Permission denied | Let this user read it"),
+        ({"extra_vars": ("@~no-such-user/secrets.yml",)}, "-e @~no-such-user/secrets.yml: no such file | Write -e"),
+        ({"extra_vars": ("@/dev/null",)}, "-e @/dev/null: not a file | Write -e"),
+    ],
+)
+def test_what_the_user_may_not_read_is_named(closed: Path, options: dict[str, tuple[str, ...]], said: str) -> None:
+    here = str(closed)
+    filled = {name: tuple(value.replace("{}", here) for value in values) for name, values in options.items()}
+    found = collection.Collection(Path("/nonexistent"), Path("/nonexistent"))
+    given = Options(**{"inventory": ("host,",), **filled})  # type: ignore[arg-type]
+    told = as_a_user(lambda: build("up", given, {}, found, {}, NO_CONFIG))
+    assert told.startswith(said.replace("{}", here)), told
+
+
+def test_a_working_directory_that_may_not_be_entered_is_named(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed.chmod(0o700)
+    monkeypatch.chdir(closed)
+    closed.chmod(0)
+    assert as_a_user(lambda: session.plan("status", Options(), {})) == (
+        f"this user may not enter the working directory {closed} | Go to another one (cd), then run it again."
+    )
+
+
+def test_an_ansible_cfg_that_the_user_may_not_read_is_none_as_for_ansible(closed: Path) -> None:
+    def read() -> list[str]:
+        return read_user_config({"ANSIBLE_CONFIG": f"{closed}/ansible.cfg"}, closed, closed).sections()
+
+    assert as_a_user(read).startswith("done: [")
+    assert as_a_user(lambda: session._writable(closed)) == "done: False"
 
 
 def test_broken_ansible_cfg_is_left_to_ansible(tmp_path: Path) -> None:
