@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +47,32 @@ class Run:
         remove_stale()
         # What ansible-runner writes is for nobody else; Ansible itself gets the user's own back (dsdeploy.playbook).
         self._umask = os.umask(0o077)
-        directory = tempfile.mkdtemp(prefix=_PREFIX)
-        lock = _locked(directory)
-        thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner", daemon=True)
-        thread.start()
         try:
-            while not (self._kill.is_set() and self._never_began()):
+            with private_directory() as directory:
+                thread = threading.Thread(target=self._work, args=(directory,), name="ansible-runner", daemon=True)
+                thread.start()
                 try:
-                    event = self._queue.get(timeout=_TICK)
-                except queue.Empty:
-                    yield None
-                    continue
-                if event is None:
-                    break
-                yield event
+                    yield from self._events()
+                finally:
+                    self._kill.set()  # after an ordinary end there is nothing left to kill
+                    # On a busy machine the import of ansible-runner takes seconds: nobody waits for that to do nothing.
+                    if not self._never_began():
+                        thread.join()
         finally:
-            self._kill.set()  # after an ordinary end there is nothing left to kill
-            # On a busy machine the import of ansible-runner takes seconds: nobody waits for that to do nothing.
-            if not self._never_began():
-                thread.join()
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(lock)
             os.umask(self._umask)
         if self._error:
             raise self._error
+
+    def _events(self) -> Generator[dict[str, Any] | None, None, None]:
+        while not (self._kill.is_set() and self._never_began()):
+            try:
+                event = self._queue.get(timeout=_TICK)
+            except queue.Empty:
+                yield None
+                continue
+            if event is None:
+                return
+            yield event
 
     def interrupt(self, ansible_pid: int | None) -> None:
         """Ctrl-C for Ansible, which runs in a session of its own: it passes it on to its workers and ends. Before its
@@ -143,6 +145,19 @@ class Run:
 
 
 _PREFIX, _LOCK = "dsdeploy-", "lock"
+
+
+@contextlib.contextmanager
+def private_directory(place: str | None = None) -> Iterator[str]:
+    """A directory of this process alone, below `place` or where temporary files are. What is left of it where the
+    process was killed, the next run removes."""
+    directory = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+    lock = _locked(directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
 
 
 def _locked(directory: str) -> int:

@@ -20,7 +20,7 @@ from dsdeploy import cache, collection, events, invocation, render
 from dsdeploy.errors import DsdeployError, ExitCode
 from dsdeploy.invocation import Invocation, Options
 from dsdeploy.output import Telling
-from dsdeploy.runner import Run
+from dsdeploy.runner import Run, private_directory
 from dsdeploy.tracker import Tracker
 
 # Without a word of Ansible for this long (s) before its first task it is said what it may wait for, and then it is
@@ -44,7 +44,7 @@ def execute(
     try:
         planned = plan(verb, options, variables)
         # A name that nobody else can take; the file comes into being with the first Ctrl-C.
-        private = tempfile.TemporaryDirectory(prefix="dsdeploy-stop-") if soft_stop else contextlib.nullcontext("")
+        private = private_directory() if soft_stop else contextlib.nullcontext("")
         passwords = typed_passwords(planned)
         renderer = render.choose(options.json, options.verbose, reasoning)
         with private as directory:

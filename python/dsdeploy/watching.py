@@ -23,7 +23,7 @@ from dsdeploy.errors import DsdeployError, ExitCode
 from dsdeploy.invocation import Options
 from dsdeploy.output import Telling
 from dsdeploy.render import screen
-from dsdeploy.runner import Run
+from dsdeploy.runner import Run, private_directory
 from dsdeploy.session import caught_signals, plan, refuse, typed_passwords
 from dsdeploy.tracker import Tracker, json_line, one_line
 
@@ -32,6 +32,7 @@ SOCKET = "DSDEPLOY_WATCH_SOCKET"
 FORKS = "1000"  # each host's worker stays for as long as it is watched
 MESSAGE = 1024 * 1024  # bytes of the largest look
 GRACE = 1.0  # s that Ansible has to end before it is killed: it changes nothing
+SOCKET_PATH = 107  # bytes of a socket's path at most
 REDRAW_S = 1.0  # a clock that stands still looks like a program that hangs
 
 
@@ -242,6 +243,8 @@ def _ended(tracker: Tracker, rc: int | None, options: Options) -> int:
                 for line in text.failure(event):
                     renderer.note(line)
         elif isinstance(event, events.Summary):
+            if options.json:
+                renderer.event(event)
             code = event.exit_code
     return code
 
@@ -249,7 +252,11 @@ def _ended(tracker: Tracker, rc: int | None, options: Options) -> int:
 @contextlib.contextmanager
 def _listening() -> Iterator[tuple[socket.socket, str]]:
     """A socket for the looks, that nobody else can send to: (it, its path)."""
-    with tempfile.TemporaryDirectory(prefix="dsdeploy-watch-") as directory, contextlib.ExitStack() as stack:
+    place = tempfile.gettempdir()
+    # A TMPDIR of a batch system or a pipeline can be longer than a socket's path may be.
+    if len(os.fsencode(place)) > SOCKET_PATH - len("/dsdeploy-12345678/s"):
+        place = "/tmp"
+    with private_directory(place) as directory, contextlib.ExitStack() as stack:
         receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         path = str(Path(directory, "s"))
         receiver.bind(path)

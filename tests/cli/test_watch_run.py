@@ -172,8 +172,35 @@ def test_nothing_is_left_of_a_command_that_is_killed(
     assert process.wait(60) == (-number if number == signal.SIGKILL else 0)
     if number == signal.SIGKILL:
         wait_for_the_last(tmp_path)  # Ansible writes its artifacts until it sees that its parent is gone
-        for path in tmp_path.glob("dsdeploy-*"):  # the next run's to remove; see runner.remove_stale
-            subprocess.run(["rm", "-r", str(path)], check=True)
+        assert list(tmp_path.glob("dsdeploy-*"))  # the next run's to remove, all of it
+        subprocess.run([*COMMAND, "-i", "h,", "--limit", "nobody"], env=environ, cwd=tmp_path, capture_output=True)
+
+
+def test_a_long_directory_for_temporary_files_is_no_matter(
+    environ: dict[str, str], inventory: str, tmp_path: Path
+) -> None:
+    """A socket's path has 107 bytes at most; the TMPDIR of a batch system can have more."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    process = subprocess.Popen(
+        [*COMMAND, "--json", "-i", inventory, "--limit", "here"],
+        env={**environ, "TMPDIR": str(long)}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    assert "look" in json.loads(process.stdout.readline() or process.stderr.read())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert not list(long.glob("dsdeploy-*"))
+
+
+def test_json_that_ansible_ends_has_a_summary_at_last(environ: dict[str, str], inventory: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--json", "-i", inventory, "--limit", "nobody"],
+        env=environ, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    failure, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (failure["event"], failure["kind"]) == ("failure", "usage")
+    assert (summary["event"], summary["verb"], summary["exit_code"], done.returncode) == ("summary", "status", 2, 2)
 
 
 def test_a_wrong_inventory_is_a_usage_error(environ: dict[str, str], tmp_path: Path) -> None:
