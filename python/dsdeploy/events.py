@@ -233,6 +233,18 @@ class GatewayKey(Event):
 
 
 @dataclass(frozen=True)
+class NewKey(Event):
+    """The key that `key add` has made, where all hosts took it: it is told this once. `key_name`: whose it is."""
+
+    name: ClassVar[str] = "key"
+    key_name: str
+    key: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"event": "key", "name": self.key_name, "key": self.key}
+
+
+@dataclass(frozen=True)
 class Failure(Event):
     """Why a host failed: `msg` is the engine's or module's own message, `hint` the next thing to do, `log_tail` the
     last lines of the log that belongs to it. `kind`: usage, preflight, verify, unreachable or "" (any other).

@@ -35,11 +35,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def execute(
-    verb: str, options: Options, variables: Mapping[str, Any], reasoning: bool = False, soft_stop: bool = False
+    verb: str,
+    options: Options,
+    variables: Mapping[str, Any],
+    reasoning: bool = False,
+    soft_stop: bool = False,
+    when_done: events.Event | None = None,
 ) -> int:
     """Runs the playbook of `verb` and renders it; returns the exit code. Never raises DsdeployError: with `--json`
     also a wrong inventory ends in a summary line. `soft_stop`: the first Ctrl-C asks the work on the hosts to end, and
-    leaves it the time to report; the second one stops Ansible."""
+    leaves it the time to report; the second one stops Ansible. `when_done` is told before the summary of a run that did
+    all that it was asked for, and not with `--check`."""
     renderer = None
     try:
         planned = plan(verb, options, variables)
@@ -51,10 +57,9 @@ def execute(
             stop_file = Path(directory, "stop") if directory else None
             if stop_file:
                 planned = replace(planned, environment={**planned.environment, STOP_FILE: str(stop_file)})
-            return _run(verb, options, planned, passwords, renderer, stop_file)
+            return _run(verb, options, planned, passwords, renderer, stop_file, when_done)
     except DsdeployError as error:
-        failure = events.Failure("", "", "", error.message, error.hint, "usage" if error.exit_code == 2 else "")
-        return refuse(verb, options, failure, error.exit_code, renderer)
+        return refuse(verb, options, error, renderer)
     finally:
         if renderer:
             with Telling()():
@@ -67,17 +72,17 @@ def plan(verb: str, options: Options, variables: Mapping[str, Any]) -> Invocatio
     except FileNotFoundError:
         said, hint = "the working directory is not there any more", "Go to another one (cd), then run it again."
         raise DsdeployError(said, hint) from None
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        said, hint = "no directory for temporary files can be written", "Set TMPDIR to a directory of yours."
-        raise DsdeployError(said, hint) from None
     if not os.access(here, os.X_OK):
         said, hint = (
             f"this user may not enter the working directory {here}",
             "Go to another one (cd), then run it again.",
         )
         raise DsdeployError(said, hint)
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        said, hint = "no directory for temporary files can be written", "Set TMPDIR to a directory of yours."
+        raise DsdeployError(said, hint) from None
     home = os.path.expanduser("~")
     user_config = invocation.read_user_config(os.environ, here, Path(home))
     planned = invocation.build(verb, options, variables, collection.find(), os.environ, user_config)
@@ -124,14 +129,17 @@ def _typed(text: str) -> str:
         raise DsdeployError("a password was asked for, and there is nobody to type it", hint, ExitCode.USAGE) from None
 
 
-def refuse(
-    verb: str, options: Options, failure: events.Failure, code: ExitCode, renderer: render.Renderer | None
-) -> int:
+def refuse(verb: str, options: Options, error: DsdeployError, renderer: render.Renderer | None = None) -> int:
+    """Tells why nothing was run."""
     renderer = renderer or render.choose(options.json, verbose=1, reasoning=False)
-    summary = events.Summary(verb, False, int(code), 0.0, None, {}, [failure], {}, options.check)
+    code = int(error.exit_code)
+    failure = events.Failure(
+        "", "", "", error.message, error.hint, "usage" if error.exit_code == ExitCode.USAGE else ""
+    )
+    summary = events.Summary(verb, False, code, 0.0, None, {}, [failure], {}, options.check)
     renderer.event(failure)
     renderer.event(summary)
-    return int(code)
+    return code
 
 
 def _run(
@@ -141,6 +149,7 @@ def _run(
     passwords: Mapping[str, str],
     renderer: render.Renderer,
     stop_file: Path | None = None,
+    when_done: events.Event | None = None,
 ) -> int:
     tracker = Tracker(verb, time.monotonic(), options.check, bool(options.verbose), options.engine)
     run = Run(planned, passwords)
@@ -188,9 +197,11 @@ def _run(
                 run.kill(tracker.ansible_pid)
         code = int(ExitCode.FAILED)
         for event in tracker.finish(run.rc, time.monotonic(), interrupted_at, gave_up):
-            tell(event)
             if isinstance(event, events.Summary):
                 code = event.exit_code
+                if when_done and event.ok and not options.check:
+                    tell(when_done)
+            tell(event)
     if telling.error:
         raise telling.error
     return code

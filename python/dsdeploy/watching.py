@@ -188,8 +188,7 @@ def watch(options: Options, interval_s: float) -> int:
         planned = plan("watch", options, {"dsdeploy_watch_interval": interval_s})
         passwords = typed_passwords(planned)
     except DsdeployError as error:
-        failure = events.Failure("", "", "", error.message, error.hint, "usage" if error.exit_code == 2 else "")
-        return refuse("status", options, failure, error.exit_code, None)
+        return refuse("status", options, error)
     with _listening() as (receiver, path), caught_signals() as caught:
         planned = replace(planned, environment={**planned.environment, SOCKET: path, "ANSIBLE_FORKS": FORKS})
         tracker, run = Tracker("status", time.monotonic(), options.check), Run(planned, passwords)
@@ -243,9 +242,9 @@ def _ended(tracker: Tracker, rc: int | None, options: Options) -> int:
                 for line in text.failure(event):
                     renderer.note(line)
         elif isinstance(event, events.Summary):
+            code = event.exit_code
             if options.json:
                 renderer.event(event)
-            code = event.exit_code
     return code
 
 

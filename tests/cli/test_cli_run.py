@@ -178,6 +178,16 @@ def test_ask_without_a_deployment(dsdeploy: Any) -> None:
     assert "dsdeploy up" in done.stderr
 
 
+def test_a_new_key_is_told_once_and_before_the_summary(dsdeploy: Any) -> None:
+    done = dsdeploy("key", "add", "us", "--json")
+    *_way, key, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (summary["event"], summary["verb"], summary["exit_code"], done.returncode) == ("summary", "key add", 0, 0)
+    assert sorted(key) == ["event", "key", "name"] and (key["event"], key["name"]) == ("key", "us")
+    assert key["key"].startswith("sk-dsdeploy-") and done.stdout.count(key["key"]) == 1
+    assert '"event": "key"' not in dsdeploy("key", "add", "us", "--json", "--check").stdout
+    assert re.fullmatch(r"sk-dsdeploy-\S+\n", dsdeploy("key", "add", "us").stdout)
+
+
 def test_logs(dsdeploy: Any) -> None:
     assert dsdeploy("logs", "-n", "3").stdout == "line 0\nline 1\nline 2\n"
 

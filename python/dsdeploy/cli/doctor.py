@@ -39,18 +39,17 @@ def doctor(options: Options, only: tuple[str, ...], deep: bool, strict: bool, li
 
     Exits with 0 when no check fails, with 1 when one does. What could not be read is unknown, never passed.
     """
-    names = [name.strip() for given in only for name in given.split(",") if name.strip()]
-    if only and not names:
-        raise DsdeployError("--only: names no check (`dsdeploy doctor --list` names them)")
     if listing:
-        return _list(names, options.json)
-    if textfile is not None and not textfile.startswith("/"):
-        raise DsdeployError(f"--textfile {textfile}: it must be an absolute path, on the hosts")
-    from dsdeploy.session import execute
+        return _list(_names(only), options.json)
+    from dsdeploy.session import execute, refuse
 
-    found = _checks(names)  # a name that is none is told before a host is asked
-    if not deep and all(one["deep"] for one in found):
-        raise DsdeployError(f"--only {','.join(names)}: these checks load the GPUs; add --deep, when nothing serves")
+    try:
+        names = _names(only)
+        _require(names, deep, textfile)
+    except DsdeployError as error:
+        if not options.json:
+            raise
+        return refuse("doctor", options, error)
     given = {
         "only": names or None,
         "deep": deep or None,
@@ -60,6 +59,21 @@ def doctor(options: Options, only: tuple[str, ...], deep: bool, strict: bool, li
     }
     wanted = {name: value for name, value in given.items() if value is not None}
     return execute("doctor", options, {"dsdeploy_doctor": wanted or None})
+
+
+def _names(only: tuple[str, ...]) -> list[str]:
+    names = [name.strip() for given in only for name in given.split(",") if name.strip()]
+    if only and not names:
+        raise DsdeployError("--only: names no check (`dsdeploy doctor --list` names them)")
+    return names
+
+
+def _require(names: list[str], deep: bool, textfile: str | None) -> None:
+    """What is wrong is told before a host is asked. Raises DsdeployError."""
+    if textfile is not None and not textfile.startswith("/"):
+        raise DsdeployError(f"--textfile {textfile}: it must be an absolute path, on the hosts")
+    if not deep and all(one["deep"] for one in _checks(names)):
+        raise DsdeployError(f"--only {','.join(names)}: these checks load the GPUs; add --deep, when nothing serves")
 
 
 def _checks(names: list[str]) -> list[dict[str, Any]]:

@@ -34,9 +34,9 @@ def add(
 ) -> int:
     """Make a key for NAME, and print it. It is not shown again: the hosts get its SHA-256 alone."""
     import hashlib
-    import json
     import secrets
 
+    from dsdeploy.events import NewKey
     from dsdeploy.session import execute
 
     # Of this process alone: Ansible, whose results and logs go many ways, knows the hash.
@@ -49,9 +49,9 @@ def add(
         "gateway_key_own_requests_per_minute": requests_per_minute,
         "gateway_key_replace": replace or None,
     }
-    code = execute("key add", options, variables)
-    if code == 0 and not options.check:
-        click.echo(json.dumps({"event": "key", "name": name, "key": made}) if options.json else made)
+    code = execute("key add", options, variables, when_done=NewKey(name, made))
+    if code == 0 and not options.check and not options.json:
+        click.echo(made)
     elif code != 0:
         click.echo("The key is not shown: not all hosts took it. Where one did, --replace makes another.", err=True)
     return code

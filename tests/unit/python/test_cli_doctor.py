@@ -63,6 +63,14 @@ def test_wrong_usage_is_told_before_a_host_is_asked(asked: list[Any], args: list
     assert asked == []
 
 
+def test_wrong_usage_with_json_ends_in_a_summary(asked: list[Any]) -> None:
+    done = CliRunner().invoke(doctor, ["--json", "--only", "gpu_persistance"], standalone_mode=False)
+    failure, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "did you mean gpu_persistence?" in failure["msg"]
+    assert (summary["event"], summary["verb"], summary["exit_code"], done.return_value) == ("summary", "doctor", 2, 2)
+    assert asked == []
+
+
 def test_the_list_needs_no_host(asked: list[Any]) -> None:
     found = CliRunner().invoke(doctor, ["--list", "--json", "--only", "deep"], catch_exceptions=False).output
     checks = [json.loads(line) for line in found.splitlines()]
