@@ -27,11 +27,12 @@ options:
           - What it is. V(port) is 1 to 65535, V(connections) 1 to 16, V(share) a fraction up to 1, V(rate) any that is
             not negative.
           - V(count), V(tokens) and V(seconds) are at least 1, V(count_or_zero) and V(seconds_or_zero) may be 0.
+          - V(list) is a list, and not a string that Ansible would take for one.
           - V(version) is a version as of a package, V(cuda_version) two numbers.
           - Without it only O(values[].words) are good.
         type: str
         choices: [port, connections, count, count_or_zero, tokens, seconds, seconds_or_zero, rate, share, version,
-          cuda_version]
+          cuda_version, list]
       words:
         description: Words that are good, too. An empty one stands for an empty value.
         type: list

@@ -9,6 +9,7 @@ import re
 from typing import Any, Callable, Collection, Dict, Iterable, List
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import no_list
 
 # The variables of the role that all others depend on are those of the product.
 # Names of variables whose values are secrets; a file that holds one is none itself. The command `dsdeploy` refuses the
@@ -54,7 +55,9 @@ def type_problems(
         wanted = spec.get("type", "str")
         if value is None or value == "" or _templated(value):
             continue
-        if wanted in TYPES:
+        if wanted == "list" and isinstance(value, str) and not SECRET.search(name):
+            problems.append(no_list(name, value))
+        elif wanted in TYPES:
             try:
                 checkers[wanted](value)
             except (TypeError, ValueError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -31,6 +32,14 @@ class Rule(NamedTuple):
     """Values with a rule of their own: `problem(value)` is what is wrong, in one line, or None."""
 
     problem: Callable[[Any], Optional[str]]
+
+
+def no_list(name: str, value: str) -> str:
+    """What is said of a string where a list is meant. Ansible's own check takes it for one, cut at its commas, and a
+    template makes an element of each letter."""
+    return "%s is the string %r, not a list: %s: [%s] in an inventory, else -e '%s'" % (
+        name, value, name, value, json.dumps({name: [value]}, ensure_ascii=False),
+    )  # fmt: skip
 
 
 def _ollama_parameters(value: Any) -> Optional[str]:
@@ -74,6 +83,7 @@ KINDS: Dict[str, Union[Kind, Form, Rule]] = {
         r"%s(,%s)*" % (_ORIGIN, _ORIGIN),
         "origins such as https://chat.example.org, or with one * such as http://10.0.0.*",
     ),
+    "list": Rule(lambda value: None),  # a string is told above
     "ollama_name": Rule(_ollama_name),
     "ollama_parameters": Rule(_ollama_parameters),
     "cuda_version": Form(r"[0-9]+[.][0-9]+", 'two numbers in quotes, such as "12.4"'),
@@ -88,6 +98,8 @@ def value_problem(name: str, value: Any, kind: Optional[str], words: Sequence[st
     :param kind: one of KINDS; None: no such value is meant, but one of the words.
     :param words: words that are good besides; an empty one is an empty value.
     """
+    if kind == "list":
+        return no_list(name, value) if isinstance(value, str) and value else None
     text = str(value).strip()
     rule = KINDS[kind] if kind else None
     if text in words:

@@ -118,6 +118,13 @@ def test_what_the_roles_note_themselves_is_no_mistake():
         ("model_catalog_extra", ["a"], "model_catalog_extra is not a mapping: ['a']"),
         ("model_tokens", "hf_secret", "model_tokens is not a mapping: the value is withheld"),
         ("gateway_networks", {"a": 1}, "gateway_networks is not a list: {'a': 1}"),
+        (
+            "gateway_networks",
+            "10.0.0.0/8",
+            "gateway_networks is the string '10.0.0.0/8', not a list: gateway_networks: [10.0.0.0/8] in an inventory, "
+            """else -e '{"gateway_networks": ["10.0.0.0/8"]}'""",
+        ),
+        ("gateway_networks", "{{ lan }}", ""),
         ("dsdeploy_stop_others", "some", "dsdeploy_stop_others: unknown value 'some' (choices: gpu, all, none)"),
         ("model_require_pinned", "yes", ""),
         ("model_retries", "5", ""),
