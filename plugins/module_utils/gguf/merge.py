@@ -20,7 +20,7 @@ import contextlib
 import errno
 import os
 import signal
-from typing import Callable, Iterator, NamedTuple, Optional
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.header import GGUFError
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf.journal import (
@@ -97,20 +97,30 @@ def merge(
     with Journal(dest, lambda: progress.begin("wait for another merge")) as journal:
         entry = journal.read()
         found = survey(src, dest, consume, force, entry, progress)
+        left: Tuple[str, ...] = ()
         if found.state == "published":
+            left = found.removes
+            if left:
+                # Nothing would remove them once the journal is gone, and they would be taken for a set with gaps.
+                sync_directory(os.path.dirname(dest))
+                _remove_all(left)
             _tidy(dest, journal)
             tidied = True
             found = survey(src, dest, consume, force, None, progress)
         if found.state == "unchanged":
             _forget(dest, journal)
-            for path in found.removes:
-                os.unlink(path)
-            if found.removes:
-                sync_directory(os.path.dirname(found.removes[0]))
+            _remove_all(found.removes)
             result = _unchanged(dest, found)
-            return result._replace(changed=tidied or bool(found.removes), removed=len(found.removes))
+            return result._replace(changed=tidied or bool(found.removes), removed=len(left) + len(found.removes))
         inode = entry.inode if entry else None
         return _Merge(dest, found, journal, inode, progress, consume, force).run(prepare)
+
+
+def _remove_all(paths: Tuple[str, ...]) -> None:
+    for path in paths:
+        os.unlink(path)
+    if paths:
+        sync_directory(os.path.dirname(paths[0]))
 
 
 def _unchanged(dest: str, found: Survey) -> Result:

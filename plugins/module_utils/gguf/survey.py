@@ -74,7 +74,8 @@ def survey(src: str, dest: str, consume: bool, force: bool, entry: Optional[Entr
     mount, free = space(dest)
     exists = os.path.exists(dest)
     if entry is not None and exists and _is_published(dest, entry):
-        return Survey("published", None, entry.total, "structure", entry.total, (), 0, free)
+        left = _left_over(paths, entry)
+        return Survey("published", None, entry.total, "structure", entry.total, left, 0, free)
     if entry is None and exists and not any(map(os.path.exists, paths)):
         verified = _recognise(dest, paths, consume)
         if verified:
@@ -143,6 +144,27 @@ def _is_published(dest: str, entry: Entry) -> bool:
     if os.path.exists(part) and not os.path.samefile(part, dest):
         return False
     return _header_bytes(dest, entry) is not None
+
+
+def _left_over(paths: List[str], entry: Entry) -> Tuple[str, ...]:
+    """The shards of a merge that had begun to remove them, and is published: a power cut may have brought them back.
+
+    () where all are there: whether those go is for the run to say. A file of that name that is another one is none.
+    """
+    found = [path for path in paths if os.path.exists(path)]
+    if len(found) == len(paths):
+        return ()
+    known = {name: shard for name, shard in entry.shards}
+    left = []
+    for path in found:
+        try:
+            shard = shard_of(read_header(path), int(known[os.path.basename(path)]["target"]))
+            info = os.lstat(path)
+        except (GGUFError, OSError):
+            continue
+        if describe(shard) == known[os.path.basename(path)] and stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+            left.append(path)
+    return tuple(left)
 
 
 def _header_bytes(path: str, entry: Entry) -> Optional[bytes]:

@@ -192,6 +192,37 @@ def test_the_directory_as_src_after_shards_are_gone(tmp_path):
     assert final.read_bytes() == files.model(51).merged() and os.listdir(tmp_path / "set") == ["out.gguf"]
 
 
+@pytest.mark.parametrize("consume", [True, False])
+@pytest.mark.parametrize("other", [False, True])
+def test_a_shard_that_comes_back_after_the_file_is_published(tmp_path, monkeypatch, consume, other):
+    """A power cut may undo the removal of a shard after the merged file has its name."""
+    paths = files.write_set(tmp_path, files.model(51).shards())
+    times = paths[1].stat().st_atime_ns, paths[1].stat().st_mtime_ns
+    data, dest = paths[1].read_bytes(), tmp_path / "out.gguf"
+
+    class Cut(Exception):
+        pass
+
+    def cut(*_arguments):
+        raise Cut
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(gguf_merge, "_tidy", cut)
+        again(paths[0], dest, consume=True)
+    assert dest.exists() and not any(path.exists() for path in paths)
+    if other:  # of the same name, and not what was merged
+        paths[1].write_bytes(data + b"more")
+        with pytest.raises(gguf_merge.GGUFError, match="2 of 3 shards are missing"):
+            again(paths[0], dest, consume=consume)
+        assert paths[1].read_bytes() == data + b"more"
+    else:
+        bring_back(paths[1], data, times)
+        result = again(paths[0], dest, consume=consume)
+        assert result.changed and result.removed == 1 and os.listdir(tmp_path) == ["out.gguf"]
+        assert not again(paths[0], dest, consume=consume).changed
+    assert dest.read_bytes() == files.model(51).merged()
+
+
 def test_a_shard_that_was_needed_is_lost(tmp_path):
     paths, dest = interrupted(tmp_path, True, 1)
     data = paths[2].read_bytes()
