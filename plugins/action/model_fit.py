@@ -8,7 +8,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, Request
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, mistakes
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, llama_cpp, mistakes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED, own_way
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
             data_parallel_attention=dict(type="int", default=1),
             context=dict(type="int", default=8192),
             sequences=dict(type="int", default=1),
-            kv_bytes=dict(type="float", default=2.0),
+            kv_bytes=dict(type="float"),
             utilization=dict(type="float"),
             gpu_layers=dict(type="int", default=-1),
             kv_space_gib=dict(type="int", default=0),
@@ -51,6 +51,8 @@ class ActionModule(ActionBase):
         args = checked(self, spec, tables=("catalog",))
         args["model"] = own_context.entry_for(args["model"], args["engine"], args["settings"])
         request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
+        if args["engine"] == "llama_cpp" and args["kv_bytes"] is None:
+            request = request._replace(kv_bytes=llama_cpp.kv_bytes(args["settings"]))
         request = request._replace(
             **own_way(args["engine"], args["utilization"] is not None, args["settings"]),
             kv_space=args["kv_space_gib"] * GIB,

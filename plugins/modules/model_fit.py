@@ -79,9 +79,10 @@ options:
     type: int
     default: 1
   kv_bytes:
-    description: Bytes of one number in the KV cache; 2 for bf16 and f16, 1 for fp8.
+    description:
+      - Bytes of one number in the KV cache; 2 for bf16 and f16, 1 for fp8. Where it is not set, what llama.cpp's own
+        arguments in O(settings) say, else V(2).
     type: float
-    default: 2.0
   utilization:
     description:
       - Share of a GPU's, or on a CPU the host's, memory that the engine may take (vLLM and SGLang). V(0.9) where it is

@@ -1,11 +1,42 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How llama.cpp is installed. Pure."""
+"""How llama.cpp is installed, and what its own arguments say of its KV cache. Pure."""
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Dict, Sequence
+
+# Bytes of one number of the cache: blocks of 32 with their scales (ggml/src/ggml-common.h).
+CACHE_TYPES = {
+    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q5_1": 0.75, "q5_0": 0.6875, "q4_1": 0.625, "q4_0": 0.5625,
+    "iq4_nl": 0.5625,
+}  # fmt: skip
+_CACHE_FLAGS = (
+    ("-ctk", "--cache-type-k", "LLAMA_ARG_CACHE_TYPE_K"),
+    ("-ctv", "--cache-type-v", "LLAMA_ARG_CACHE_TYPE_V"),
+)
+
+
+def kv_bytes(settings: Dict[str, Any]) -> float:
+    """Bytes of one number of the KV cache, of the larger of keys and values.
+
+    :param settings: ``extra_args`` and ``environment`` of the role; an argument wins (common/arg.cpp).
+    """
+    words = [str(word) for word in settings.get("extra_args") or []]
+    environment = settings.get("environment")
+    environment = environment if isinstance(environment, dict) else {}
+    return max(CACHE_TYPES.get(_last(words, flags) or str(environment.get(name)), 2.0) for *flags, name in _CACHE_FLAGS)
+
+
+def _last(words: Sequence[str], flags: Sequence[str]) -> str:
+    """The value of a flag: the last one counts; the wheel's command takes it with an equals sign, too."""
+    found = ""
+    for number, word in enumerate(words):
+        name, equal, value = word.partition("=")
+        if name in flags:
+            found = value if equal else "".join(words[number + 1 : number + 2])
+    return found
 
 
 def install_method(wanted: str, gpus_used: bool, packages: Sequence[str], wheel: bool, tls: bool) -> str:

@@ -20,7 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Re
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, sglang_kernels
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, llama_cpp, sglang_kernels
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products as products
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_machine import Machine
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
@@ -217,9 +217,10 @@ def _request(entry, engine, version, recipe, machine, ask):
     layers = (engine.settings or {}).get("gpu_layers", "auto")
     request = Request(context=context_of(entry, ask), sequences=ask.users)
     if engine.name in LAYERED:
-        kinds = {"q8_0": 1.0625, "q4_0": 0.5625}
+        settings = engine.settings or {}
+        ollamas = llama_cpp.CACHE_TYPES.get(str(settings.get("kv_cache_type")), 2.0)
         return request._replace(
-            kv_bytes=kinds.get(str((engine.settings or {}).get("kv_cache_type")), 2.0),
+            kv_bytes=llama_cpp.kv_bytes(settings) if engine.name == "llama_cpp" else ollamas,
             gpu_layers=int(layers) if str(layers).isdigit() else -1,
         )
     share = _share(engine, recipe, "gpu_memory_utilization" if engine.name == "vllm" else "mem_fraction_static")
