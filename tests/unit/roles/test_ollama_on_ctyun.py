@@ -12,6 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 sys.path.insert(0, str(Path(__file__).parent))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.value_rules import value_problems
 from resolve import ROLES, resolve
 
 CTYUN = DataLoader().load_from_file(str(ROLES.parent / "inventories/ctyun/group_vars/all/main.yml"))
@@ -152,3 +153,22 @@ def test_shards_of_the_user_s_own_are_never_consumed():
     assert consumes(f"{STORE}/{shard}", ollama_merge="copy") is False
     # They were removed, and the next run did not find the model.
     assert consumes(f"/srv/{shard}", ollama_merge="consume") is False
+
+
+@pytest.mark.parametrize(
+    ("entry", "served", "wrong"),
+    [
+        ("deepseek-r1-q4_k_m", "", False),
+        # Of /srv/Qwen3 8B (Q4).gguf; it was refused once Ollama was installed and ran.
+        ("Qwen3 8B (Q4)", "", True),
+        ("Qwen3 8B (Q4)", "qwen3:8b", False),
+    ],
+)
+def test_a_name_that_ollama_does_not_take_is_refused_first(entry, served, wrong):
+    tasks = DataLoader().load_from_file(str(ROLES / "ollama/tasks/preflight.yml"))
+    values = tasks[0]["dsdeploy.llm.engine_guards"]["values"]
+    (name,) = [one for one in values if one["name"] == "ollama_served_model_name"]
+    known = {"_it": name["value"], "dsdeploy_model_entry": {"name": entry}, "ollama_served_model_name": served}
+    problems = value_problems([dict(name, value=on_ctyun("_it", **known))])
+    assert bool(problems) is wrong
+    assert not wrong or "ollama_served_model_name" in problems[0]
