@@ -172,3 +172,8 @@ def test_a_name_that_ollama_does_not_take_is_refused_first(entry, served, wrong)
     problems = value_problems([dict(name, value=on_ctyun("_it", **known))])
     assert bool(problems) is wrong
     assert not wrong or "ollama_served_model_name" in problems[0]
+
+
+def test_false_as_the_command_line_gives_it_is_false():
+    environment = on_ctyun("_ollama_environment", ollama_flash_attention="false", ollama_sched_spread="no")
+    assert (environment["OLLAMA_FLASH_ATTENTION"], environment["OLLAMA_SCHED_SPREAD"]) == ("0", "0")
