@@ -105,6 +105,7 @@ class Tracker:
             self.ansible_pid = raw.get("pid") or self.ansible_pid
         elif text.strip():
             yield from self._twice(text)
+            yield from self._left_out(text)
             self._said.append(text)
         if self._verbose and text.strip():
             yield events.Log(text)
@@ -133,6 +134,14 @@ class Tracker:
         found = re.search(r"mapping from (\S+), line (\d+), column \d+, found a duplicate dict key \(([^)]*)\)", said)
         if found and "duplicate dict key" not in " ".join(before.split()):
             yield events.Warn("", "", f"{found[1]}:{found[2]}: {found[3]} stands there twice; the last value counts")
+
+    def _left_out(self, text: str) -> Iterator[events.Event]:
+        """A name in --limit that the inventory has not, such as a misspelt one: Ansible leaves it out beside others."""
+        before = self._said[-1] if self._said else ""
+        # Before ansible-core 2.19 over two lines where it is long.
+        said = f"{before} {text}" if before.rstrip().endswith("host pattern, ignoring:") else text
+        if found := re.match(r"\[WARNING\]: Could not match supplied host pattern, ignoring:\s+(\S+)", said):
+            yield events.Warn("", "", f"the inventory has no host or group {one_line(found[1])}: it is left out")
 
     def tick(self, now: float) -> Iterator[events.Event]:
         """Time passed without an event: tell of a stage that takes its time."""

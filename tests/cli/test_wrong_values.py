@@ -175,3 +175,11 @@ def test_nothing_is_fetched_for_a_run_that_finds_nobody_to_ask(run: Run) -> None
     code, told = run("up", "-t", "verify", "--engine", "sglang", sglang_allow_vulnerable=True)
     assert "--tags verify asks what is deployed, and sglang is not deployed on this host" in refusal(told)
     assert (code, told[-1]["hosts"]["here"]["stages"]) == (1, ["preflight"])
+
+
+def test_a_misspelt_host_beside_another_is_told(run: Run) -> None:
+    code, told = run("status", "--limit", "here:hre")
+    assert code == 0
+    assert [line["text"] for line in told if line["event"] == "warning"] == [
+        "the inventory has no host or group hre: it is left out"
+    ]

@@ -415,6 +415,20 @@ def test_a_name_that_stands_twice_is_told(feed: Feeder, said: list[str]) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["[WARNING]: Could not match supplied host pattern, ignoring: gpu22"],
+        ["[WARNING]: Could not match supplied host pattern, ignoring:", "gpu22"],
+    ],
+)
+def test_a_host_that_the_inventory_has_not_is_told_beside_others(feed: Feeder, said: list[str]) -> None:
+    for line in [*said, "", "PLAY [Status] ****"]:
+        feed("verbose", stdout=line)
+    (warned,) = feed.of(events.Warn)
+    assert warned.text == "the inventory has no host or group gpu22: it is left out"
+
+
 def test_a_failure_names_the_place_in_the_user_s_file(feed: Feeder) -> None:
     task = feed.task("T", action="ansible.builtin.validate_argument_spec")
     ours = f"Origin: {ROLES}/_common/tasks/main.yml:3:5"
