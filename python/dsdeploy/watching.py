@@ -43,6 +43,9 @@ class Sight(Protocol):
     def message(self, message: dict[str, Any]) -> None:
         """A look of a host, or what is wrong with it."""
 
+    def note(self, text: str) -> None:
+        """What is wrong with what was asked for, such as a host that the inventory has not."""
+
     def tick(self) -> bool:
         """Called some times a second; False when the user wants no more."""
 
@@ -58,6 +61,9 @@ class JsonSight:
 
     def message(self, message: dict[str, Any]) -> None:
         print(json_line({"event": "look", **message}), flush=True)
+
+    def note(self, text: str) -> None:
+        print(one_line(text), file=sys.stderr, flush=True)
 
     def tick(self) -> bool:
         return True
@@ -98,6 +104,7 @@ class ScreenSight:
         self._keys = sys.stdin.isatty()
         self._before: Any = None
         self._suspended = False
+        self._notes: list[str] = []
         self._on_stop = signal.getsignal(signal.SIGTSTP)
         if self._on_stop == signal.SIG_DFL:
             signal.signal(signal.SIGTSTP, self._suspend)
@@ -133,6 +140,9 @@ class ScreenSight:
         view = self._views.setdefault(str(message["host"]), screen.View())
         view.look, view.problem = message.get("look", view.look), str(message.get("problem", ""))
         view.heard, self._news = time.monotonic(), True
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)  # on the terminal that the user gets back
 
     def tick(self) -> bool:
         if self._suspended:  # Ctrl-Z: the shell gets its terminal as it was, until `fg`
@@ -172,6 +182,8 @@ class ScreenSight:
     def close(self) -> None:
         signal.signal(signal.SIGTSTP, self._on_stop)
         self._give_back()
+        for text in self._notes:
+            print(one_line(text), file=sys.stderr, flush=True)
 
 
 def choose(json_lines: bool, interval_s: float) -> Sight:
@@ -200,10 +212,13 @@ def watch(options: Options, interval_s: float) -> int:
             try:
                 for raw in happening:
                     now = time.monotonic()
-                    for _event in tracker.feed(raw, now) if raw else ():
-                        pass  # how it ended is told at the end
+                    # How it ended is told at the end.
+                    told = list(tracker.feed(raw, now)) if raw else []
                     goes_on = False  # nor where nobody sees it any more (`| head`, a terminal that was closed)
                     with telling():
+                        for event in told:
+                            if isinstance(event, events.Warn) and not event.host:
+                                sight.note(f"warning: {event.text}")
                         if new := [name for name in tracker.hosts if name not in spoken_to]:
                             spoken_to.update(new)
                             sight.connecting(new)

@@ -183,7 +183,7 @@ def test_a_long_directory_for_temporary_files_is_no_matter(
     long = tmp_path / ("x" * 120)
     long.mkdir()
     process = subprocess.Popen(
-        [*COMMAND, "--json", "-i", inventory, "--limit", "here"],
+        [*COMMAND, "--json", "-i", inventory, "--limit", "here:hre"],
         env={**environ, "TMPDIR": str(long)}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout and process.stderr
@@ -191,6 +191,7 @@ def test_a_long_directory_for_temporary_files_is_no_matter(
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert not list(long.glob("dsdeploy-*"))
+    assert "warning: the inventory has no host or group hre: it is left out\n" in process.stderr.read()
 
 
 def test_json_that_ansible_ends_has_a_summary_at_last(environ: dict[str, str], inventory: str, tmp_path: Path) -> None:
