@@ -41,6 +41,8 @@ def run(command):
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(CHECKOUT / ".collections")
     environment["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
     environment["ANSIBLE_FORKS"] = "14"
+    # Molecule run by hand asks for colours, which are no JSON.
+    environment.update(ANSIBLE_FORCE_COLOR="0", ANSIBLE_NOCOLOR="1")
     program = Path(sys.executable).with_name(command[0])
     command = [program, *command[1:], "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
     return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=600)
