@@ -154,7 +154,7 @@ def _left_over(paths: List[str], entry: Entry) -> Tuple[str, ...]:
     found = [path for path in paths if os.path.exists(path)]
     if len(found) == len(paths):
         return ()
-    known = {name: shard for name, shard in entry.shards}
+    known = dict(entry.shards)
     left = []
     for path in found:
         try:

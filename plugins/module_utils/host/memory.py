@@ -40,7 +40,9 @@ def available(meminfo: str, limit: str = "", used: str = "", stat: str = "") -> 
         # Before cgroup 2, what groups below it hold counts only in the totals.
         cached = sum(inside.get("total_" + name, inside.get(name, 0)) for name in ("inactive_file", "active_file"))
         total = min(total, int(limit))
-        free = min(free, max(0, total - int(used) + cached))
+        # What the group uses may not be told: then no more than all of it is left.
+        left = total - int(used) + cached if used.strip().isdigit() else total
+        free = min(free, max(0, left))
     return total, free
 
 

@@ -25,6 +25,8 @@ def test_a_container_has_what_its_limit_leaves_and_what_is_only_cached():
     assert host_memory.available(MEMINFO, f"{8 * GIB}\n", f"{4 * GIB}\n", STAT) == (8 * GIB, 6 * GIB)
     # The host may have less than the limit.
     assert host_memory.available(MEMINFO, f"{64 * GIB}\n", "0\n", "") == (24684084 * 1024, 23198332 * 1024)
+    # What it uses is not told.
+    assert host_memory.available(MEMINFO, f"{8 * GIB}\n", "", "") == (8 * GIB, 8 * GIB)
 
 
 def group(directory, **texts):
