@@ -90,7 +90,7 @@ def offer(name: str, entry: Dict[str, Any], engine: Engine, machine: Machine, as
     minimum of GPU memory is there), unknown, no (``why`` says what is missing), refused (it would fit, and something
     else forbids it: ``why``). Every number is a mapping of ``value``, ``label`` and ``how``.
     """
-    entry = dict(entry, name=name)
+    entry = own_context.entry_for(dict(entry, name=name), engine.name, engine.settings or {})
     version, cuda, newer = served_version(engine, machine)
     recipe = recipe_of((entry.get("recipes") or {}).get(engine.name) or [], version, ask.profile) if version else {}
     row = {
@@ -428,6 +428,5 @@ def offers(
             if engine.name in entry["engines"]:
                 if name != own:
                     engine = engine._replace(settings=dict(engine.settings or {}, gpu_layers="auto"))
-                taken = own_context.entry_for(entry, engine.name, engine.settings or {})
-                rows.append(offer(name, taken, engine, machine, ask))
+                rows.append(offer(name, entry, engine, machine, ask))
     return rows

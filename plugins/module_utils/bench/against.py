@@ -11,7 +11,6 @@ prompts of the same length; nothing is downloaded. What its rounds come to besid
 from __future__ import annotations
 
 import json
-import math
 import os
 import pwd
 import random
@@ -23,7 +22,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure, turns
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import measure, prompts, turns
 from ansible_collections.dsdeploy.llm.plugins.module_utils.bench.turns import Load
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -82,7 +81,7 @@ def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory:
             "--result-filename", "result.json", "--ready-check-timeout-sec", "0",
         ]  # fmt: skip
     # Its lengths lie between a share of what it is told and that.
-    prompt, output = (math.ceil(tokens * (1 + ratio)) for tokens in (load.prompt_tokens, load.output_tokens))
+    prompt, output = (prompts.longest(tokens, ratio) for tokens in (load.prompt_tokens, load.output_tokens))
     return [
         python, "-m", "sglang.bench_serving", "--backend", "sglang-oai", "--base-url", record["endpoint"],
         "--model", served, "--tokenizer", model, "--dataset-name", "random",

@@ -51,6 +51,11 @@ TOKENS_A_WORD = 1.3  # of English, until the engine has counted once
 Prompt = Union[List[int], str]
 
 
+def longest(tokens: int, range_ratio: float) -> int:
+    """The longest of `Prompts.around`."""
+    return math.ceil(tokens * (1 + range_ratio))
+
+
 class Prompts:
     """An endless supply of prompts of `tokens` tokens; the first `shared` of them are the same in all.
 
@@ -95,8 +100,7 @@ class Prompts:
         """
         if not range_ratio:
             return tokens
-        lowest, highest = math.floor(tokens * (1 - range_ratio)), math.ceil(tokens * (1 + range_ratio))
-        return self._random.randint(max(1, lowest), max(1, highest))
+        return self._random.randint(max(1, math.floor(tokens * (1 - range_ratio))), longest(tokens, range_ratio))
 
     def take(self, range_ratio: float = 0.0) -> Prompt:
         """The next one. `range_ratio`: how far its length may be from `tokens`; the shared part is always whole."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import turns
+from ansible_collections.dsdeploy.llm.plugins.module_utils.bench import prompts, turns
 
 SATURATED_GAIN = 0.05
 MAX_CONCURRENCY = 1024
@@ -36,8 +36,8 @@ class Profile(NamedTuple):
 
     def fits(self, context: Optional[int]) -> bool:
         """Whether the longest request fits a context of so many tokens; also where that is not known."""
-        longest = [math.ceil(tokens * (1 + self.range_ratio)) for tokens in (self.prompt_tokens, self.output_tokens)]
-        return context is None or sum(longest) <= context
+        lengths = (prompts.longest(tokens, self.range_ratio) for tokens in (self.prompt_tokens, self.output_tokens))
+        return context is None or sum(lengths) <= context
 
 
 PROFILES: Dict[str, Profile] = {

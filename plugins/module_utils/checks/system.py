@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Dict, List
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
@@ -101,7 +102,7 @@ def shm(facts: Facts) -> Verdict:
 )
 def available(facts: Facts) -> Verdict:
     # In a container that has a limit, of that: the host may show hundreds of GiB.
-    total, free = memory.available(text(facts, "/proc/meminfo"), *_container_memory(facts))
+    total, free = memory.available(text(facts, "/proc/meminfo"), *memory.container(partial(_if_there, facts)))
     expected = "at least %d %%" % (100 * AVAILABLE_LEAST)
     said = "%s of %s" % (mib(free), mib(total))
     return warn(said, expected) if free < AVAILABLE_LEAST * total else ok(said, expected)
@@ -117,7 +118,7 @@ def available(facts: Facts) -> Verdict:
     when=("prepare",),
 )
 def memory_limit(facts: Facts) -> Verdict:
-    group = _container_memory(facts)
+    group = memory.container(partial(_if_there, facts))
     if not group:
         raise Skip("the system has no group that limits its memory")
     limit = group[0]
@@ -125,17 +126,6 @@ def memory_limit(facts: Facts) -> Verdict:
     if limit == "max" or int(limit) >= total:
         return ok("no limit", "no limit below %s" % mib(total))
     return warn("%s of the host's %s" % (mib(int(limit)), mib(total)), "no limit below the host's memory")
-
-
-def _container_memory(facts: Facts) -> List[str]:
-    """Limit, use and what it is used for of the group at the root of what is seen; empty where there is none."""
-    for names in memory.LIMITS:
-        try:
-            limit = text(facts, "%s/%s" % (memory.CGROUP, names[0]))
-        except Skip:
-            continue
-        return [limit, *(_if_there(facts, "%s/%s" % (memory.CGROUP, name)) for name in names[1:])]
-    return []
 
 
 def _if_there(facts: Facts, name: str) -> str:

@@ -165,6 +165,15 @@ def flag_of_word(word: str) -> str:
     return "--" + word[2:].partition("=")[0].partition(".")[0].replace("_", "-")
 
 
+def flag_value(words: Sequence[str], flag: str) -> Optional[str]:
+    """The value of a flag among the words of a command line: `--flag value` or `--flag=value`; None without it."""
+    for number, word in enumerate(words):
+        name, equal, value = str(word).partition("=")
+        if name.replace("_", "-") == flag:
+            return value if equal else str(words[number + 1]) if number + 1 < len(words) else ""
+    return None
+
+
 def word_problems(role: str, extra: Sequence[str], known: Sequence[str] = ()) -> List[str]:
     """What is wrong with the user's own words for the command line; one line each.
 

@@ -9,8 +9,9 @@ srt/configs/model_config.py (SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN, --json-m
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence
+from typing import Any, Dict
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import flag_value
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import rope
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 
@@ -53,7 +54,7 @@ def _overrides(engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
     """What the engine is to read instead of the model's config.json, of its language model's part."""
     found = settings.get("hf_overrides") if engine == "vllm" else None
     if engine == "sglang":
-        found = _word(settings.get("extra_args") or [], "--json-model-override-args")
+        found = flag_value(settings.get("extra_args") or [], "--json-model-override-args")
     if isinstance(found, str):
         try:
             found = foreign.loads(found)
@@ -63,11 +64,3 @@ def _overrides(engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
         return {}
     inner = found.get("text_config")
     return dict(found, **inner) if isinstance(inner, dict) else found
-
-
-def _word(words: Sequence[Any], flag: str) -> str:
-    for number, word in enumerate(words):
-        name, equal, value = str(word).partition("=")
-        if name.replace("_", "-") == flag:
-            return value if equal else str(words[number + 1]) if number + 1 < len(words) else ""
-    return ""

@@ -9,9 +9,10 @@ enforce-eager, a run of DeepSeek R1's true shapes on one H100.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import flag_value
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 
@@ -65,15 +66,6 @@ def check(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> Tuple[L
     if values.get("allow_credentials") and "*" in (values.get("allowed_origins") or []):
         warnings.append(CREDENTIALS.format(prefix))
     return problems, warnings
-
-
-def flag_value(words: Sequence[str], flag: str) -> Optional[str]:
-    """The value of a flag among the words of a command line: `--flag value` or `--flag=value`; None without it."""
-    for number, word in enumerate(words):
-        name, equal, value = str(word).partition("=")
-        if name.replace("_", "-") == flag:
-            return value if equal else str(words[number + 1]) if number + 1 < len(words) else ""
-    return None
 
 
 def _of_parallelism(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> List[str]:

@@ -162,7 +162,7 @@ def _left_over(paths: List[str], entry: Entry) -> Tuple[str, ...]:
             info = os.lstat(path)
         except (GGUFError, OSError):
             continue
-        if describe(shard) == known[os.path.basename(path)] and stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+        if describe(shard) == known[os.path.basename(path)] and _gives_space(info):
             left.append(path)
     return tuple(left)
 
@@ -216,6 +216,11 @@ def _plan_of_the_rest(paths: List[str], present: List[bool], dest: str, header: 
     return Plan(header, tuple(shards), tuple(gaps(tensors, len(header))), entry.total, entry.tensor_count)
 
 
+def _gives_space(info: os.stat_result) -> bool:
+    """Whether the removal of a file gives its space back: it is no link, and has no other name."""
+    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+
+
 def _removable(plan: Plan) -> Tuple[str, ...]:
     """The paths of the shards that are there; each must be a file whose removal gives space back."""
     found = []
@@ -224,7 +229,7 @@ def _removable(plan: Plan) -> Tuple[str, ...]:
             info = os.lstat(shard.path)
         except FileNotFoundError:
             continue
-        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+        if not _gives_space(info):
             what = "has another hard link" if stat.S_ISREG(info.st_mode) else "is a symbolic link"
             raise Failure(
                 "%s %s: removing it would give no space back" % (shard.path, what),

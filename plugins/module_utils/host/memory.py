@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 CGROUP = "/sys/fs/cgroup"
 # Below it: the limit, what is used of it, and what it is used for; of cgroup 2, and of what was before it.
@@ -65,6 +65,17 @@ def read(path: str) -> str:
         return ""
 
 
+def container(text_of: Callable[[str], str], cgroup: str = CGROUP) -> Sequence[str]:
+    """Limit, use and what it is used for of the container, for `available`; empty where nothing limits it.
+
+    It sees its own limit at the root of what it sees of the hierarchy; a host has none there.
+
+    :param text_of: the text of a file by its path; empty where it cannot be read.
+    """
+    groups = ([text_of(os.path.join(cgroup, name)) for name in names] for names in LIMITS)
+    return next(filter(lambda group: group[0], groups), ())
+
+
 def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
@@ -74,9 +85,7 @@ def _user_name(uid: int) -> str:
 
 def free(cgroup: str = CGROUP) -> Tuple[int, int]:
     """`available` of this host now, bytes."""
-    # A container sees its own limit at the root of what it sees of the hierarchy; a host has none there.
-    groups = ([read(os.path.join(cgroup, name)) for name in names] for names in LIMITS)
-    return available(read("/proc/meminfo"), *next(filter(lambda group: group[0], groups), ()))
+    return available(read("/proc/meminfo"), *container(read, cgroup))
 
 
 def look() -> Dict[str, Any]:

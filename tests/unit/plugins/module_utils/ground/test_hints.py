@@ -50,7 +50,7 @@ SAID = [
         "dpkg --audit",
     ),
     (
-        "E:Release file for http://deb.debian.org/debian/dists/bookworm/InRelease is not valid yet (invalid for "
+        "E:Release file for http://mirror.example.org/debian/dists/bookworm/InRelease is not valid yet (invalid for "
         "another 3h 4min 5s). Updates for this repository will not be applied.",
         "clock is behind",
     ),
