@@ -19,7 +19,7 @@ Values = Dict[str, Any]
 
 # What each way of storing weights is called in SGLang. FP8 is read from the model and must not be given.
 _STORED_AS = {"AWQ": ("awq", "awq_marlin", "moe_wna16"), "GPTQ": ("gptq", "gptq_marlin", "moe_wna16"), "FP8": ()}
-_ONLY_FLOAT16 = ("awq", "awq_marlin")
+_ONLY_FLOAT16 = ("awq",)
 _HALF = ("float16", "half")
 _SPECULATIVE = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
 
@@ -151,10 +151,36 @@ def _of_numbers(values: Values, facts: Dict[str, Any]) -> List[str]:
             "quantization: %s is stored as %s, found %s; leave it unset,%s"
             % (model.get("name"), stored, quantization, instead)
         )
+    lines += _of_one_gpu_s_heads(values, facts, stored)
     experts = (model.get("architecture") or {}).get("experts")
     if experts and stored == "AWQ" and quantization == "awq":
         lines.append("quantization: awq serves no experts; use moe_wna16, or awq_marlin")
     return lines
+
+
+def _of_one_gpu_s_heads(values: Values, facts: Dict[str, Any], stored: str) -> List[str]:
+    """R1's 128 heads on one GPU: the kernel that joins its keys there takes bfloat16 and nothing else.
+
+    Seen with 0.5.23 on an H200: "Tensor match failed for Tensor<1, 128, 192>[..., dtype=float16]" after the weights
+    were loaded. With fewer heads on a GPU another kernel is taken (deepseek_common, _concat_and_cast_mha_k).
+    """
+    shape = (facts.get("model") or {}).get("architecture") or {}
+    tensor, data = (values.get(name) or 1 for name in ("tensor_parallel_size", "data_parallel_size"))
+    ranks = data if values.get("enable_dp_attention") else values.get("attn_dp_size") or 1
+    heads = (shape.get("attention_heads") or 0) * ranks // tensor
+    if (heads, shape.get("qk_nope_head_dim"), shape.get("qk_rope_head_dim")) != (128, 128, 64):
+        return []
+    # AWQ's files say float16, and that is what is taken where no type is given.
+    half = values.get("dtype") in _HALF or (stored == "AWQ" and values.get("dtype") in (None, "", "auto"))
+    # What spreads it is given by the role, where a host has GPUs.
+    if not half or not values.get("tensor_parallel_size") or facts.get("profile") != "cuda":
+        return []
+    if in_versions(facts["version"], until="0.5.23"):
+        return []
+    return [
+        "dtype: with 128 attention heads on one GPU a kernel of SGLang takes bfloat16 only, found %s; set bfloat16, or "
+        "spread the heads over more GPUs" % (values.get("dtype") or "none, and AWQ's files say float16")
+    ]
 
 
 def _of_speculation(values: Values, facts: Dict[str, Any], prefix: str) -> List[str]:

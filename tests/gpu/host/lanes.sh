@@ -52,13 +52,15 @@ elif ((count >= 2)); then
     until_there 90 $LAB/out/awqsgl.done
     $plan vllm_again sglang_up whole deep
 else
-    # On one, SGLang first, beside it what is by hand; R1 in AWQ, as deep as fits, has the whole GPU after it.
-    export SGLANG_SHARE=0.3 SGLANG_SAID=yes SGLANG_LIMIT=300 CHAT_MINUTES=0.8
+    # On one, SGLang first; AWQ on SGLang beside the others, because its kernels are compiled for minutes, each on one core.
+    # R1 in AWQ, as deep as fits, has the whole GPU after it.
+    export SGLANG_SHARE=0.2 SGLANG_SAID=yes SGLANG_LIMIT=300 CHAT_MINUTES=${CHAT_MINUTES:-0.5}
     $plan command sglang_installed
-    $plan sglang_awq >$LAB/out/lane-E.log 2>&1 &
+    # One run of the product at a time: what builds llama.cpp for minutes comes last.
+    LIMIT=600 $plan sglang_marlin sglang_awq >$LAB/out/lane-E.log 2>&1 &
     SGLANG_WORDS="sglang_mem_fraction_static: 0.4" $plan sglang_up
-    until_there 240 $LAB/out/awqsgl.done
-    SGLANG_PROVEN=yes $plan sglang_fp8
-    $plan whole mtp_up deep llama llama_seed
+    MTP_SHARE=0.6 $plan mtp_up
+    until_there 420 $LAB/out/awqsgl.done
+    $plan whole llama llama_seed deep
 fi
 touch $LAB/out/all.done

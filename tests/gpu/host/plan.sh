@@ -196,7 +196,7 @@ step_awq_vllm() {
 step_mtp_up() {
     complete vllm032
     inventory mtp vllm r1-fp8-mtp FP8 8 4 1 256 "vllm_venv_tensor_parallel_size: 1" "vllm_venv_max_model_len: 8192" \
-        "vllm_venv_gpu_memory_utilization: 0.85" \
+        "vllm_venv_gpu_memory_utilization: ${MTP_SHARE:-0.85}" \
         "vllm_venv_extra_args: [--speculative-config, '{\"method\": \"mtp\", \"num_speculative_tokens\": 1}']"
     product up mtp
     question mtp 8000
@@ -273,10 +273,22 @@ step_sglang_fp8() {
     free_gpus $A
 }
 
+# Marlin's kernels, which AWQ needs there, all at once, into the cache of the next step.
+step_sglang_marlin() {
+    local python
+    python=$(ls -d /opt/dsdeploy/sglang/*/bin/python | tail -1)
+    SGLANG_JIT_CACHE_DIR=$LAB/cache-awqsgl/jit PATH=$(dirname $python):$PATH $python $here/host/marlin_compile.py \
+        bfloat16 --experts >$LAB/out/marlin.log 2>&1
+    say "marlin: $(tail -1 $LAB/out/marlin.log | cut -c1-300)"
+}
+
 step_sglang_awq() {
     # Its environment may be made and not yet switched to.
     SGLANG=$(ls -d /opt/dsdeploy/sglang/*/bin/python | tail -1)
-    local small=(--context-length 8192 --cuda-graph-max-bs-decode 32 ${SGLANG_SHARE:+--mem-fraction-static $SGLANG_SHARE})
+    export SGLANG_JIT_CACHE_DIR=$LAB/cache-awqsgl/jit
+    # In float16, which its files say, a kernel for all heads on one GPU does not start.
+    local small=(--dtype bfloat16 --context-length 8192 --cuda-graph-max-bs-decode 32
+        ${SGLANG_SHARE:+--mem-fraction-static $SGLANG_SHARE})
     [ -n "${SGLANG_SHARE:-}" ] || free_gpus ${B#*,}
     sglang_hand ${B#*,} awqsgl 30200 r1-awq-3 "${small[@]}" && {
         question awqsgl 30200
@@ -284,6 +296,7 @@ step_sglang_awq() {
         drop awqsgl
     }
     [ -n "${SGLANG_SHARE:-}" ] || free_gpus ${B#*,}
+    # The catalog's recipe.
     sglang_hand ${B#*,} awqmoe 30200 r1-awq-3 "${small[@]}" --quantization moe_wna16 && { question awqmoe 30200; drop awqmoe; }
     touch $LAB/out/awqsgl.done
 }

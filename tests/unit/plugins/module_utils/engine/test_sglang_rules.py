@@ -95,9 +95,21 @@ def check(values, name="deepseek-r1-awq", **facts):
         ),
         ({"quantization": "awq"}, {}, "sglang_quantization: awq serves no experts; use moe_wna16, or awq_marlin"),
         (
-            {"quantization": "awq_marlin", "dtype": "bfloat16"},
+            {"quantization": "awq", "dtype": "bfloat16"},
+            {"model": {"name": "qwen3-32b-awq", "quantization": "AWQ"}},
+            "sglang_dtype: awq computes in float16 only, found bfloat16",
+        ),
+        (
+            {"tensor_parallel_size": 1},
             {},
-            "sglang_dtype: awq_marlin computes in float16 only, found bfloat16",
+            "sglang_dtype: with 128 attention heads on one GPU a kernel of SGLang takes bfloat16 only, found none, and "
+            "AWQ's files say float16; set bfloat16, or spread the heads over more GPUs",
+        ),
+        (
+            {"dtype": "half", "enable_dp_attention": True, "tensor_parallel_size": 8, "data_parallel_size": 8},
+            {"name": "deepseek-r1"},
+            "sglang_dtype: with 128 attention heads on one GPU a kernel of SGLang takes bfloat16 only, found half; set "
+            "bfloat16, or spread the heads over more GPUs",
         ),
         (
             {"speculative_num_steps": 3},
@@ -131,7 +143,15 @@ def test_what_is_refused(values, facts, line):
     ("values", "facts"),
     [
         ({}, {}),
-        ({"tensor_parallel_size": 8, "data_parallel_size": 8, "enable_dp_attention": True}, {}),
+        (
+            {"tensor_parallel_size": 8, "data_parallel_size": 8, "enable_dp_attention": True, "dtype": "bfloat16"},
+            {},
+        ),
+        ({"tensor_parallel_size": 8, "data_parallel_size": 8, "enable_dp_attention": True}, {"name": "deepseek-r1"}),
+        # Fewer heads a GPU: another kernel; other releases are not known to have it.
+        ({"tensor_parallel_size": 2}, {}),
+        ({"tensor_parallel_size": 1}, {"version": "0.5.10.post1"}),
+        ({"quantization": "awq_marlin", "dtype": "bfloat16"}, {}),
         ({"tensor_parallel_size": 16, "nnodes": 2}, {"name": "deepseek-r1", "hosts": 2}),
         # Each host by a run of its own.
         ({"tensor_parallel_size": 16, "nnodes": 2, "node_rank": 1}, {"name": "deepseek-r1"}),
@@ -180,7 +200,7 @@ def test_the_recipes_of_the_catalog_hold(name, version):
 
 
 def test_a_host_without_gpus_is_refused_by_the_role_alone():
-    assert check({"tensor_parallel_size": 1}, gpus=0) == ([], [])
+    assert check({"tensor_parallel_size": 1}, "deepseek-r1", gpus=0) == ([], [])
 
 
 def test_whole_experts_make_a_size_possible_and_are_named():
