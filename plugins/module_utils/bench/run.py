@@ -217,7 +217,10 @@ class _Work:
             self._progress.update(done)  # it takes its time to start: the estimate follows
             return self._stop()
 
-        return beside.measure(load_, ours_s, stop)
+        before = self._watching.cached()
+        one = beside.measure(load_, ours_s, stop)
+        after = self._watching.cached()
+        return one._replace(cached=after.share_since(before)) if one and before and after else one
 
     def _ours(
         self, load_: turns.Load, first_s: float, done: int
@@ -247,6 +250,7 @@ class _Work:
         self, concurrency: int, count: int, deadline: float, told: Callable[[int], None]
     ) -> Optional[Dict[str, Any]]:
         """The figures of `count` requests; None where it was broken off before the first was answered."""
+        cached = self._watching.cached()
         before = sum(os.times()[:4])
         measured = self._send(concurrency, count, deadline, told, self._plan.profile.range_ratio)
         taken = sum(os.times()[:4]) - before
@@ -254,6 +258,10 @@ class _Work:
             return None
         begin, end = load.span(measured.requests)
         point = measure.summarise(measured.requests, begin, end, concurrency, self._plan.slo_ms, measured.lags)
+        # Where its answers do not say, its metrics do, of all that it was asked in this time.
+        after = self._watching.cached() if point["cached_tokens_ratio"] is None and cached else None
+        if cached and after:
+            point["cached_tokens_ratio"] = after.share_since(cached)
         point["interrupted"] = measured.interrupted
         point["asked"] = count
         point["client_cpus"] = round(taken / (end - begin), 3) if end - begin > 0.1 else None

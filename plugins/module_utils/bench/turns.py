@@ -19,6 +19,7 @@ OURS, TOOL = "ours", "tool"
 ROUNDS = 3  # of each: the fewest with one in the middle
 MAX_ROUNDS = 20
 OTHER_ANSWERS = 0.01  # of their mean length: they are still as long as was asked for
+CACHED = 0.02  # of the prompts: as much more found in the server's cache is another load
 OTHER_PROMPTS = (0.02, 2.0)  # of the mean length, and tokens: as far apart, those of the two are still alike
 # What is compared.
 FIGURES = (
@@ -59,6 +60,7 @@ class Round(NamedTuple):
     prompt_tokens: Optional[float] = None  # of a request on average
     # Whether there is no use in another round.
     fatal: bool = False
+    cached: Optional[float] = None  # what share of its prompts the server had in its cache, 0 to 1
 
 
 def order(rounds: int) -> List[str]:
@@ -103,6 +105,7 @@ def of_ours(point: Dict[str, Any], load: Load) -> Round:
         point.get("client_cpus"),
         point["total_input_tokens"] / completed if completed and point["total_input_tokens"] else None,
         fatal=not completed or point["interrupted"],
+        cached=number(point["cached_tokens_ratio"]),
     )
 
 
@@ -173,7 +176,14 @@ def compare(tool: str, load: Load, wanted: int, done: Sequence[Round], ended: Op
 
 
 def _told(one: Round) -> Dict[str, Any]:
-    told = {"who": one.who, "figures": one.figures, "client_lag_p99_ms": one.lag_ms, "client_cpus": one.cpus}
+    told = {
+        "who": one.who,
+        "figures": one.figures,
+        "client_lag_p99_ms": one.lag_ms,
+        "client_cpus": one.cpus,
+        "prompt_tokens": one.prompt_tokens,
+        "cached_tokens_ratio": one.cached,
+    }
     return dict(told, problem=one.problem) if one.problem else told
 
 
@@ -204,6 +214,12 @@ def _problems(tool: str, wanted: int, done: Sequence[Round], ended: Optional[str
     return found
 
 
+def _median(values: Sequence[Optional[float]]) -> Optional[float]:
+    """None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known and len(known) == len(values) else None
+
+
 def _notes(tool: str, load: Load, whole: Dict[str, List[Round]], reading: Dict[str, Optional[bool]]) -> List[str]:
     notes = []
     if min(len(rounds) for rounds in whole.values()) < 2:
@@ -216,6 +232,14 @@ def _notes(tool: str, load: Load, whole: Dict[str, List[Round]], reading: Dict[s
     allowed = max((share + load.by_chance()) * lengths[OURS], tokens)
     if all(lengths.values()) and abs(lengths[OURS] - lengths[TOOL]) > allowed:
         notes.append("prompts of %.1f tokens, %s's of %.1f: not the same load" % (lengths[OURS], tool, lengths[TOOL]))
+    found = {who: _median([one.cached for one in rounds]) for who, rounds in whole.items()}
+    mine, theirs = found[OURS], found[TOOL]
+    if mine is not None and theirs is not None and abs(theirs - mine) > CACHED:
+        # vLLM's random prompts count upwards from a random token: with few tokens in a vocabulary they come again.
+        notes.append(
+            f"{theirs:.0%} of {tool}'s prompts were in the server's cache of equal beginnings, {mine:.0%} of ours: not "
+            "the same load; without that cache it is (--no-enable-prefix-caching, --disable-radix-cache)"
+        )
     if reading["median_ttft_ms"] is False and load.concurrency > 1 and not load.range_ratio:
         # Seen with vLLM 0.32.0 at 8 streams: 75 ms and 45 ms; with lengths that differ 33 ms and 32 ms.
         notes.append(

@@ -98,6 +98,11 @@ class Watch:
         if self._thread:
             self._thread.join(5)
 
+    def cached(self) -> Optional[gauges.Cached]:
+        """What the engine says now of its cache of equal beginnings; None where it does not."""
+        text = self._read_metrics() if self._read_metrics else None
+        return gauges.cached(text) if text else None
+
     def _queue(self) -> None:
         while self._read_metrics and not self._ended.wait(INTERVAL_S):
             text = self._read_metrics()

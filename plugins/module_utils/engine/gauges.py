@@ -10,7 +10,7 @@ By the names of vLLM, SGLang and llama.cpp, without their prefixes; the older na
 from __future__ import annotations
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics
 
@@ -19,6 +19,9 @@ WAITING = ("num_requests_waiting", "num_queue_reqs", "requests_deferred")
 KV_USE = ("kv_cache_usage_perc", "gpu_cache_usage_perc", "token_usage", "kv_cache_usage_ratio")
 GENERATED = ("generation_tokens_total", "generation_tokens", "tokens_predicted_total")
 PROMPTED = ("prompt_tokens_total", "prompt_tokens")
+# Tokens of prompts that the cache of equal beginnings was asked for, and those found in it.
+LOOKED_UP = ("prefix_cache_queries_total", "gpu_prefix_cache_queries_total", "prompt_tokens_total")
+FOUND = ("prefix_cache_hits_total", "gpu_prefix_cache_hits_total", "cached_tokens_total")
 _WANTED = frozenset(RUNNING + WAITING + KV_USE + GENERATED + PROMPTED)
 
 
@@ -33,25 +36,57 @@ class Gauges(NamedTuple):
     prompted: Optional[float]
 
 
-def read(text: str) -> Gauges:
-    """The figures in a text of the Prometheus format. Only the wanted lines are parsed: an engine has thousands."""
+class Cached(NamedTuple):
+    """Tokens of prompts since the engine started: looked up in its cache of equal beginnings, and found there."""
+
+    looked_up: float
+    found: float
+
+    def share_since(self, before: "Cached") -> Optional[float]:
+        """What share of the prompts between two readings was found, 0 to 1; None where it was started anew between."""
+        asked, found = self.looked_up - before.looked_up, self.found - before.found
+        if asked < 0 or found < 0 or found > asked:
+            return None
+        return round(found / asked, 4) if asked else 0.0
+
+
+def _values(text: str, wanted: Collection[str]) -> Dict[str, List[float]]:
+    """What stands at these names. Only the wanted lines are parsed: an engine has thousands."""
     found: Dict[str, List[float]] = {}
     for line in text.split("\n"):
         name = line.partition("{")[0].partition(" ")[0].rpartition(":")[2]
-        if name in _WANTED:
+        if name in wanted:
             value = metrics.parse(line).get(name)
             # What is no number makes its sum one that is not known.
             found.setdefault(name, []).append(math.nan if value is None else value)
+    return found
 
-    def total(names: Sequence[str]) -> Optional[float]:
-        values = next((found[name] for name in names if name in found), None)
-        if values is None:
-            return None
-        value = sum(values)
-        return value if value >= 0 and math.isfinite(value) else None
 
+def _total(found: Dict[str, List[float]], names: Sequence[str]) -> Optional[float]:
+    values = next((found[name] for name in names if name in found), None)
+    if values is None:
+        return None
+    value = sum(values)
+    return value if value >= 0 and math.isfinite(value) else None
+
+
+def read(text: str) -> Gauges:
+    """The figures in a text of the Prometheus format."""
+    found = _values(text, _WANTED)
     caches = [value for value in next((found[name] for name in KV_USE if name in found), []) if 0 <= value <= 1]
-    return Gauges(total(RUNNING), total(WAITING), max(caches, default=None), total(GENERATED), total(PROMPTED))
+    running, waiting, generated, prompted = (_total(found, names) for names in (RUNNING, WAITING, GENERATED, PROMPTED))
+    return Gauges(running, waiting, max(caches, default=None), generated, prompted)
+
+
+def cached(text: str) -> Optional[Cached]:
+    """What its cache of equal beginnings was good for; None where it does not say."""
+    values = _values(text, frozenset(LOOKED_UP + FOUND))
+    # Of one engine, both by the names of the same release.
+    for asked, found in zip(LOOKED_UP, FOUND):
+        if found in values:
+            both = _total(values, (asked,)), _total(values, (found,))
+            return None if None in both else Cached(*both)
+    return None
 
 
 class Rates:

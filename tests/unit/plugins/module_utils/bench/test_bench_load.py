@@ -269,11 +269,12 @@ SCRIPT = json.dumps({"ttft": 0.01, "gap": 0.001, "tokens": 8})
 
 
 def in_turns(
-    port, theirs, rounds=1, clock=time.monotonic, script=SCRIPT, concurrency=(1,), stop=lambda: False, told=None
-):
+    port, theirs, rounds=1, clock=time.monotonic, script=SCRIPT, concurrency=(1,), stop=lambda: False, told=None,
+    metrics=None,
+):  # fmt: skip
     target = load.Target("127.0.0.1", port, "", {}, None, "completions", script)
     plan = Plan("quick", sweep.Profile(50, 8, concurrency, 600), {}, 30.0)
-    with Progress("bench", unit="requests", report=told) as progress, watch.Watch(None, None) as watching:
+    with Progress("bench", unit="requests", report=told) as progress, watch.Watch(None, metrics) as watching:
         return benchmark(target, plan, progress, watching, stop, clock, Beside("vllm", rounds, theirs))
 
 
@@ -290,6 +291,30 @@ def test_what_measures_beside_has_time_of_its_own(port):
     assert hours == [(10, 1)] * 2 + [(20, 2)] * 2
     assert [point["against"]["whole"] for point in found["points"]] == [{"ours": 2, "tool": 2}] * 2
     assert found["ended"] == "all points measured" and found["points"][1]["client_cpus"] is not None
+
+
+def test_what_each_found_in_the_servers_cache(port):
+    """The counters of the server are read around each round: 100 tokens looked up and 70 found in each of theirs."""
+    counted = [0, 0]
+
+    def theirs(*_asked):
+        counted[0] += 100
+        counted[1] += 70
+        return turns.Round(turns.TOOL, {"output_throughput": 100.0})
+
+    def metrics():
+        return f"vllm:prefix_cache_queries_total {counted[0]}\nvllm:prefix_cache_hits_total {counted[1]}\n"
+
+    (point,) = in_turns(port, theirs, 2, metrics=metrics)["points"]
+    assert [(one["who"], one["cached_tokens_ratio"]) for one in point["against"]["rounds"]] == [
+        ("ours", 0.0), ("tool", 0.7), ("tool", 0.7), ("ours", 0.0),
+    ]  # fmt: skip
+    assert [note[:27] for note in point["against"]["notes"]] == ["70% of vllm's prompts were "]
+    assert point["cached_tokens_ratio"] == 0.0
+    # Without metrics nothing is known of it.
+    (point,) = in_turns(port, theirs, 2)["points"]
+    assert {one["cached_tokens_ratio"] for one in point["against"]["rounds"]} == {None}
+    assert point["cached_tokens_ratio"] is None
 
 
 def test_all_rounds_of_a_point_are_one_stage_whose_time_is_told(port):

@@ -150,3 +150,15 @@ def test_a_time_to_the_first_token_that_streams_in_step_make_is_said():
     assert not said(turns.Load(64, 128, 80, 8), 45.0, 45.0)
     assert not said(turns.Load(64, 128, 80, 8, 0.5), 75.0, 45.0)
     assert not said(LOAD, 75.0, 45.0)  # one stream has none to be in step with
+
+
+def test_prompts_that_the_server_had_in_its_cache_are_another_load():
+    def notes(ours, its):
+        done = [one._replace(cached=ours if one.who == OURS else its) for one in rounds([1.0, 1.0], [1.0, 1.0])]
+        return turns.compare("vllm", LOAD, 2, done)["notes"]
+
+    (note,) = notes(0.0, 0.4)
+    assert note.startswith("40% of vllm's prompts were in the server's cache of equal beginnings, 0% of ours: ")
+    assert notes(0.4, 0.0)
+    for alike in ((0.0, 0.0), (0.5, 0.51), (None, 0.4), (0.0, None)):
+        assert notes(*alike) == []

@@ -73,3 +73,36 @@ def test_no_rate_of_no_time():
     rates = gauges.Rates()
     rates.see(reading(1.0), 5.0)
     assert rates.see(reading(2.0), 5.0)["generated_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # vLLM 0.32.0; its prompts that were computed are not what was looked up.
+        (
+            'vllm:prefix_cache_queries_total{engine="0"} 900.0\nvllm:prefix_cache_queries_total{engine="1"} 100.0\n'
+            'vllm:prefix_cache_hits_total{engine="0"} 250.0\nvllm:prefix_cache_hits_total{engine="1"} 50.0\n'
+            "vllm:prompt_tokens_total 7.0",
+            (1000.0, 300.0),
+        ),
+        ("vllm:gpu_prefix_cache_queries_total 10\nvllm:gpu_prefix_cache_hits_total 4", (10.0, 4.0)),
+        ("sglang:prompt_tokens_total 40\nsglang:cached_tokens_total 10", (40.0, 10.0)),
+        (VLLM, None),
+        (LLAMA, None),
+        ("", None),
+        ("vllm:prefix_cache_queries_total 5\nvllm:prefix_cache_hits_total NaN", None),
+        ("vllm:prefix_cache_hits_total 5", None),
+    ],
+)
+def test_cached(text, expected):
+    found = gauges.cached(text)
+    assert (None if found is None else tuple(found)) == expected
+
+
+def test_share_of_the_prompts_that_were_found():
+    before = gauges.Cached(100.0, 10.0)
+    assert gauges.Cached(300.0, 60.0).share_since(before) == 0.25
+    assert before.share_since(before) == 0.0  # without a cache nothing is looked up
+    # Started anew in between.
+    assert gauges.Cached(50.0, 10.0).share_since(before) is None
+    assert gauges.Cached(300.0, 5.0).share_since(before) is None
