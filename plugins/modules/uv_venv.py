@@ -107,7 +107,7 @@ options:
     elements: str
     default: []
   help_environment:
-    description: Environment variables for O(help).
+    description: Environment variables for O(help). Home and caches are a directory that is removed after it.
     type: dict
     default: {}
 author:
@@ -168,6 +168,7 @@ import glob
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -190,6 +191,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client 
 
 HELP = ".dsdeploy-help.txt"
 HELP_TIMEOUT = 600  # s
+# Where programs keep what they want to find again.
+HOMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 LOCK_LIMIT = 3600.0  # s; another run may be installing gigabytes
 WRONG_FILE_HINT = (
     "Set dsdeploy_mirrors.pypi_index to a mirror that serves the original, or leave out the find_links that the file "
@@ -349,13 +352,16 @@ class Environment:
             return
         progress.unit = "s"
         progress.begin("ask %s for its options" % self.params["distribution"])
-        # Imports that were never compiled take half a minute.
-        told = process.run(
-            [self.python] + self.params["help"],
-            HELP_TIMEOUT,
-            lambda: progress.update(int(time.time() - progress.started)),
-            **self.params["help_environment"],
-        )
+        # A home of its own: what an engine and CUDA keep at a start is not left in root's. CUDA makes the parents of
+        # its cache for its user alone, and an engine that runs as another could not pass them later.
+        with tempfile.TemporaryDirectory(prefix="dsdeploy-help-") as home:
+            # Imports that were never compiled take half a minute.
+            told = process.run(
+                [self.python] + self.params["help"],
+                HELP_TIMEOUT,
+                lambda: progress.update(int(time.time() - progress.started)),
+                **dict(dict.fromkeys(HOMES, home), **self.params["help_environment"]),
+            )
         if told.rc != 0 or "--" not in told.stdout:
             said = [line for line in (told.stderr or told.stdout).splitlines() if line.strip()]
             self.module.fail_json(

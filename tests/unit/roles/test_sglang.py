@@ -107,3 +107,11 @@ def test_on_gpus_it_compiles_with_what_was_found():
     assert caches and all(path.startswith("/var/lib/dsdeploy/dsdeploy-sglang/compiled/") for path in caches)
     # Not 16,384 sizes of each of DeepGEMM's products before it answers.
     assert environment["SGLANG_JIT_DEEPGEMM_FAST_WARMUP"] == "1"
+
+
+@pytest.mark.parametrize("host_facts", [{}, gpus(8, "12.4"), gpus(8, "13.0")])
+def test_root_asks_for_its_options_without_the_caches_of_its_user(host_facts):
+    """CUDA would make them, and their parents for root alone."""
+    found = of("_sglang_help_environment", host_facts)
+    assert not [value for value in found.values() if "/var/lib" in str(value)], found
+    assert found.get("TORCHDYNAMO_DISABLE") == (None if host_facts else "1")

@@ -83,6 +83,26 @@ def test_it_is_made_once_and_known_again(arguments):
     assert (again["changed"], again["version"]) == (False, "1.0")
 
 
+def test_what_is_asked_for_its_options_leaves_nothing_in_a_home(arguments, tmp_path):
+    """As engines and CUDA do: a cache below the home and below a variable that only the service is to have."""
+    shutil.rmtree(arguments["find_links"][0])
+    Path(arguments["find_links"][0]).mkdir()
+    program = (
+        "import os\nos.makedirs(os.path.expanduser('~/.nv/ComputeCache'), mode=0o700)\n"
+        "os.makedirs(os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache')) + '/engine')\n"
+        "print('--port', os.environ['HOME'], os.environ['TOLD'])\n"
+    )
+    digest = make_wheel(Path(arguments["find_links"][0]), program)
+    Path(arguments["lock"]).write_text(f"tiny-engine==1.0 \\\n    --hash=sha256:{digest}\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = dict(OFFLINE, HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
+    done = run("uv_venv", dict(arguments, help_environment={"TOLD": "yes"}), environment=environment)
+    _port, used, told = Path(done["help_file"]).read_text().split()
+    assert told == "yes" and used != str(home) and not Path(used).exists()
+    assert not (home / ".nv").exists() and not (home / "cache" / "engine").exists()
+
+
 def test_a_look_needs_neither_uv_nor_the_lock_on_the_host(arguments):
     digest = hashlib.sha256(Path(arguments["lock"]).read_bytes()).hexdigest()
     look = {"probe": True, "lock_sha256": digest, "lock": "/not/there", "uv": "/not/there"}
