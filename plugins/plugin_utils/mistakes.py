@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Optional
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 
@@ -26,14 +27,10 @@ def mistake(name: str, what: str, fix: str) -> Dict[str, str]:
     return {"name": name, "what": what, "fix": fix}
 
 
-def is_true(value: Any) -> bool:
-    """Whether a variable says yes, as text too."""
-    return value is True or str(value).strip().lower() in ("true", "yes", "on", "1")
-
-
 def is_eager(settings: Dict[str, Any]) -> bool:
     """Whether vLLM is told to do without CUDA graphs, by its variable or among its arguments."""
-    return is_true(settings.get("enforce_eager")) or "--enforce-eager" in map(str, settings.get("extra_args") or [])
+    words = map(str, settings.get("extra_args") or [])
+    return boolean(settings.get("enforce_eager"), strict=False) or "--enforce-eager" in words
 
 
 def find(
@@ -51,7 +48,7 @@ def find(
     words = [str(word) for word in settings.get("extra_args") or []]
     if is_eager(settings):
         found.append(_slow(role, "enforce_eager", "eager mode"))
-    if is_true(settings.get("disable_cuda_graph")) or "--disable-cuda-graph" in words:
+    if boolean(settings.get("disable_cuda_graph"), strict=False) or "--disable-cuda-graph" in words:
         found.append(_slow(role, "disable_cuda_graph", "serving without CUDA graphs"))
     layers = (settings.get("parameters") or {}).get("num_gpu", settings.get("gpu_layers"))
     if layers_that_fit is not None and re.match(r"\d{1,6}\Z", str(layers)) and 0 < int(str(layers)) < layers_that_fit:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import trust
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -28,10 +29,7 @@ def group_of(name: str, hosts: Sequence[str], values: Any) -> List[str]:
 def gateways_of(group: Sequence[str], values: Any) -> List[str]:
     """Those of the replicas that have a gateway which others reach."""
 
-    def is_set(value: Any) -> bool:
-        return str(value).lower() in ("true", "yes", "on", "1")
-
-    return [host for host in group if is_set(values[host].get("dsdeploy_expose"))]
+    return [host for host in group if boolean(values[host].get("dsdeploy_expose"), strict=False)]
 
 
 def behind(here: str, group: Sequence[str], values: Any, engine: str, port: int) -> List[Dict[str, Any]]:
