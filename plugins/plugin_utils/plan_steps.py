@@ -24,6 +24,7 @@ _VLLM_FIRST = 200
 _VLLM_HOW = "torch.compile, FlashInfer's sampler, CUDA graphs: vLLM 0.32.0 took 190 s on 2 × H200, 220 s on one"
 # The same of SGLang for DeepSeek V3's shapes in FP8, where the launcher compiles ahead (sglang_compile_ahead).
 _SGLANG_FIRST = 160
+_SGLANG_AWQ_HOW = "nvcc takes 5 to 6 min on one core for each file of Marlin's kernels (0.5.23): 1, with experts 3"
 _SGLANG_HOW = "DeepGEMM's kernels 58 s, its own and CUDA graphs 97 s: SGLang 0.5.23 on one H200 with 16 cores"
 
 
@@ -94,7 +95,7 @@ def first_start(row: Dict[str, Any], entry: Dict[str, Any]) -> Dict[str, Any]:
         how = "DeepGEMM's kernels for FP8, one after the other: 10 to 20 min by SGLang's own word"
         return number(None, "not known", how)
     if entry.get("quantization") == "AWQ":
-        return number(None, "not known", "nvcc was at one file of AWQ's kernels for over 7 min (0.5.23, one H200)")
+        return number(None, "not known", _SGLANG_AWQ_HOW)
     return number(None, "not known", "not measured")
 
 
