@@ -99,7 +99,8 @@ options:
         type: int
         default: 2
       restart_max_delay:
-        description: Seconds before further restarts at most (systemd from 254; supervisor adds a second each time).
+        description: >-
+          Seconds before further restarts at most (systemd from 254). Supervisor adds a second each time, without end.
         type: int
         default: 60
       success_exit_status:

@@ -353,7 +353,11 @@ class Service:
         if definition.get("health_url"):
             self.desired.directory(os.path.dirname(check), 0o755)
             self.desired.file(check, source_of(wait_healthy), 0o755, quiet=True)
-        text = texts.unit_text(definition, confined, self.revision, check, version)
+        program = self.program_path("launcher.py")
+        if "gpu" in confinement.needs_of(definition):
+            self.desired.directory(os.path.dirname(program), 0o755)
+            self.desired.file(program, source_of(launcher), 0o755, quiet=True)
+        text = texts.unit_text(definition, confined, self.revision, check, program, version)
         return self.desired.file(self.manager.file, text, 0o644)
 
     def write_program(self, definition: Dict[str, Any]) -> bool:

@@ -79,7 +79,8 @@ TABLE: Tuple[Setting, ...] = (
     Setting("PrivateDevices", "yes", 209, "no devices", without=("gpu",)),
     Setting("DevicePolicy", "closed", 208, "no devices but those that follow"),
     # By /proc/devices: nvidia, nvidiactl, nvidia-uvm, nvidia-modeset, nvidia-caps, nvidia-nvswitch, nvidia-fs, IMEX.
-    Setting("DeviceAllow", "char-nvidia* rw", 208, "GPUs", only="gpu"),
+    # "m": root makes them before it, in the unit's control group (launcher.py); the service has no right to anyway.
+    Setting("DeviceAllow", "char-nvidia* rwm", 208, "GPUs", only="gpu"),
     Setting("DeviceAllow", "char-infiniband* rw", 208, "RDMA", only="gpu"),
     Setting("DeviceAllow", "char-gdrdrv rw", 208, "GPUDirect", only="gpu"),
     Setting("DeviceAllow", "/dev/infiniband/rdma_cm rw", 208, "RDMA", only="gpu"),

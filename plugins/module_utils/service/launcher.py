@@ -7,7 +7,9 @@ rights and becomes the service.
 It is installed on hosts as a program of its own, so it needs nothing but Python's own library (3.8). Module `service`
 reads the same notes with the same functions.
 
-usage: launcher.py --name N --user U --run DIR --environment FILE --revision R --nofile N --memlock N|infinity -- EXEC…
+usage: launcher.py --name N --user U --run DIR --environment FILE --revision R --nofile N --memlock N|infinity [--gpu]
+           -- EXEC…
+       launcher.py --gpu-devices   (what systemd starts, as root, before a service that computes on GPUs)
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import pwd
 import re
 import resource
 import signal
+import subprocess
 import sys
 
 # prctl(2), linux/prctl.h
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
+MAKING = 60.0  # s; a driver that hangs must not keep the service from starting, and from saying why in its log
 
 
 def machine():
@@ -122,10 +126,86 @@ def drop_rights(account):
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def told(*argv):
+    """Run a program of the driver's, for what it does alone. It need not be there, and need not end."""
+    try:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=True
+        )
+        child.wait(MAKING)
+    except OSError:
+        pass
+    except subprocess.TimeoutExpired:
+        child.kill()  # not waited for: one that hangs in the kernel ends with the machine
+
+
+def unified_memory(devices):
+    """Whether the driver's module for unified memory is loaded, by the text of /proc/devices."""
+    return re.search(r"^ *[0-9]+ nvidia-uvm$", devices, re.M) is not None
+
+
+def read_devices(proc):
+    try:
+        with open(proc + "/devices", encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def make_gpu_devices(dev="/dev"):
+    """Make the device files that CUDA needs, where nobody has; what is wrong in the end, one line, or "".
+
+    Where no rule of udev makes them (Ubuntu's driver has one), the driver leaves /dev/nvidia-uvm to the first CUDA
+    program after a boot, with nvidia-modprobe, which is setuid root: a service has given that up. nvidia-smi works
+    without the file, and some engines compute on the CPU then without a word.
+    """
+
+    def there(name):
+        return os.path.exists(os.path.join(dev, name))
+
+    if there("dxg") or there("nvmap"):
+        return ""  # WSL and Jetson: CUDA has other ways there
+    if not there("nvidiactl"):
+        told("nvidia-smi", "-L")  # as root it loads the driver, and makes its own file and one for each GPU
+    if not there("nvidiactl"):
+        return (
+            "there is no /dev/nvidiactl, so that CUDA will not start: NVIDIA's driver is not loaded, or this container "
+            "was started without GPUs"
+        )
+    if not there("nvidia-uvm"):
+        told("nvidia-modprobe", "-u", "-c=0")
+    if not there("nvidia-uvm"):
+        return (
+            "there is no /dev/nvidia-uvm, so that CUDA will not start, although nvidia-smi works: as root on the "
+            "machine, nvidia-modprobe -u -c=0; a container gets the file from the machine when it is started"
+        )
+    return ""
+
+
+def gpu_devices(dev="/dev", proc="/proc"):
+    """Before a unit's service: the exit status. systemd has resolved by now which devices the unit may use, by the
+    numbers that the kernel gave them, and knows none of a module that was loaded just now: the next start does."""
+    before = unified_memory(read_devices(proc))
+    problem = make_gpu_devices(dev)
+    if problem:
+        print(problem, file=sys.stderr, flush=True)
+    elif not before and unified_memory(read_devices(proc)):
+        print(
+            "NVIDIA's module for unified memory was not loaded until now: starting again with it",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 1
+    return 0
+
+
 def main(argv):
+    if argv == ["--gpu-devices"]:
+        return gpu_devices()
     parser = argparse.ArgumentParser()
     for option in ("name", "user", "run", "environment", "revision", "nofile", "memlock"):
         parser.add_argument("--" + option, required=True)
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     account = pwd.getpwnam(options.user)
@@ -140,6 +220,10 @@ def main(argv):
     write_note(note_path(options.run, options.name, "revision"), options.revision)
     with open(options.environment, encoding="utf-8") as handle:
         environment = dict(os.environ, USER=options.user, LOGNAME=options.user, **environment_of(handle.read()))
+    if options.gpu:
+        problem = make_gpu_devices()
+        if problem:
+            print(problem, file=sys.stderr, flush=True)
     infinity = resource.RLIM_INFINITY
     limit(resource.RLIMIT_NOFILE, int(options.nofile))
     limit(resource.RLIMIT_MEMLOCK, infinity if options.memlock == "infinity" else int(options.memlock))
@@ -151,6 +235,6 @@ def main(argv):
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        raise SystemExit(main(sys.argv[1:]))
     except OSError as error:  # a full disk, a program that is gone: one line for the service's log
         raise SystemExit("the service cannot start: %s" % error) from None

@@ -9,6 +9,7 @@ from typing import Any, Dict, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import waiting
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import confinement
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.quoting import (
     environment_value,
     supervisor_word,
@@ -19,6 +20,12 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import 
 
 MARK = "dsdeploy:service"  # in every file that makes a service ours
 HEAD = "Written by dsdeploy; changes here are overwritten."
+# What GPUs need before CUDA starts on them, where a host has such units (modprobe@ since systemd 245). Only an order:
+# where one fails, the engine says what is missing, and is started again until it is there.
+GPU_UNITS = "modprobe@nvidia_uvm.service nvidia-persistenced.service nvidia-fabricmanager.service"
+# supervisor gives a program up after so many tries, of which each waits a second longer than the one before: never
+# (after a day seven minutes). GPUs may come late.
+START_RETRIES = 1000000
 
 
 def environment_text(definition: Dict[str, Any]) -> str:
@@ -29,13 +36,19 @@ def environment_text(definition: Dict[str, Any]) -> str:
 
 
 def unit_text(
-    definition: Dict[str, Any], confined: Sequence[str], revision: str, start_check: str, systemd_version: int
+    definition: Dict[str, Any],
+    confined: Sequence[str],
+    revision: str,
+    start_check: str,
+    launcher: str,
+    systemd_version: int,
 ) -> str:
     """The unit.
 
     :param confined: from `confinement.settings`.
-    :param start_check: path of the start check's program.
+    :param start_check: path of the start check's program; `launcher`: of the launcher, which makes GPUs' device files.
     """
+    gpu = "gpu" in confinement.needs_of(definition)
     name, run = definition["name"], places.RUN
     # As root ("+"), whatever confines the service: what it started with is noted where it cannot write itself.
     note = "umask 077; mkdir -p %s; echo %s > %s/%s.revision" % (run, revision, run, name)
@@ -44,8 +57,9 @@ def unit_text(
         "# " + MARK,
         "[Unit]",
         "Description=" + systemd_text(definition["description"]),
-        "After=network-online.target",
-        "Wants=network-online.target",
+        "After=network-online.target" + (" " + GPU_UNITS if gpu else ""),
+        "Wants=network-online.target" + (" modprobe@nvidia_uvm.service" if gpu else ""),
+        # However late the GPUs come: it is not given up.
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
@@ -53,6 +67,7 @@ def unit_text(
         "User=" + definition["user"],
         "WorkingDirectory=" + systemd_text(definition["state_dir"]),
         "EnvironmentFile=" + systemd_text(definition["environment_file"]),
+        *(["ExecStartPre=+/usr/bin/python3 %s --gpu-devices" % systemd_word(launcher)] if gpu else []),
         "ExecStartPre=+/bin/sh -c " + systemd_word(note),
         "ExecStart=" + " ".join(systemd_word(word) for word in definition["exec"]),
     ]
@@ -96,7 +111,8 @@ def program_text(
     """The program's file for supervisor. The launcher is started as root and becomes the service."""
     command = [python, launcher, "--name", definition["name"], "--user", definition["user"], "--run", places.RUN]
     command += ["--environment", definition["environment_file"], "--revision", revision]
-    command += ["--nofile", str(definition["nofile"]), "--memlock", definition["memlock"], "--", *definition["exec"]]
+    command += ["--nofile", str(definition["nofile"]), "--memlock", definition["memlock"]]
+    command += [*(["--gpu"] if "gpu" in confinement.needs_of(definition) else []), "--", *definition["exec"]]
     lines = [
         "; " + HEAD,
         "; " + MARK,
@@ -107,8 +123,8 @@ def program_text(
         AUTOSTART,
         "autorestart=true",
         "startsecs=5",
-        "; Each try waits a second longer than the one before.",
-        "startretries=%d" % definition["restart_max_delay"],
+        "; Each try waits a second longer than the one before, and it is not given up.",
+        "startretries=%d" % START_RETRIES,
         "stopsignal=TERM",
         "stopwaitsecs=%d" % definition["stop_timeout"],
         "stopasgroup=" + ("true" if definition["kill_mode"] == "control-group" else "false"),

@@ -36,7 +36,7 @@ def test_each_need_excepts_what_it_says_and_no_more(need: str, gone: set[str]) -
 def test_a_gpu_host_gets_its_devices_and_no_others() -> None:
     found = lines(record={"device": "gpu", "endpoint": "http://127.0.0.1:1"})
     assert "DevicePolicy=closed" in found
-    assert "DeviceAllow=char-nvidia* rw" in found
+    assert "DeviceAllow=char-nvidia* rwm" in found
     assert "PrivateDevices=yes" not in found
     assert not [line for line in lines(record={"device": "cpu"}) if line.startswith("DeviceAllow")]
     # One filter grants first: what is taken away must come after what is given.
