@@ -19,9 +19,9 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 _CUDA = re.compile(r"nvidia-cuda-runtime(?:-cu[0-9]+)?==([0-9]+[.][0-9]+)")
 # Variables of an engine that its plan depends on, without the role's prefix. No secret is among them.
 _SETTINGS = (
-    "version", "host", "context", "parallel", "gpu_layers", "keep_alive", "kv_cache_type", "kv_cache_dtype",
+    "version", "host", "context", "parallel", "gpu_layers", "keep_alive", "kv_cache_type", "kv_cache_dtype", "dtype",
     "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "gpu_memory_utilization",
-    "enable_expert_parallel", "expert_parallel_size", "hf_overrides",
+    "enable_expert_parallel", "expert_parallel_size", "hf_overrides", "json_model_override_args",
     "mem_fraction_static", "enforce_eager", "disable_cuda_graph", "extra_args", "environment", "parameters",
     "firewall_networks", "max_model_len", "context_length", "max_num_seqs", "max_running_requests", "cpu_kv_cache_gib",
 )  # fmt: skip

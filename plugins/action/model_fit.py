@@ -10,7 +10,12 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GI
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, llama_cpp, mistakes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import LAYERED, own_way
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import (
+    DEFAULT_CONTEXT,
+    LAYERED,
+    numbers_of,
+    own_way,
+)
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.vllm_graphs import vllm_graphs
 
 
@@ -32,7 +37,7 @@ class ActionModule(ActionBase):
             batch=dict(type="int", default=2048),
             nodes=dict(type="int", default=1),
             data_parallel_attention=dict(type="int", default=1),
-            context=dict(type="int", default=8192),
+            context=dict(type="int", default=0),
             sequences=dict(type="int", default=1),
             kv_bytes=dict(type="float"),
             utilization=dict(type="float"),
@@ -49,8 +54,12 @@ class ActionModule(ActionBase):
             refuse=dict(type="bool", default=True),
         )
         args = checked(self, spec, tables=("catalog",))
+        args["context"] = self._context(args)
         args["model"] = own_context.entry_for(args["model"], args["engine"], args["settings"])
         request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
+        if args["engine"] in ("vllm", "sglang") and args["kv_bytes"] is None:
+            cache, dtype = (args["settings"].get(name) for name in ("kv_cache_dtype", "dtype"))
+            request = request._replace(**numbers_of(args["engine"], args["model"], cache, dtype))
         if args["engine"] == "llama_cpp" and args["kv_bytes"] is None:
             request = request._replace(kv_bytes=llama_cpp.kv_bytes(args["settings"]))
         request = request._replace(
@@ -63,7 +72,7 @@ class ActionModule(ActionBase):
         users = [deployment["user"] for deployment in args["deployments"]] + [args["user"]]
         where = (args["memory"], users, args["device"] == "cpu", args["nodes"])
         fit = fit_report.check(args["model"], args["nvidia_smi"], request, *where)
-        result.update(changed=False, fit=fit)
+        result.update(changed=False, fit=dict(fit, context=request.context))
         costly = self._costly(args, request, where)
         warnings = ["%s. Better: %s" % (one["what"], one["fix"]) for one in costly]
         warnings += fit_report.tight(args["model"], fit)
@@ -88,6 +97,16 @@ class ActionModule(ActionBase):
                 error_kind="preflight",
             )
         return result
+
+    @staticmethod
+    def _context(args):
+        """Tokens of a sequence: what is asked for, else what the engine takes of the model by itself."""
+        facts, engine, settings = args["model"].get("architecture") or {}, args["engine"], args["settings"]
+        own = own_context.usual(facts, engine, settings) if engine in ("vllm", "sglang") else 0
+        context = args["context"] or own or DEFAULT_CONTEXT
+        # SGLang refuses a longer sequence than all tokens that it is to hold when it comes.
+        most = settings.get("max_total_tokens") if engine == "sglang" else None
+        return min(context, int(most)) if most else context
 
     def _costly(self, args, request, where):
         """Settings that cost speed, or days (plugin_utils/mistakes.py)."""

@@ -71,17 +71,20 @@ options:
     type: int
     default: 1
   context:
-    description: Tokens of one sequence, prompt and answer together.
+    description:
+      - Tokens of one sequence, prompt and answer together. V(0) means what vLLM and SGLang take of the model where none
+        are asked for, with what O(settings) say of it, and 8192 for others and where that is not known.
     type: int
-    default: 8192
+    default: 0
   sequences:
     description: Sequences of full length at the same time.
     type: int
     default: 1
   kv_bytes:
     description:
-      - Bytes of one number in the KV cache; 2 for bf16 and f16, 1 for fp8. Where it is not set, what llama.cpp's own
-        arguments in O(settings) say, else V(2).
+      - Bytes of one number in the KV cache; 2 for bf16 and f16, 1 for fp8. Where it is not set, what C(kv_cache_dtype)
+        and C(dtype) in O(settings) say for vLLM and SGLang, with all scales, and for llama.cpp its own arguments there;
+        else V(2). Of a type that is not known the cache is not known.
     type: float
   utilization:
     description:
@@ -129,8 +132,8 @@ options:
     description:
       - What is set of the engine, without the prefix of its role, that is looked through for what costs speed. Eager
         mode, fewer layers on the GPUs than fit, a keep-alive that unloads a large model are warned of.
-      - What is set beside the model's own config.json (C(hf_overrides), C(environment), C(extra_args)) says how long a
-        context is.
+      - What is set beside the model's own config.json (C(hf_overrides), C(json_model_override_args), C(environment))
+        says how long a context is.
       - With O(version), eager mode, the sequences and the arguments of vLLM say how many CUDA graphs it keeps.
     type: dict
     default: {}
@@ -177,6 +180,9 @@ fit:
       elements: str
     tensor_parallel:
       description: GPUs that share each layer (vLLM and SGLang). So C(pipeline_parallel) and C(data_parallel).
+      type: int
+    context:
+      description: Tokens of one sequence that it was planned for.
       type: int
     problems:
       description: Why it does not fit, one line each.

@@ -18,6 +18,24 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.fit_layers import plan_layers
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.fit_on_host import plan_host
 
+# Of a file that says 32 bits a number: what it must hold at least, else its tensors are shorter than it says.
+_WHOLE_32 = 3.5
+
+
+def shape_for(entry, request):
+    """The shape of a catalog entry as an engine has it: weights in the type that it computes with, its type of cache.
+
+    :raises ValueError: the entry has not the numbers for it, in one line.
+    """
+    shape = model_shape.from_catalog(entry)
+    stored = entry.get("weight_bits")
+    if request.computed_bytes and stored in (16, 32) and request.computed_bytes * 8 != stored:
+        if stored == 16:
+            shape = shape._replace(weight_bytes=2 * shape.weight_bytes, weight_label="estimated")
+        elif shape.weight_bytes >= _WHOLE_32 * (model_shape.parameters(shape)["value"] or shape.weight_bytes):
+            shape = shape._replace(weight_bytes=shape.weight_bytes // 2, weight_label="estimated")
+    return model_shape.with_kv(shape, request.kv) if request.kv else shape
+
 
 def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1):
     """Plan one catalog entry: by layers for GGUF, tensor-parallel for safetensors; ``users`` as for `gpus_from_facts`.
@@ -30,7 +48,7 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, 
     """
     request = request or Request()
     try:
-        shape = model_shape.from_catalog(entry)
+        shape = shape_for(entry, request)
     except ValueError as error:
         return _unknown("memory not checked: %s" % error)
     gpus, notes = ([], []) if on_cpu else gpus_from_facts(nvidia_smi, users, nodes)

@@ -16,6 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters imp
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import compute_bytes, kv_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request, gib, gpus_from_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -211,9 +212,20 @@ def own_way(engine: str, share_is_set: bool, settings: Dict[str, Any]) -> Dict[s
     }
 
 
+def numbers_of(engine: str, entry: Dict[str, Any], cache: Any, dtype: Any) -> Dict[str, Any]:
+    """The fields of `Request` that say in which numbers vLLM and SGLang keep and compute.
+
+    :param cache: ``--kv-cache-dtype``; empty where it is not set. ``dtype``: ``--dtype``.
+    """
+    facts = entry.get("architecture") or {}
+    window = any(group.get("window") for group in facts.get("attention") or [])
+    latent = bool(facts.get("kv_lora_rank")) and entry.get("kv_cache") != "full"
+    kv = kv_of(engine, cache, dtype, latent, window)
+    return {"kv": kv, "kv_bytes": kv.number, "computed_bytes": compute_bytes(dtype)}
+
+
 def _request(entry, engine, version, recipe, machine, ask):
     """What the fit is asked: the user's settings, then the recipe's, then the engine's own."""
-    kv = str(_setting(engine, recipe, "kv_cache_dtype") or "")
     layers = (engine.settings or {}).get("gpu_layers", "auto")
     request = Request(context=context_of(entry, ask), sequences=ask.users)
     if engine.name in LAYERED:
@@ -230,7 +242,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         pipeline_parallel=int(_setting(engine, recipe, "pipeline_parallel_size") or 1),
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
         expert_parallel=_expert_parallel(engine, recipe),
-        kv_bytes=1.0 if kv.startswith("fp8") else 2.0,
+        **numbers_of(engine.name, entry, *(_setting(engine, recipe, name) for name in ("kv_cache_dtype", "dtype"))),
         utilization=share or usual,
         **own_way(engine.name, share is not None, engine.settings or {}),
         graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))
@@ -301,7 +313,7 @@ def _parallel(row, entry, engine, machine, request, ask):
         row["layout"] = {"device": CPU}
         row["numbers"] = dict(plan.get("host") or {}, largest_context=plan.get("largest_context"))
         if plan.get("host"):
-            shape = model_shape.from_catalog(entry)
+            shape = fit_report.shape_for(entry, request)
             row["numbers"]["kv_bytes_per_token"] = model_shape.kv_bytes_per_token(shape, request.kv_bytes)
         if not machine.memory and plan["verdict"] == "fits":
             row.update(verdict="unknown", why="the host's memory is not known")

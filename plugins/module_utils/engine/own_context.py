@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import flag_value
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import rope
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 
@@ -22,7 +21,8 @@ _SET = ("1", "true", "yes", "y", "on")
 def entry_for(entry: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
     """The catalog's entry with the context that the engine takes; without one where any length is allowed.
 
-    :param settings: of the engine, without the prefix of its role: ``hf_overrides``, ``environment``, ``extra_args``.
+    :param settings: of the engine, without the prefix of its role: ``hf_overrides``, ``json_model_override_args``,
+        ``environment``.
     """
     facts = entry.get("architecture")
     if engine not in _ALLOWED or not isinstance(facts, dict) or not facts.get("context"):
@@ -38,7 +38,12 @@ def limit(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:
     """Tokens; 0: any number."""
     environment = settings.get("environment")
     allowed = (environment if isinstance(environment, dict) else {}).get(_ALLOWED[engine])
-    if str(allowed).strip().lower() in _SET:
+    return 0 if str(allowed).strip().lower() in _SET else usual(facts, engine, settings)
+
+
+def usual(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:
+    """Tokens that the engine takes where none are asked for; 0: not known."""
+    if not facts.get("context"):
         return 0
     given = _overrides(engine, settings)
     plain = given.get("max_position_embeddings") or facts["context"]
@@ -52,9 +57,7 @@ def limit(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:
 
 def _overrides(engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
     """What the engine is to read instead of the model's config.json, of its language model's part."""
-    found = settings.get("hf_overrides") if engine == "vllm" else None
-    if engine == "sglang":
-        found = flag_value(settings.get("extra_args") or [], "--json-model-override-args")
+    found = settings.get({"vllm": "hf_overrides", "sglang": "json_model_override_args"}[engine])
     if isinstance(found, str):
         try:
             found = foreign.loads(found)

@@ -20,6 +20,7 @@ import struct
 from typing import NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, families, gguf_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import Kv
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
@@ -169,12 +170,34 @@ def token_bytes(cache, kv_bytes=2.0, tensor_parallel=1):
     - With a sparse indexer (V3.2) 132 bytes more; its latent in fp8 takes 656: 512 + 16 of scales + 64 × 2
       (FlashMLA, "FP8 with scale"; SGLang PR 11309 measured it).
     """
-    if cache.kind == "indexed" and kv_bytes == 1:
+    if cache.kind == "indexed" and cache.numbers and kv_bytes == 1:
         value = cache.numbers + 80
     else:
         value = cache.numbers * kv_bytes
     value = int(value) + cache.exact
     return -(-value // min(tensor_parallel, cache.heads)) if cache.heads else value
+
+
+def with_kv(shape, kv: Kv):
+    """The shape under a type of cache that is more than some bytes a number; others are said by ``kv_bytes``."""
+    if kv.unknown:
+        return shape._replace(unknown=(*shape.unknown, kv.unknown))
+    if not (kv.head or kv.row or kv.ends):
+        return shape
+    plain = min(kv.ends, shape.layers // 2) if kv.ends and not any(cache.state for cache in shape.caches) else 0
+
+    def weighed(layer, cache):
+        if not cache.numbers:
+            return cache
+        if layer < plain or layer >= shape.layers - plain:
+            value = 2 * cache.numbers
+        elif kv.row and not cache.heads:
+            value = kv.row
+        else:
+            value = int(cache.numbers * kv.number + cache.heads * kv.head)
+        return cache._replace(numbers=0, exact=cache.exact + value)
+
+    return shape._replace(caches=tuple(weighed(*one) for one in enumerate(shape.caches)))
 
 
 @functools.lru_cache(maxsize=256)
@@ -245,7 +268,7 @@ def filled_up(caches):
     counts = {}
     for cache in caches:
         # A layer with both has one of each (Falcon-H1).
-        for part in (cache._replace(state=0) if cache.numbers else None, cache.state or None):
+        for part in (cache._replace(state=0) if cache.numbers or cache.exact else None, cache.state or None):
             if part is not None:
                 counts[part] = counts.get(part, 0) + 1
     windows = {getattr(part, "window", -1) for part in counts}

@@ -144,12 +144,10 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         # SGLang's limit is the file's length, YaRN or not.
         ("sglang", {"scaled_context": 131072}, {}, 40960),
         ("sglang", {}, {"environment": {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}}, 0),
-        (
-            "sglang",
-            {},
-            {"extra_args": ["--json-model-override-args", '{"max_position_embeddings": 131072}']},
-            131072,
-        ),
+        ("sglang", {}, {"json_model_override_args": {"max_position_embeddings": 131072}}, 131072),
+        ("sglang", {}, {"json_model_override_args": '{"max_position_embeddings": 131072}'}, 131072),
+        # What belongs to a variable is refused among a user's own words.
+        ("sglang", {}, {"extra_args": ["--json-model-override-args", '{"max_position_embeddings": 131072}']}, 40960),
         ("llama_cpp", {"scaled_context": 131072}, {}, 40960),
     ],
 )
