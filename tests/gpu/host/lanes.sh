@@ -44,13 +44,18 @@ elif ((count >= 2)); then
     export SHARE=${SHARE:-0.33} BESIDE=${BESIDE:-0.28}
     $plan hand >$LAB/out/lane-B.log 2>&1 &
     $plan seed >$LAB/out/lane-C.log 2>&1 &
-    $plan command vllm_up sglang_installed compare
+    $plan command vllm_up sglang_installed
+    (
+        $plan sglang_marlin # on the cores alone
+        until_there 300 $LAB/out/nnodes0.measured
+        SGLANG_SHARE=0.3 LIMIT=600 $plan sglang_awq
+    ) >$LAB/out/lane-E.log 2>&1 &
+    $plan compare
     $plan nnodes >$LAB/out/lane-D.log 2>&1 &
-    until_there 90 $LAB/out/nnodes0.measured
-    SGLANG_SHARE=0.3 $plan sglang_awq >$LAB/out/lane-E.log 2>&1 &
     until_there 240 $LAB/out/nnodes.done
-    until_there 90 $LAB/out/awqsgl.done
-    $plan vllm_again sglang_up whole deep
+    $plan vllm_again
+    until_there 420 $LAB/out/awqsgl.done
+    $plan sglang_up mtp_up whole deep
 else
     # On one, SGLang first; AWQ on SGLang beside the others, because its kernels are compiled for minutes, each on one core.
     # R1 in AWQ, as deep as fits, has the whole GPU after it.
