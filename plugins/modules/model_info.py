@@ -74,6 +74,10 @@ models:
         description: Engines that serve it, from the deployment records.
         type: list
         elements: str
+      needed_by:
+        description: Engines whose release before served it, which C(dsdeploy rollback) serves again.
+        type: list
+        elements: str
       busy:
         description: Whether a run is fetching it.
         type: bool

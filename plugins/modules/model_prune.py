@@ -98,7 +98,14 @@ def told(module):
 
 def remove_named(module, name):
     """All that the store has of one model."""
+    needed = store_admin.needed_paths(module.params["records_dir"])
     gone, left = store_admin.remove_all(module.params["models_dir"], name, module.check_mode)
+    for engine, path in needed:
+        if any(store_admin.is_below(path, directory) for directory in gone):
+            module.warn(
+                "model %s: the release of %s before the one that runs served it, and cannot be gone back to without "
+                "it (dsdeploy rollback)" % (name, engine)
+            )
     for path in left:
         module.warn("%s: not the model's, stays" % path)
     removed = [

@@ -204,7 +204,8 @@ class ServiceLog(Event):
 @dataclass(frozen=True)
 class StoredModel(Event):
     """One revision of a model in a host's store: listed (`model_info`), read again (`model_verify`; `seconds`) or
-    removed (`model_prune`; `reason`). `problems`: what is wrong with its files, one line each."""
+    removed (`model_prune`; `reason`). `needed_by`: engines whose release before served it, for `rollback`. `problems`:
+    what is wrong with its files, one line each."""
 
     name: ClassVar[str] = "stored_model"
     host: str
@@ -214,6 +215,7 @@ class StoredModel(Event):
     bytes: int
     complete: bool | None = None
     served_by: list[str] = field(default_factory=list)
+    needed_by: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float | None = None
     reason: str = ""

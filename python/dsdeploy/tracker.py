@@ -494,6 +494,7 @@ def _module_events(host: str, module: str, result: Mapping[str, Any]) -> Iterato
                 bytes=int(found.get("bytes") or 0),
                 complete=found.get("complete"),
                 served_by=found.get("served_by") or [],
+                needed_by=found.get("needed_by") or [],
                 problems=found.get("problems") or [],
                 seconds=found.get("seconds"),
                 reason=str(found.get("reason") or ""),

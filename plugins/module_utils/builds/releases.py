@@ -50,6 +50,13 @@ def _model(root: str, link: str) -> str:
         return ""
 
 
+def model_before(root: str) -> str:
+    """The path of the model that the release before served when it last answered, which going back to it needs; ""
+    where there is nothing to go back to, and where no file of ours says so."""
+    previous = _target(os.path.join(root, PREVIOUS))
+    return _model(root, PREVIOUS) if previous and previous != _target(os.path.join(root, CURRENT)) else ""
+
+
 class Found(NamedTuple):
     """What there is below a root: names of the two releases ("" for none), whether each has answered, which hosts
     served the one before together, by rank ([] for one host), and the path of its model where that is gone."""

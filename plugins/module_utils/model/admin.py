@@ -10,6 +10,7 @@ import os
 import threading
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import releases
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import journal
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -37,7 +38,27 @@ def served_paths(records_dir):
     return found
 
 
-def _below(path, directory):
+def needed_paths(records_dir):
+    """``[(engine, path of the model that its release before served)]``: `rollback` serves it again."""
+    found = []
+    try:
+        names = sorted(name for name in os.listdir(records_dir) if name.endswith(".json"))
+    except OSError:
+        return found
+    for name in names:
+        try:
+            record = foreign.read(os.path.join(records_dir, name))
+            engine, root = record.text("engine"), record.text("releases", None) or ""
+        except (OSError, Failure):
+            continue  # of which every model counts as served
+        path = releases.model_before(root) if root else ""
+        if path:
+            found.append((engine, path))
+    return found
+
+
+def is_below(path, directory):
+    """Whether a path is the directory, or lies in it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
@@ -47,9 +68,9 @@ def inventory(models_dir, records_dir=RECORDS):
     ``name``, ``revision``, ``directory``, ``complete`` (manifest there and every file has its size), ``damaged`` (the
     manifest is there and cannot be read, so that nothing is known of the files), ``format``,
     ``bytes`` (taken on disk), ``files`` (number), ``source``, ``problems`` (lines), ``served_by`` (engines),
-    ``busy`` (a run is fetching it).
+    ``needed_by`` (engines whose release before served it), ``busy`` (a run is fetching it).
     """
-    served = served_paths(records_dir)
+    served, needed = served_paths(records_dir), needed_paths(records_dir)
     found = []
     for name in _directories(models_dir):
         for revision in _directories(os.path.join(models_dir, name)):
@@ -72,8 +93,9 @@ def inventory(models_dir, records_dir=RECORDS):
                     "served_by": sorted(
                         engine
                         for engine, model, path in served
-                        if (_below(path, directory) if path else model in ("", name))
+                        if (is_below(path, directory) if path else model in ("", name))
                     ),
+                    "needed_by": sorted({engine for engine, path in needed if is_below(path, directory)}),
                     "busy": locked.holder(directory + ".lock") is not None,
                 }
             )
@@ -170,12 +192,14 @@ def superfluous(found, unused=False):
     - a half-downloaded one that no run is working on and nothing serves;
     - one that nothing serves, of a model of which another revision is served;
     - with ``unused``: every one that nothing serves.
+
+    What an engine's release before served stays: `rollback` serves it again.
     """
     served = set(item["name"] for item in found if item["served_by"])
     going = []
     for item in found:
         # Of a model whose manifest is damaged the files may be whole: the next fetch finds out and keeps them.
-        if item["served_by"] or item["busy"] or item["damaged"]:
+        if item["served_by"] or item["needed_by"] or item["busy"] or item["damaged"]:
             continue
         if not item["complete"]:
             going.append((item, "not complete"))

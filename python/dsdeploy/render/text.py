@@ -426,7 +426,10 @@ def _model_state(found: dict[str, Any]) -> str:
         return "damaged" if found["problems"] else f"sound, read in {found['seconds']:.1f} s"
     if not found["complete"]:
         return "damaged" if found["problems"] else "not complete"
-    return f"served by {', '.join(found['served_by'])}" if found["served_by"] else "complete"
+    if found["served_by"]:
+        return f"served by {', '.join(found['served_by'])}"
+    needed = ", ".join(found["needed_by"])
+    return f"kept for a rollback of {needed}" if needed else "complete"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

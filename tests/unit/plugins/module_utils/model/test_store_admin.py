@@ -5,11 +5,16 @@
 import fcntl
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "modules"))
+import run_module  # noqa: E402
 
 
 def add(store, name, revision, complete=True):
@@ -58,6 +63,57 @@ def test_a_record_without_path_or_unreadable_keeps_what_it_may_serve(store, tmp_
     assert [item["served_by"] for item in found] == [["vllm"], ["vllm"], []]
     found = store_admin.inventory(str(store), record(tmp_path, "{"))
     assert store_admin.superfluous(found, unused=True) == []
+
+
+def release(root, name, model_path):
+    directory = root / name
+    directory.mkdir(parents=True)
+    (directory / ".dsdeploy-service.json").write_text(json.dumps({"record": {"model_path": model_path}}))
+
+
+def test_what_the_release_before_served_stays_for_a_rollback(store, tmp_path):
+    old, new = add(store, "m", "1"), add(store, "m", "2")
+    other, idle = add(store, "other", "main"), add(store, "idle", "main")
+    root = tmp_path / "vllm"
+    release(root, "0.31.0", old)
+    release(root, "0.32.0", new)
+    (root / "current").symlink_to("0.32.0")
+    (root / "previous").symlink_to("0.31.0")
+    served = {"engine": "vllm", "model": "m", "model_path": new, "releases": str(root)}
+    records = record(tmp_path, json.dumps(served))
+    found = store_admin.inventory(str(store), records)
+    assert {item["directory"]: item["needed_by"] for item in found} == {old: ["vllm"], new: [], other: [], idle: []}
+    assert store_admin.superfluous(found) == []
+    assert [item["directory"] for item, _why in store_admin.superfluous(found, unused=True)] == [idle, other]
+    # Nothing to go back to any more: it is a revision like others.
+    (root / "previous").unlink()
+    (root / "previous").symlink_to("0.32.0")
+    found = store_admin.inventory(str(store), records)
+    assert [item["directory"] for item, _why in store_admin.superfluous(found)] == [old]
+
+
+def test_a_model_that_a_rollback_needs_is_removed_with_a_word(store, tmp_path, run_prune):
+    old, new = add(store, "old", "main"), add(store, "new", "main")
+    release(tmp_path / "vllm", "0.31.0", old)
+    release(tmp_path / "vllm", "0.32.0", new)
+    (tmp_path / "vllm/current").symlink_to("0.32.0")
+    (tmp_path / "vllm/previous").symlink_to("0.31.0")
+    served = {"engine": "vllm", "model": "new", "model_path": new, "releases": str(tmp_path / "vllm")}
+    records = record(tmp_path, json.dumps(served))
+    found = run_prune(models_dir=str(store), records_dir=records, name="old")
+    # A text, or newer ansible-core's own form of one.
+    assert "model old: the release of vllm before the one that runs served it" in json.dumps(found["warnings"])
+    assert found["changed"] and not os.path.exists(old)
+
+
+@pytest.fixture
+def run_prune():
+    """Module model_prune in a process of its own, as Ansible runs it."""
+
+    def run(**arguments):
+        return json.loads(run_module.done("model_prune", arguments, False)["stdout"])
+
+    return run
 
 
 def test_a_running_download_stays(store):
