@@ -183,19 +183,19 @@ def make_gpu_devices(dev="/dev"):
 
 
 def gpu_devices(dev="/dev", proc="/proc"):
-    """Before a unit's service: the exit status. systemd has resolved by now which devices the unit may use, by the
-    numbers that the kernel gave them, and knows none of a module that was loaded just now: the next start does."""
+    """Before a unit's service: the exit status. systemd has resolved by now which devices the unit may make and use, by
+    the numbers that the kernel gave them, and knows none of a module that was loaded just now: the next start does."""
     before = unified_memory(read_devices(proc))
     problem = make_gpu_devices(dev)
-    if problem:
-        print(problem, file=sys.stderr, flush=True)
-    elif not before and unified_memory(read_devices(proc)):
+    if not before and unified_memory(read_devices(proc)):
         print(
             "NVIDIA's module for unified memory was not loaded until now: starting again with it",
             file=sys.stderr,
             flush=True,
         )
         return 1
+    if problem:
+        print(problem, file=sys.stderr, flush=True)
     return 0
 
 

@@ -67,16 +67,19 @@ def test_after_a_boot_without_a_rule_of_udev_they_are_made(machine, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_one_whose_module_was_loaded_just_now_starts_again(machine, capfd):
-    """systemd has looked up the numbers of the devices before."""
+@pytest.mark.parametrize("refused", [True, False])
+def test_one_whose_module_was_loaded_just_now_starts_again(machine, capfd, refused):
+    """systemd has looked up the numbers of the devices before: the unit may neither make the file nor use it."""
     machine.devices(WITHOUT)
     machine.files("nvidiactl")
-    machine.program(
-        "nvidia-modprobe", f"touch {machine.dev}/nvidia-uvm; echo '510 nvidia-uvm' >> {machine.proc}/devices"
-    )
+    makes = f"touch {machine.dev}/nvidia-uvm"
+    loads = f"echo '510 nvidia-uvm' >> {machine.proc}/devices"
+    machine.program("nvidia-modprobe", loads if refused else f"{loads}; {makes}")
     assert machine.status() == 1
-    assert "starting again" in capfd.readouterr().err
-    assert machine.status() == 0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "starting again" in line
+    machine.program("nvidia-modprobe", makes)
+    assert (machine.status(), capfd.readouterr().err) == (0, "")
 
 
 @pytest.mark.parametrize(
