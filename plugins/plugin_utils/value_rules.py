@@ -10,6 +10,8 @@ import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import ollama
+from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway.keys import check_name
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import nearest
 
 
@@ -59,6 +61,14 @@ def _ollama_name(value: Any) -> Optional[str]:
     return None
 
 
+def _key_name(value: Any) -> Optional[str]:
+    try:
+        check_name(str(value))
+    except Failure as error:
+        return "%s. %s" % (error, error.hint)
+    return None
+
+
 # gin's cors, which Ollama uses, ends the server for any other: these schemes, or one `*`.
 _ORIGIN = r"((https?|(chrome|safari|moz|ms-browser)-extension)://[^\s,*]*[*]?[^\s,*]*|[^\s,*]*[*][^\s,*]*)"
 
@@ -85,6 +95,7 @@ KINDS: Dict[str, Union[Kind, Form, Rule]] = {
     ),
     "list": Rule(lambda value: None),  # a string is told above
     "ollama_name": Rule(_ollama_name),
+    "key_name": Rule(_key_name),
     "ollama_parameters": Rule(_ollama_parameters),
     "cuda_version": Form(r"[0-9]+[.][0-9]+", 'two numbers in quotes, such as "12.4"'),
 }

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -41,11 +41,12 @@ def execute(
     reasoning: bool = False,
     soft_stop: bool = False,
     when_done: events.Event | None = None,
+    at_end: Callable[[events.Summary], None] | None = None,
 ) -> int:
     """Runs the playbook of `verb` and renders it; returns the exit code. Never raises DsdeployError: with `--json`
     also a wrong inventory ends in a summary line. `soft_stop`: the first Ctrl-C asks the work on the hosts to end, and
     leaves it the time to report; the second one stops Ansible. `when_done` is told before the summary of a run that did
-    all that it was asked for, and not with `--check`."""
+    all that it was asked for, and not with `--check`; `at_end` gets the summary of one that was run at all."""
     renderer = None
     try:
         planned = plan(verb, options, variables)
@@ -57,7 +58,7 @@ def execute(
             stop_file = Path(directory, "stop") if directory else None
             if stop_file:
                 planned = replace(planned, environment={**planned.environment, STOP_FILE: str(stop_file)})
-            return _run(verb, options, planned, passwords, renderer, stop_file, when_done)
+            return _run(verb, options, planned, passwords, renderer, stop_file, when_done, at_end)
     except DsdeployError as error:
         return refuse(verb, options, error, renderer)
     finally:
@@ -150,6 +151,7 @@ def _run(
     renderer: render.Renderer,
     stop_file: Path | None = None,
     when_done: events.Event | None = None,
+    at_end: Callable[[events.Summary], None] | None = None,
 ) -> int:
     tracker = Tracker(verb, time.monotonic(), options.check, bool(options.verbose), options.engine)
     run = Run(planned, passwords)
@@ -201,6 +203,8 @@ def _run(
                 code = event.exit_code
                 if when_done and event.ok and not options.check:
                     tell(when_done)
+                if at_end:
+                    at_end(event)
             tell(event)
     if telling.error:
         raise telling.error

@@ -183,3 +183,13 @@ def test_a_misspelt_host_beside_another_is_told(run: Run) -> None:
     assert [line["text"] for line in told if line["event"] == "warning"] == [
         "the inventory has no host or group hre: it is left out"
     ]
+
+
+@pytest.mark.parametrize("verb", ["add", "revoke"])
+@pytest.mark.parametrize("name", ["two words", "../x", "x{{ y }}", "", "a\nb"])
+def test_a_name_that_no_key_can_have_is_told_before_any_host_is_asked(run: Run, verb: str, name: str) -> None:
+    """Of a host that is not reached it would be told that alone, and that another run may replace a key."""
+    gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    code, told = run("key", verb, name, **gone)
+    assert code == 2
+    assert f"gateway_key_name: '{' '.join(name.split())}' is not a name for a key" in refusal(told)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from dsdeploy.cli._options import common_options
+from dsdeploy.errors import ExitCode
 
 if TYPE_CHECKING:
+    from dsdeploy.events import Summary
     from dsdeploy.invocation import Options
 
 
@@ -49,12 +51,30 @@ def add(
         "gateway_key_own_requests_per_minute": requests_per_minute,
         "gateway_key_replace": replace or None,
     }
-    code = execute("key add", options, variables, when_done=NewKey(name, made))
+    ends: list[Summary] = []
+    code = execute("key add", options, variables, when_done=NewKey(name, made), at_end=ends.append)
     if code == 0 and not options.check and not options.json:
         click.echo(made)
-    elif code != 0:
-        click.echo("The key is not shown: not all hosts took it. Where one did, --replace makes another.", err=True)
+    elif ends and (said := not_shown(ends[-1])):
+        click.echo(said, err=True)
     return code
+
+
+def not_shown(summary: Summary) -> str:
+    """Why there is no key to show, and what becomes of it where a host has it; empty where none can have it."""
+    from dsdeploy.tracker import one_line
+
+    took = [one_line(name) for name, host in summary.hosts.items() if host.changed]
+    if summary.ok or summary.check:
+        return ""
+    if took:
+        return (
+            f"The key is not shown: only {', '.join(took)} took it. Add it again with --replace, which makes another."
+        )
+    lost = any(host.status == "unreachable" for host in summary.hosts.values())
+    if lost or summary.exit_code == ExitCode.INTERRUPTED:
+        return "The key is not shown: not all hosts took it. Where one did, --replace makes another."
+    return ""
 
 
 @key.command("list")

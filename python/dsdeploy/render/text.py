@@ -212,7 +212,11 @@ def _all_changes(summary: events.Summary, every: bool) -> Iterator[str]:
     """The changes, one a line and by stage. Hosts with the same changes are told of together."""
     groups: dict[tuple[int, tuple[str, ...]], list[str]] = {}
     for name, host in summary.hosts.items():
-        groups.setdefault((host.changed, tuple(host.changed_tasks)), []).append(name)
+        if host.status == "ok" or host.changed or host.changed_tasks:
+            groups.setdefault((host.changed, tuple(host.changed_tasks)), []).append(name)
+        elif summary.check:
+            # What there is to do on it nobody has seen.
+            yield f"  would do  not known{f' on {one_line(name)}' if len(summary.hosts) > 1 else ''}"
     title = "would do" if summary.check else "changed"
     for (count, changes), names in groups.items():
         on = f" on {fitted(', '.join(names))}" if len(summary.hosts) > 1 else ""

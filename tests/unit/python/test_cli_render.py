@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dsdeploy import events
+from dsdeploy.cli import key
 from dsdeploy.render import text
 from dsdeploy.render.plain import CHANGING, PlainRenderer
 from dsdeploy.tracker import Tracker
@@ -262,6 +263,44 @@ def test_summary_of_a_check_and_of_a_stop() -> None:
     stopped = summary("up", {"h": host()}, exit_code=130, ok=False, positions={"h": "engine: build"})
     assert next(text.result(stopped, False, [], False)) == "h: stopped"
     assert next(text.interrupted(stopped)) == "stopped: h was in engine: build"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more", "said"),
+    [
+        ({"h": {}}, {"ok": True, "exit_code": 0}, ""),
+        # A name that is none, no gateway: nobody took it, and nothing is to be replaced.
+        ({"h": {"status": "failed"}}, {"exit_code": 2}, ""),
+        ({"h": {"status": "failed"}, "i": {"status": "failed"}}, {"exit_code": 1}, ""),
+        (
+            {"h": {"status": "failed"}, "i": {"changed": 1}},
+            {"exit_code": 1},
+            "only i took it. Add it again with --replace",
+        ),
+        ({"h": {"status": "unreachable"}}, {"exit_code": 4}, "Where one did, --replace makes another."),
+        ({"h": {}}, {"exit_code": 130}, "Where one did, --replace makes another."),
+        ({"h": {"status": "unreachable"}, "i": {"changed": 1}}, {"exit_code": 4, "check": True}, ""),
+    ],
+)
+def test_why_a_new_key_is_not_shown(hosts: dict[str, Any], more: dict[str, Any], said: str) -> None:
+    told = summary("key add", {name: host(**given) for name, given in hosts.items()}, **{"ok": False, **more})
+    found = key.not_shown(told)
+    assert said in found and bool(found) is bool(said)
+
+
+@pytest.mark.parametrize("status", ["unreachable", "failed"])
+@pytest.mark.parametrize("verb", ["up", "prepare", "down", "rollback"])
+def test_of_a_host_that_was_not_reached_nobody_says_that_there_is_nothing_to_do(verb: str, status: str) -> None:
+    one = summary(verb, {"h": host(status=status)}, exit_code=4, ok=False, check=True)
+    assert list(text.result(one, False, [], False)) == [f"h: {status}", "  would do  not known"]
+    two = summary(verb, {"h": host(status=status), "i": host()}, exit_code=4, ok=False, check=True)
+    lines = list(text.result(two, False, [], False))
+    assert "  would do  not known on h" in lines and "  would do  nothing on i" in lines
+    done = summary(verb, {"h": host(status=status)}, exit_code=4, ok=False)
+    assert list(text.result(done, False, [], False)) == [f"h: {status}"]
+    # What was done before it was lost is told.
+    lost = summary(verb, {"h": host(status=status, changed=1, changed_tasks=["t"])}, exit_code=4, ok=False)
+    assert list(text.result(lost, False, [], False))[1] == "  changed   1"
 
 
 @pytest.mark.parametrize(
