@@ -81,6 +81,10 @@ _LOST_LINE = re.compile(
     re.I,
 )
 
+# What `nvidia-smi nvlink --status` says in place of a GPU's links.
+_NO_LINK_IS_TOLD = re.compile(r"queries are not supported for devices in MIG mode", re.I)
+_NO_LINK_IS_UP = re.compile(r"all links are inactive", re.I)
+
 # (what the tool prints, status, return code of nvidia-smi(1) or NVML with that meaning)
 _MESSAGES = (
     (re.compile(r"driver/library version mismatch", re.I), "driver_library_mismatch", 18),
@@ -130,7 +134,8 @@ def parse_query(text: str) -> list[tuple[str, int, str | None]]:
 
 
 def parse_nvlink(text: str) -> dict[str, int]:
-    """Parse `nvidia-smi nvlink --status`: {GPU uuid: active links}. A GPU without NVLink has 0."""
+    """Parse `nvidia-smi nvlink --status`: {GPU uuid: active links}. A GPU without NVLink has 0; one that MIG divides is
+    not in it, because the driver does not tell of its links."""
     links: dict[str, int] = {}
     uuid = None
     for line in text.splitlines():
@@ -138,13 +143,17 @@ def parse_nvlink(text: str) -> dict[str, int]:
         if gpu:
             uuid = gpu.group(1)
             links[uuid] = 0
+        elif uuid and _NO_LINK_IS_TOLD.search(line):
+            links.pop(uuid, None)
+            uuid = None
         elif uuid and re.match(r"\s*Link \d+: [0-9.]+ GB/s", line):
             links[uuid] += 1
     return links
 
 
 def parse_nvlink_down(text: str) -> dict[str, int]:
-    """From the same output: {GPU uuid: links that are there and not active}."""
+    """From the same output: {GPU uuid: links that are there and not active}. A GPU whose links are all inactive is not
+    in it: the driver does not say how many they are."""
     down: dict[str, int] = {}
     uuid = None
     for line in text.splitlines():
@@ -152,6 +161,9 @@ def parse_nvlink_down(text: str) -> dict[str, int]:
         if gpu:
             uuid = gpu.group(1)
             down[uuid] = 0
+        elif uuid and (_NO_LINK_IS_TOLD.search(line) or _NO_LINK_IS_UP.search(line)):
+            down.pop(uuid, None)
+            uuid = None
         elif uuid and re.match(r"\s*Link \d+: <?inactive>?\s*\Z", line, re.I):
             down[uuid] += 1
     return down

@@ -14,6 +14,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import (
     Gpu,
     diagnose,
     parse_nvlink,
+    parse_nvlink_down,
     parse_query,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
@@ -416,6 +417,15 @@ def test_small_outputs():
         "GPU 1: NVIDIA A100 (UUID: GPU-b)\nNVML: Unable to retrieve NVLink information as all links are inActive\n"
     )
     assert parse_nvlink(text) == {"GPU-a": 1, "GPU-b": 0}
+    assert parse_nvlink_down(text) == {"GPU-a": 1}
+
+
+def test_links_that_the_driver_does_not_tell_of_are_not_known():
+    zeros = "GPU-00000000-0000-0000-0000-000000000000"
+    divided = fixture("nvlink-mig-590", "nvlink.txt")
+    assert (parse_nvlink(divided), parse_nvlink_down(divided)) == ({}, {})
+    inactive = fixture("nvlink-all-inactive-610", "nvlink.txt")
+    assert (parse_nvlink(inactive), parse_nvlink_down(inactive)) == ({zeros: 0}, {})
 
 
 @pytest.mark.parametrize(
