@@ -104,7 +104,8 @@ class ActionModule(ActionBase):
         engines = [self._engine(name, entry["role"], task_vars) for name, entry in sorted(args["engines"].items())]
         catalog = dict(args["catalog"])
         wish = planning.Wish(args["engine"], args["model"], args["model"] != args["embedded"])
-        if args["model_entry"] and args["model_entry"]["name"] not in catalog:
+        stored = {one["name"]: one["bytes"] for one in args["store"].get("models") or [] if one.get("complete")}
+        if args["model_entry"]:
             entry = dict(args["model_entry"])
             if not entry.get("architecture"):
                 raise Failure(
@@ -115,10 +116,11 @@ class ActionModule(ActionBase):
             formats = {name: one.get("formats") or [] for name, one in args["engines"].items()}
             entry["engines"] = [name for name, kinds in formats.items() if entry.get("format") in kinds]
             name = entry.pop("name")
-            catalog[name] = entry
+            # By its own name it could be another one, of the catalog or of another owner.
+            stored = {name: stored[entry["place"]]} if entry.get("place") in stored else {}
+            catalog[name] = {key: value for key, value in entry.items() if key not in ("place", "path")}
             wish = wish._replace(model=name, given=args["model"])
         roles = {name: entry["role"] for name, entry in args["engines"].items()}
-        stored = {one["name"]: one["bytes"] for one in args["store"].get("models") or [] if one.get("complete")}
         looked = args["gpus"] is None and args["facts_file"] is None
         host = planning.Host(looked, tuple(args["deployments"]), stored, (args["store"].get("disk") or {}).get("free"))
         plan = planning.build(machine, ask, catalog, engines, roles, wish, host, args["download_mb_s"], args["merge"])

@@ -315,6 +315,7 @@ def run(module, progress):
         found = dict(inspect_path(entry, first["path"]), digest=digest(first["path"], None))
         return dict(changed=False, model_files=found, fetched_bytes=0, source=first)
 
+    fetch.require_place()
     asked = module.params["probe"] or module.params["look"]
     if asked and not fetch.is_complete():
         return dict(changed=False, complete=False)

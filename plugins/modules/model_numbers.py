@@ -99,14 +99,18 @@ def main():
     entry = p["model"]
     options = {"kinds": p["source_order"], "mirrors": p["mirrors"], "tokens": p["tokens"]}
     options.update(timeout=p["timeout"], retries=p["retries"])
+    fetch = Fetch(entry, p["models_dir"], options, module.warn)
     try:
-        added, problems = own_numbers.look(entry, Fetch(entry, p["models_dir"], options, module.warn))
+        fetch.require_place()
+        added, problems = own_numbers.look(entry, fetch)
     except Failure as error:
         module.fail_json(**error.fields())
     if problems and not added:
         module.warn(
             "model %s: its memory is not checked before it is fetched: %s" % (entry["name"], "; ".join(problems))
         )
+    if "place" in entry:
+        entry = dict(entry, place=fetch.place)
     # What the entry itself says wins.
     module.exit_json(changed=False, model=dict(added, **entry), problems=problems)
 

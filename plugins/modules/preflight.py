@@ -52,6 +52,13 @@ options:
     type: list
     elements: path
     default: []
+  reads:
+    description:
+      - Models of the host's own that the user must be able to read, each file of them - a directory with all that is in
+        it, or a GGUF file with its further shards.
+    type: list
+    elements: path
+    default: []
   manager:
     description:
       - What is to run the service. Of V(supervisor) it is said whether it has to be installed, in O(install_dir) where
@@ -222,9 +229,17 @@ options:
       releases:
         description: Directory of its releases, of an engine that has them.
         type: path
-      model:
-        description: Directory of its model's files in the store.
+      models_dir:
+        description: The store of models.
         type: path
+      model:
+        description: The resolved entry of the catalog. Empty means that it has no model.
+        type: dict
+        default: {}
+      model_path:
+        description: What is served, where that is known; outside of the store it is the host's own.
+        type: str
+        default: ""
       tags:
         description: Tags of the run. One that is only to verify what is deployed is refused where nothing is.
         type: list
@@ -336,6 +351,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     users,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import parts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.common_place import shared_place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 
@@ -380,7 +396,7 @@ def port_owner(port: int) -> dict | None:
     return owner
 
 
-def user_problems(name: str, prefix: str, reach: list) -> list:
+def user_problems(name: str, prefix: str, reach: list, reads: list) -> list:
     """What is wrong with the user that a service is to run as, and with its way to what it needs."""
     found = users.account(name)
     try:
@@ -394,7 +410,11 @@ def user_problems(name: str, prefix: str, reach: list) -> list:
     uid = found.uid if found else None
     gids = os.getgrouplist(found.name, found.gid) if found else []
     paths = dict.fromkeys(path for path in reach if path.startswith("/"))
-    return preflight.way_problems(name, [(path, barrier(path, uid, gids)) for path in paths])
+    problems = preflight.way_problems(name, [(path, barrier(path, uid, gids)) for path in paths])
+    for model in [] if problems else filter(os.path.exists, reads):
+        ways = [(path, barrier(path, uid, gids, "read")) for path in parts.paths_of(model)]
+        problems += preflight.read_problems(name, ways)
+    return problems
 
 
 def file_system(variable: str, path: str, programs: bool = False):
@@ -472,7 +492,8 @@ def deployment_note(wanted: dict | None, user: str, made: list) -> tuple:
     """(what has to be noted of a deployment or None, what is wrong with it beside the others of the host)"""
     if not wanted:
         return None, []
-    note, records = begun.make(wanted, user, made), read_records()[0]
+    model = begun.model_place(wanted["models_dir"] or "", wanted["model"], wanted["model_path"])
+    note, records = begun.make(dict(wanted, model=model), user, made), read_records()[0]
     record = next((found for found in records if found["service"]["name"] == wanted["service"]), None)
     problems = [
         preflight.undeployed_problem(wanted["engine"], wanted["tags"], record is not None),
@@ -529,6 +550,7 @@ def main() -> None:
             "ask_environment": {"type": "dict", "default": {}},
             "install_dir": {"type": "str", "default": ""},
             "reach": {"type": "list", "elements": "path", "default": []},
+            "reads": {"type": "list", "elements": "path", "default": []},
             "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "systemd"},
             "glibc": {"type": "str"},
             "require": {
@@ -556,7 +578,9 @@ def main() -> None:
                     "write_paths": {"type": "list", "elements": "path", "default": []},
                     "environment_file": {"type": "path"},
                     "releases": {"type": "path"},
-                    "model": {"type": "path"},
+                    "models_dir": {"type": "path"},
+                    "model": {"type": "dict", "default": {}},
+                    "model_path": {"type": "str", "default": ""},
                     "tags": {"type": "list", "elements": "str", "default": []},
                 },
             },
@@ -584,7 +608,7 @@ def main() -> None:
         problems.append(file_system("dsdeploy_data_dir", p["deployment"]["data_dir"]))
     problems = [problem for problem in problems if problem]
     if p["user"]:
-        problems += user_problems(p["user"], p["prefix"], p["reach"])
+        problems += user_problems(p["user"], p["prefix"], p["reach"], p["reads"])
     there = installed(module, p["packages"])
     missing = [name for name in p["packages"] if name not in there]
     if p["ask_index"] and module.check_mode and missing:

@@ -22,6 +22,13 @@ class Barrier(NamedTuple):
         return "cannot %s %s (mode %04o)" % (kind, self.path, self.mode)
 
 
+def hint_for(stops: Barrier) -> str:
+    """What lets the user through, one line."""
+    if stops.missing == "read":
+        return "Let other users read it, for example: chmod o+r %s" % stops.path
+    return "Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path
+
+
 def _lets(state: os.stat_result, uid: Optional[int], gids: Collection[int], bit: int) -> bool:
     if uid is not None and state.st_uid == uid:
         return bool(state.st_mode >> 6 & bit)

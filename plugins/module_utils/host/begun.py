@@ -54,10 +54,21 @@ def check(service: str, note: Note) -> None:
             raise ValueError("'%s' of what was begun of %s is not an absolute path" % (key, service))
 
 
+def model_place(models_dir: str, entry: Dict[str, Any], path: str) -> str:
+    """The directory that the store makes for a model; "" where it makes none: the model is the host's own.
+
+    :param entry: the resolved entry of the catalog; {} where there is no model. `path`: what is served, where that is
+        known already.
+    """
+    if not models_dir or not entry.get("name") or entry.get("path") or (path and not _is_in(path, models_dir)):
+        return ""
+    return "%s/%s" % (models_dir.rstrip("/"), entry.get("place") or entry["name"])
+
+
 def make(wanted: Dict[str, Any], user: str, made: List[str]) -> Note:
     """The note of a deployment.
 
-    :param wanted: option `deployment` of module `preflight`.
+    :param wanted: option `deployment` of module `preflight`, with `model` as of `model_place`.
     :param made: directories that are missing.
     """
     service = wanted["service"]

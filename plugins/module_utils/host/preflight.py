@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier, hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import DPKG_QUERY
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
@@ -128,10 +128,23 @@ def way_problems(user: str, ways: Sequence[Tuple[str, Optional[Barrier]]]) -> Li
     return [
         Problem(
             "%s: the engine's user %s %s" % (", ".join(paths), user, stops),
-            "Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+            hint_for(stops),
         )
         for stops, paths in stopped.items()
     ]
+
+
+def read_problems(user: str, ways: Sequence[Tuple[str, Optional[Barrier]]]) -> List[Problem]:
+    """What keeps a user from reading the files of one model: the first of them, and how many more there are.
+
+    :param ways: as of `way_problems`.
+    """
+    stopped = [(path, stops) for path, stops in ways if stops]
+    if not stopped:
+        return []
+    path, stops = stopped[0]
+    more = " and %d more of its files" % (len(stopped) - 1) if len(stopped) > 1 else ""
+    return [Problem("%s%s: the engine's user %s %s" % (path, more, user, stops), hint_for(stops))]
 
 
 def unreachable_index(reason: str) -> Problem:

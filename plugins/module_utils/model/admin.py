@@ -93,7 +93,7 @@ def inventory(models_dir, records_dir=RECORDS):
                     "served_by": sorted(
                         engine
                         for engine, model, path in served
-                        if (is_below(path, directory) if path else model in ("", name))
+                        if (is_below(path, directory) if path else model in ("", name, manifest and manifest["name"]))
                     ),
                     "needed_by": sorted({engine for engine, path in needed if is_below(path, directory)}),
                     "busy": locked.holder(directory + ".lock") is not None,

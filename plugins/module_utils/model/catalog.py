@@ -16,6 +16,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import has_userinfo
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import did_you_mean, nearest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.parts import SHARD
 
 FORMATS = ("gguf", "safetensors")
 # How a model marks its thinking in its text (engine/thinking.py, which is above this wing, splits it).
@@ -23,8 +24,6 @@ REASONING_TAGS = (
     "none", "harmony", "think", "magistral", "thinking", "thought", "seed", "kimi", "kimi_k3", "cohere", "exaone",
     "gemma", "minimax", "k2", "apertus", "plamo", "reka", "inkling", "muse", "solar", "granite",
 )  # fmt: skip
-SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
-
 
 # --- schema ---------------------------------------------------------------------------------------
 # A checker takes a value and yields (path below it, what is expected, what was found).
@@ -499,7 +498,10 @@ def _entry_of_repository(name):
     sources = [{"kind": kind, "id": name} for kind in ("modelscope", "huggingface")]
     # The same weights once more, in the form of other programs.
     exclude = ["original/*", "consolidated*", "*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "onnx/*"]
-    return {"name": name.rpartition("/")[2], "format": "safetensors", "sources": sources, "exclude": exclude}
+    owner, _slash, base = name.partition("/")
+    # Of two owners' repositories of one name each has a place of its own in the store; no model of the catalog has it.
+    place = "%s--%s" % (owner, base)
+    return {"name": base, "place": place, "format": "safetensors", "sources": sources, "exclude": exclude}
 
 
 def entry_of_config(url):

@@ -22,6 +22,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.locked import 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog, hubs, own_numbers, sources
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.parts import SHARD
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import http_client
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import (
     Downloader,
@@ -105,7 +106,7 @@ class Fetch:
         self.options = options
         self.warn = warn
         self.report = report
-        self.directory = os.path.join(models_dir, entry["name"], catalog.directory_name(entry))
+        self.directory = self._place(models_dir)
         self.partial = os.path.join(self.directory, model_store.PARTIAL)
         self.transferred = 0
         self.told_by = ""  # the host whose word is taken for files without a sha256 in the catalog
@@ -116,6 +117,35 @@ class Fetch:
         self._limit = RateLimit(options.get("limit", 0))
 
     # --- what is there ---
+
+    def _place(self, models_dir):
+        """The model's directory: of a repository that has a place of its own, the one below its bare name where an
+        earlier release of dsdeploy has put it, whole."""
+        revision, place = catalog.directory_name(self.entry), self.entry.get("place") or self.entry["name"]
+        own, before = (os.path.join(models_dir, name, revision) for name in (place, self.entry["name"]))
+        if own == before or os.path.lexists(os.path.join(own, model_store.MANIFEST)):
+            return own
+        manifest = model_store.read_manifest(before)
+        return before if manifest and not changed_since(self.entry, manifest) else own
+
+    @property
+    def place(self):
+        """The name of the model's directory in the store."""
+        return os.path.basename(os.path.dirname(self.directory))
+
+    def require_place(self):
+        """Refuse a place of a repository that another model has, before anything in it is changed."""
+        manifest = model_store.read_manifest(self.directory)
+        if not self.entry.get("place") or manifest is None or is_from(manifest, self.entry):
+            return
+        source = manifest["source"]
+        raise Failure(
+            "%s holds another model, of %s: %s has no place"
+            % (self.directory, source.get("id") or source.get("kind"), self.entry["sources"][0]["id"]),
+            "remove it (`dsdeploy down --purge-model %s`), or give one of the two another name in model_catalog_extra"
+            % self.place,
+            "usage",
+        )
 
     def is_complete(self):
         """Whether the manifest is there and every file has its size and time; reads no file."""
@@ -320,7 +350,7 @@ class Fetch:
         listed = files if files is not None else self.entry.get("files") or []
         sizes = [(item.path, item.size) if isinstance(item, Remote) else (item["path"], item.get("bytes") or 0)
                  for item in listed]  # fmt: skip
-        return [size for path, size in sizes if catalog.SHARD.match(os.path.basename(path))]
+        return [size for path, size in sizes if SHARD.match(os.path.basename(path))]
 
     def plan(self, files, source, disks):
         """What a run will do, as lines for people."""

@@ -18,7 +18,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import header as
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.own_path import files_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.parts import files_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.download import Remote
 
 CONFIG = "config.json"

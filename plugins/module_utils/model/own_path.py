@@ -11,8 +11,8 @@ import os
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import header as gguf
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model import catalog
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.parts import files_below, files_of, shards_of
 
 
 def inspect_path(entry, path):
@@ -24,13 +24,13 @@ def inspect_path(entry, path):
     if not os.path.exists(path):
         raise Failure(["model path %s does not exist on this host" % path], hint, "usage")
     if os.path.isdir(path):
-        directory, names = path, _files_below(path)
+        directory, names = path, files_below(path)
         model_format = entry.get("format") or model_store.weights_format(names)
         if model_format is None:
             raise Failure(["%s holds no *.gguf and no *.safetensors file" % path], hint)
     else:
         directory, model_format = os.path.dirname(path), entry.get("format", "gguf")
-        names = _shards_of(path)
+        names = shards_of(path)
     serve = os.path.basename(path) if os.path.isfile(path) else entry.get("serve")
     several = model_store.gguf_models(names) if model_format == "gguf" and not serve else []
     if len(several) > 1:
@@ -53,15 +53,6 @@ def inspect_path(entry, path):
     if problems:
         raise Failure(problems, hint)
     return model_store.record_of(entry["name"], directory, model_format, files, serve)
-
-
-def files_of(path):
-    """``(directory, paths below it)`` of a model at ``path``: a directory, or a GGUF file and its further shards."""
-    if os.path.isdir(path):
-        return path, _files_below(path)
-    return os.path.dirname(path), [
-        name for name in _shards_of(path) if os.path.exists(os.path.join(os.path.dirname(path), name))
-    ]
 
 
 def digest(path, manifest):
@@ -88,20 +79,3 @@ def _problem_of(path, expected):
         except gguf.GGUFError as error:
             return "%s: %s" % (error.path, error.reason)
     return wrong
-
-
-def _files_below(directory):
-    names = []
-    for base, directories, files in os.walk(directory):
-        directories[:] = [name for name in directories if not name.startswith(".")]
-        names.extend(os.path.relpath(os.path.join(base, name), directory) for name in files if not name.startswith("."))
-    return sorted(names)
-
-
-def _shards_of(path):
-    """A GGUF file and, when its name says that it is the first of several shards, the others."""
-    shard = catalog.SHARD.match(os.path.basename(path))
-    if not shard:
-        return [os.path.basename(path)]
-    count = int(shard.group("count"))
-    return ["%s-%05d-of-%05d.gguf" % (shard.group("stem"), number, count) for number in range(1, count + 1)]

@@ -22,7 +22,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     make_directory,
     write_durably,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import FORMATS, SHARD, is_safe_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import FORMATS, is_safe_path
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.parts import SHARD
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.impostor import impostor
 
 MANIFEST = ".dsdeploy-manifest.json"

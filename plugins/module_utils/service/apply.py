@@ -24,8 +24,9 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     supervisor_place,
     users,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, hint_for
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, forget_user, remove_user
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model import parts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
     confinement,
     deployments,
@@ -300,14 +301,13 @@ class Service:
         wants = [(definition["state_dir"], "pass"), (definition["exec"][0], "run")]
         wants += [(path, "pass") for path in definition["write_paths"]]
         for path in definition["read_only_paths"]:
-            inside = sorted(os.listdir(path)) if os.path.isdir(path) else []
-            wants += [(path, "read"), *((os.path.join(path, name), "read") for name in inside)]
+            wants += [(one, "read") for one in dict.fromkeys([path, *parts.paths_of(path)])]
         for path, what in wants:
             stops = barrier(path, uid, gids, what)
             if stops:
                 raise Failure(
                     "%s: the user %s %s" % (path, definition["user"], stops),
-                    hint="Let other users pass, for example: chmod o+x %s; or choose another directory." % stops.path,
+                    hint=hint_for(stops),
                 )
 
     def write_files(self, definition: Dict[str, Any], account: Optional[users.Account]) -> bool:
@@ -497,7 +497,9 @@ class Service:
         for user in dict.fromkeys([self.user, begun_note.get("user") or self.user]):
             self.give_up_user(user, list(dict.fromkeys(write_paths)))
         going = self.options["models_that_go"]
-        if os.path.lexists(record.get("model_path") or "") and record.get("model") not in going:
+        served = record.get("model_path") or ""
+        # A model's directory has the name that it goes by; what it is served as may be another one.
+        if os.path.lexists(served) and not set(going) & {record.get("model"), *served.split("/")}:
             self.left.append("%s: the model, unless it is named too (down --purge-model)" % record["model_path"])
         if record:
             desired.absent(self.record_file(record["engine"]))

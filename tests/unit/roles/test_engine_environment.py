@@ -82,15 +82,16 @@ def test_what_deepgemm_compiles_for_r1_on_hopper_is_compiled_ahead():
     assert "DSDEPLOY_DEEP_GEMM" not in environment(dsdeploy_model_entry={"name": "it"})
 
 
-@pytest.mark.parametrize(("known", "model"), [
-    ({}, "/srv/models/it"), ({"dsdeploy_model_files": {"path": "/srv/models/it/a.gguf"}}, "/srv/models/it"),
-    ({"dsdeploy_model_files": {"path": "/w/it"}}, ""), ({"dsdeploy_model_entry": {"name": "it", "path": "/w"}}, ""),
-])  # fmt: skip
-def test_a_model_of_the_host_s_own_is_not_noted_as_one_that_is_going_to_be_fetched(known, model):
-    given = {"dsdeploy_models_dir": "/srv/models", "dsdeploy_model_entry": {"name": "it"}, "ansible_run_tags": ["all"]}
+def test_preflight_is_told_of_the_model_that_is_served():
+    files = {"path": "/w/it"}
+    given = {"dsdeploy_models_dir": "/srv/models", "ansible_run_tags": ["all"], "dsdeploy_model_entry": {"name": "it"}}
     facts = {**GPU, "service_mgr": "systemd"}
-    found = resolve("vllm_venv", "Ubuntu 24.04", "_dsdeploy_deployment", facts, **{**given, **known})
-    assert found["model"] == model
+    found = resolve("vllm_venv", "Ubuntu 24.04", "_dsdeploy_deployment", facts, **given, dsdeploy_model_files=files)
+    assert (found["models_dir"], found["model"], found["model_path"]) == ("/srv/models", {"name": "it"}, "/w/it")
+    assert resolve("vllm_venv", "Ubuntu 24.04", "_dsdeploy_deployment", facts, **given)["model_path"] == ""
+    assert resolve("vllm_venv", "Ubuntu 24.04", "_dsdeploy_reads", facts, **given) == []
+    own = {**given, "dsdeploy_model_entry": {"name": "it", "path": "/w/it"}}
+    assert resolve("vllm_venv", "Ubuntu 24.04", "_dsdeploy_reads", facts, **own) == ["/w/it"]
 
 
 @pytest.mark.parametrize("role", ["vllm_venv", "sglang"])

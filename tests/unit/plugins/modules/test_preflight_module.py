@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Module preflight as a program: what it makes of its options."""
 
+import os
 import socket
 
 import pytest
@@ -38,3 +39,48 @@ def test_a_further_port_that_is_taken_is_named_by_its_variable(run_module):
         found = run_module("preflight", prefix="gateway", ports=[{"variable": "gateway_metrics_port", "port": port}])
     (problem,) = found["problems"]
     assert f"port {port} is taken by " in problem["msg"] and "gateway_metrics_port" in problem["hint"]
+
+
+@pytest.mark.parametrize("kind", ["gguf", "safetensors"])
+def test_each_file_of_a_model_of_the_hosts_own_must_be_readable(run_module, tmp_path, kind):
+    """Not its first alone: else it is found out when the engine has loaded that far."""
+    if os.getuid() != 0:
+        pytest.skip("needs root: another user's access")
+    open_to_all(tmp_path)
+    folder = tmp_path / "model"
+    (folder / "more").mkdir(parents=True)
+    names = [f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    if kind == "safetensors":
+        names = ["config.json", "model-00001-of-00002.safetensors", "more/model-00002-of-00002.safetensors"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+        (folder / name).chmod(0o644)
+    for path in (folder, folder / "more"):
+        path.chmod(0o755)
+    model = str(folder if kind == "safetensors" else folder / names[0])
+    assert run_module("preflight", prefix="llama_cpp", user="daemon", reads=[model])["problems"] == []
+    for name in names[1:]:
+        (folder / name).chmod(0o600)
+    (problem,) = run_module("preflight", prefix="llama_cpp", user="daemon", reads=[model])["problems"]
+    first = f"{folder}/{names[1]}"
+    assert problem["msg"] == (
+        f"{first} and 1 more of its files: the engine's user daemon cannot read {first} (mode 0600)"
+    )
+    assert problem["hint"] == f"Let other users read it, for example: chmod o+r {folder}/{names[1]}"
+
+
+def open_to_all(path):
+    """Others may pass to a test's own directory."""
+    while path != path.parent and path.stat().st_uid == os.getuid() and str(path) != "/tmp":
+        path.chmod(path.stat().st_mode | 0o755)
+        path = path.parent
+
+
+def test_the_models_place_in_the_store_is_noted(run_module, tmp_path):
+    about = {"engine": "vllm", "service": "dsdeploy-none-such", "manager": "systemd", "models_dir": "/srv/models"}
+    about.update((name, str(tmp_path / name)) for name in ("install_dir", "data_dir", "log_dir"))
+    model = {"name": "it", "place": "owner--it"}
+    found = run_module("preflight", prefix="vllm_venv", deployment=dict(about, model=model))
+    assert found["begun"]["model"] == "/srv/models/owner--it"
+    found = run_module("preflight", prefix="vllm_venv", deployment=dict(about, model=dict(model, path="/w/it")))
+    assert found["begun"]["model"] is None

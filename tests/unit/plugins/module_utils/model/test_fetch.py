@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import s
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import fetch as fetch_module
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import hubs, sources
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import resolve
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.fetch import Fetch
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.chunk_journal import CHUNK, PartFile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import Client, HttpError
@@ -661,3 +663,55 @@ def test_a_link_in_the_place_of_what_is_half_there_is_not_filled(root, make, tmp
     one.run()
     assert_complete(one, root)
     assert os.listdir(tmp_path / "users") == ["own.gguf"]
+
+
+def repository(owner):
+    return resolve({}, {}, f"{owner}/model", None)
+
+
+def test_repositories_of_two_owners_have_places_of_their_own(root, make, tmp_path):
+    """`unsloth/X` and `deepseek-ai/X`: the second would have taken the first one's place, files and numbers."""
+    for owner in ("first", "second"):
+        folder = root / owner / "model"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"of": owner}))
+        standin_weights(folder / "a.safetensors")
+    one, two = make(repository("first")), make(repository("second"))
+    one.run()
+    assert one.place == "first--model" and two.place == "second--model"
+    assert not two.is_complete() and two.state()[0] is None
+    two.run()
+    assert json.loads((tmp_path / "models/first--model/main/config.json").read_text()) == {"of": "first"}
+    assert json.loads((tmp_path / "models/second--model/main/config.json").read_text()) == {"of": "second"}
+    assert make(repository("first")).is_complete() and make(repository("second")).is_complete()
+
+
+def test_a_repository_that_lies_below_its_bare_name_is_not_fetched_again(root, make, tmp_path):
+    for owner in ("first", "second"):
+        (root / owner / "model").mkdir(parents=True, exist_ok=True)
+        standin_weights(root / owner / "model/a.safetensors")
+    make(repository("first")).run()
+    (tmp_path / "models/first--model").rename(tmp_path / "models/model")  # as it was until now
+    again = make(repository("first"))
+    assert again.place == "model" and again.is_complete() and again.state()[1:] == ([], False)
+    assert make(repository("second")).place == "second--model"
+    # An entry of the user's own of that name, of the same repository: other files of it.
+    other = dict(repository("first"), exclude=["*.txt"])
+    assert make(other).place == "first--model"
+
+
+def test_a_place_that_another_model_has_is_refused_by_name(root, make, tmp_path):
+    for owner in ("a--b", "a"):
+        name = "c" if owner == "a--b" else "b--c"
+        (root / owner / name).mkdir(parents=True, exist_ok=True)
+        standin_weights(root / owner / name / "a.safetensors")
+    one = make(resolve({}, {}, "a--b/c", None))
+    one.run()
+    one.require_place()
+    with pytest.raises(Failure, match="holds another model, of a--b/c: a/b--c has no place"):
+        make(resolve({}, {}, "a/b--c", None)).require_place()
+
+
+def standin_weights(path):
+    """A safetensors file without tensors."""
+    path.write_bytes(struct.pack("<Q", 2) + b"{}")

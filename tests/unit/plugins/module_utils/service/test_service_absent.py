@@ -146,6 +146,15 @@ def test_a_model_that_is_to_go_too_is_not_named_as_left(host, named, told):
     assert sum("the model" in line for line in host.run("absent", models_that_go=named).left) == told
 
 
+def test_a_model_that_goes_is_known_by_its_directory_whatever_it_is_served_as(host):
+    model = host.root / "owner--r1" / "main"
+    model.mkdir(parents=True)
+    host.run()
+    record = dict(host.record(), model="chat", model_path=str(model))
+    (Path(places.RECORDS) / "vllm.json").write_text(json.dumps(record))
+    assert not any("the model" in line for line in host.run("absent", models_that_go=["owner--r1"]).left)
+
+
 def test_directories_that_the_run_made_before_go_when_they_are_empty(host):
     programs, models = host.root / "apps", host.root / "models"
     for path in (programs, programs / "llm", models):

@@ -229,3 +229,21 @@ def test_a_user_that_another_deployment_runs_as_stays(host):
     assert "dsdeploy-both" in host.accounts
     host.run("absent", engine="sglang")
     assert host.accounts == {}
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "place"),
+    [
+        ({"name": "it"}, "", "/srv/models/it"),
+        ({"name": "it"}, "/srv/models/it/main/a.gguf", "/srv/models/it"),
+        ({"name": "it", "place": "owner--it"}, "", "/srv/models/owner--it"),
+        ({"name": "it"}, "/w/it", ""),
+        ({"name": "it"}, "/srv/models-of-mine/it", ""),
+        ({"name": "it", "path": "/w"}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_where_the_store_puts_a_model(entry, path, place):
+    assert begun.model_place("/srv/models", entry, path) == place
+    assert begun.model_place("/srv/models/", entry, path) == place
+    assert begun.model_place("", entry, path) == ""

@@ -12,6 +12,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import users
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import definition, managers
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.apply import Service
 from service_host import KEY
 
 BROKEN = {
@@ -220,3 +221,26 @@ def test_notes_that_cannot_be_read_stop_it_before_anything_is_changed(host, note
         host.run(state, environment={"A": "new"})
     assert str(host.root / note) in str(refused.value) and refused.value.hint
     assert host.files() == before
+
+
+def test_each_shard_that_the_user_cannot_read_is_refused(tmp_path):
+    """Also of a model in the store, whose files somebody may have closed since they were fetched."""
+    if os.getuid() != 0:
+        pytest.skip("needs root: another user's access")
+    top = tmp_path
+    while str(top) != "/tmp" and top != top.parent:
+        top.chmod(top.stat().st_mode | 0o055)
+        top = top.parent
+    names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).chmod(0o644)
+    given = {"state_dir": "/", "exec": ["/bin/true"], "write_paths": [], "user": "nobody-else",
+             "read_only_paths": [str(tmp_path / names[0])]}  # fmt: skip
+    Service.check_access(None, given, None)
+    (tmp_path / names[1]).chmod(0o600)
+    with pytest.raises(Failure) as caught:
+        Service.check_access(None, given, None)
+    second = tmp_path / names[1]
+    assert str(caught.value) == f"{second}: the user nobody-else cannot read {second} (mode 0600)"
+    assert caught.value.hint == f"Let other users read it, for example: chmod o+r {second}"

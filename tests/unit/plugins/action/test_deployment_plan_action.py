@@ -1,0 +1,48 @@
+# Copyright (c) 2026 The dsdeploy developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action deployment_plan: what it makes of a model that the catalog does not have."""
+
+import types
+
+import pytest
+from ansible_collections.dsdeploy.llm.plugins.action import deployment_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import resolve
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine
+
+FACTS = {"name": "llama", "layers": 16, "hidden_size": 2048, "attention_heads": 32, "kv_heads": 8,
+         "intermediate_size": 8192, "vocabulary": 128256, "context": 131072}  # fmt: skip
+CATALOGS = {"format": "safetensors", "engines": ["vllm"], "sources": [{"kind": "huggingface", "id": "x/big"}],
+            "bytes": 600 * 10**9, "architecture": dict(FACTS, layers=60)}  # fmt: skip
+
+
+def plan(model, entry, stored=()):
+    action = types.SimpleNamespace(
+        _machine=lambda args, _vars: plan_machine.of_gpus("1xH100"),
+        _engine=lambda name, role, _vars: deployment_plan.plan_offers.Engine(name, "0.32.0", "13.0", settings={}),
+    )
+    args = dict(
+        users=1, context=0, profile="", download_mb_s=100.0, merge="copy", explain=False, gang=[], facts_file=None,
+        gpus=None, deployments=[], model=model, embedded="", engine="vllm", catalog={"model": CATALOGS},
+        engines={"vllm": {"role": "vllm_venv", "formats": ["safetensors"]}}, model_entry=entry,
+        store={"models": [{"name": name, "bytes": size, "complete": True} for name, size in stored]},
+    )  # fmt: skip
+    return deployment_plan.ActionModule._plan(action, args, {})["plan"]
+
+
+@pytest.mark.parametrize("name", ["somebody/model", "/srv/model"])
+def test_one_that_has_the_name_of_a_model_of_the_catalog_is_planned_itself(name):
+    entry = dict(resolve({}, {}, name), format="safetensors", bytes=2 * 10**9, architecture=FACTS)
+    found = plan(name, entry)["up"]
+    assert found["row"]["bytes"]["value"] == 2 * 10**9 and found["row"]["verdict"] == "fits"
+    assert f"--model {name} " in found["command"] + " "
+
+
+def test_what_another_owner_has_in_the_store_is_not_this_one():
+    entry = dict(resolve({}, {}, "somebody/model"), bytes=2 * 10**9, architecture=FACTS)
+    for stored, size in (("model", 2 * 10**9), ("another--model", 2 * 10**9), ("somebody--model", 0)):
+        costs = plan("somebody/model", entry, [(stored, 2 * 10**9)])["up"]["costs"]
+        assert costs["download"]["value"] == size, stored
+    # Below its bare name an earlier release has put it: the host says so.
+    there = plan("somebody/model", dict(entry, place="model"), [("model", 2 * 10**9)])["up"]["costs"]
+    assert there["download"]["value"] == 0
