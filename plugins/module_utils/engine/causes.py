@@ -37,7 +37,8 @@ _KNOWN = [
             True,
         ),
         (
-            r"To serve at least one request with the model'?s'? max seq len",
+            r"To serve at least one request with the model'?s'? max seq len|"
+            r"max seq len \([0-9]+\) is larger than the maximum number of tokens that can be stored in KV cache",
             "Lower vllm_venv_max_model_len, raise vllm_venv_gpu_memory_utilization, or use more GPUs "
             "(vllm_venv_tensor_parallel_size).",
             True,
@@ -62,7 +63,7 @@ _KNOWN = [
             True,
         ),
         (
-            r"unknown model architecture: ",
+            r"unknown model architecture: |unknown pre-tokenizer type: |has invalid ggml type ",
             "This llama.cpp does not know the model: deploy a newer one (llama_cpp_wheel_version, "
             "llama_cpp_source_version).",
             True,
@@ -74,7 +75,7 @@ _KNOWN = [
             False,
         ),
         (
-            r"OutOfMemoryError|CUDA out of memory",
+            r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory",
             "The GPU's memory is full: end what else holds it (nvidia-smi), use more GPUs, or shorten the context.",
             False,
         ),
@@ -115,8 +116,11 @@ _KNOWN = [
 ]
 # What an engine says once, first of all, of each start.
 _START = re.compile(r"non-default args: |vLLM API server version|\bserver_args=|llama_model_loader: loaded meta data")
-_EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*[A-Z]\w*(?:Error|Exception): \S.*)$")
-_LLAMA_ERROR = re.compile(r"error loading model: .+")
+_EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*(?:[A-Z]\w*(?:Error|Exception)|Exception): \S.*)$")
+_LLAMA_ERROR = re.compile(r"error loading model: .+|CUDA error: .+|GGML_ASSERT\(.+\) failed.*")
+# Pydantic's first line only counts; what is wrong stands in one of the next, and its input again behind that.
+_COUNTED = re.compile(r"ValidationError: [0-9]+ validation errors? for \w+$")
+_COUNTED_ONE = re.compile(r"\s{2}(\S.*?)(?: \[type=.*)?$")
 # Of a process that waited for the one that failed.
 _SECOND_HAND = re.compile(
     r"Engine core initialization failed|EngineDeadError|EngineCore encountered|WorkerProc initialization failed|"
@@ -152,8 +156,15 @@ def cause(lines: List[str]) -> Optional[Cause]:
                 if found:
                     said = _EXCEPTION.search(line)
                     return Cause(foreign.one_line(said.group(1) if said else line[found.start() :]), hint, final)
-        for line in block:
+        for number, line in enumerate(block):
             found = _EXCEPTION.search(line) or _LLAMA_ERROR.search(line)
             if found and not second_hand(line):
-                return Cause(foreign.one_line(found.group(found.lastindex or 0)))
+                said = found.group(found.lastindex or 0)
+                return Cause(foreign.one_line(said + _counted(said, block[number + 1 : number + 4])))
     return None
+
+
+def _counted(said: str, behind: List[str]) -> str:
+    """The first of the mistakes that pydantic has only counted; empty where it did not."""
+    first = next(filter(None, map(_COUNTED_ONE.search, behind)), None) if _COUNTED.search(said) else None
+    return ": " + first.group(1) if first else ""

@@ -10,6 +10,7 @@ By the names of vLLM, SGLang and llama.cpp, without their prefixes; the older na
 from __future__ import annotations
 
 import math
+import re
 from typing import Collection, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import metrics
@@ -22,6 +23,9 @@ PROMPTED = ("prompt_tokens_total", "prompt_tokens")
 # Tokens of prompts that the cache of equal beginnings was asked for, and those found in it.
 LOOKED_UP = ("prefix_cache_queries_total", "gpu_prefix_cache_queries_total", "prompt_tokens_total")
 FOUND = ("prefix_cache_hits_total", "gpu_prefix_cache_hits_total", "cached_tokens_total")
+# Ranks that work on the same requests tell of them again: SGLang with --enable-metrics-for-all-schedulers, and with
+# context parallelism (its PR 38825). Data-parallel ranks have requests of their own.
+_SAME_REQUESTS = re.compile(r'\b(?:tp|pp|moe_ep|attn_cp|cp)_rank="[^"]*"')
 _WANTED = frozenset(RUNNING + WAITING + KV_USE + GENERATED + PROMPTED)
 
 
@@ -51,15 +55,20 @@ class Cached(NamedTuple):
 
 
 def _values(text: str, wanted: Collection[str]) -> Dict[str, List[float]]:
-    """What stands at these names. Only the wanted lines are parsed: an engine has thousands."""
-    found: Dict[str, List[float]] = {}
+    """What stands at these names, once of ranks that tell the same. Only the wanted lines are parsed: an engine has
+    thousands."""
+    found: Dict[str, Dict[str, float]] = {}
     for line in text.split("\n"):
-        name = line.partition("{")[0].partition(" ")[0].rpartition(":")[2]
+        told, _brace, labels = line.partition("{")
+        name = metrics.bare(told.partition(" ")[0])
         if name in wanted:
             value = metrics.parse(line).get(name)
+            once = found.setdefault(name, {})
+            whose = _SAME_REQUESTS.sub("", labels.rpartition("}")[0])
             # What is no number makes its sum one that is not known.
-            found.setdefault(name, []).append(math.nan if value is None else value)
-    return found
+            seen = (once.get(whose, -math.inf), math.nan if value is None else value)
+            once[whose] = math.nan if any(map(math.isnan, seen)) else max(seen)
+    return {name: list(once.values()) for name, once in found.items()}
 
 
 def _total(found: Dict[str, List[float]], names: Sequence[str]) -> Optional[float]:

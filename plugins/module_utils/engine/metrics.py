@@ -32,6 +32,11 @@ _GENERATED = ("generation_tokens_total", "generation_tokens")
 _STARTED = "time_to_first_token_seconds_count"
 
 
+def bare(name: str) -> str:
+    """The name of a metric without its engine's prefix."""
+    return _PREFIX.sub("", name)
+
+
 def parse(text: str) -> Dict[str, float]:
     """Value of each metric, summed over its labels, without the engine's prefix (`vllm:`). One with NaN or Inf
     among its values is left out: its sum is not known."""
@@ -39,7 +44,7 @@ def parse(text: str) -> Dict[str, float]:
     for line in text.split("\n"):
         sample = _SAMPLE.match(line)
         if sample:
-            name, value = _PREFIX.sub("", sample.group(1)), float(sample.group(2))
+            name, value = bare(sample.group(1)), float(sample.group(2))
             found[name] = found.get(name, 0.0) + value
     return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -51,6 +51,33 @@ def test_sglang_says_its_own_fraction():
 @pytest.mark.parametrize(
     "line, said, hint, final",
     [
+        # vLLM before its V1 engine; SGLang (its issue 5285); llama.cpp's CUDA; llama.cpp issues 15099 and 11975.
+        (
+            "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be "
+            "stored in KV cache (23696). Try increasing `gpu_memory_utilization` or decreasing `max_model_len`",
+            "ValueError: The model's max seq len (131072) is larger than",
+            "vllm_venv_max_model_len",
+            True,
+        ),
+        (
+            "Exception: Capture cuda graph failed: CUDA out of memory. Tried to allocate 448.00 MiB. GPU 7 has a total",
+            "Exception: Capture cuda graph failed: CUDA out of memory.",
+            "memory is full",
+            False,
+        ),
+        ("ggml_cuda: CUDA error: out of memory", "CUDA error: out of memory", "memory is full", False),
+        (
+            "gguf_init_from_file_impl: tensor 'blk.0.ffn_down_exps.weight' has invalid ggml type 39 (NONE)",
+            "has invalid ggml type 39 (NONE)",
+            "llama_cpp_wheel_version",
+            True,
+        ),
+        (
+            "llama_model_load: error loading model: error loading model vocabulary: unknown pre-tokenizer type: 'x'",
+            "unknown pre-tokenizer type: 'x'",
+            "llama_cpp_wheel_version",
+            True,
+        ),
         (
             "llama_model_load: error loading model: unknown model architecture: 'deepseek9'",
             "unknown model architecture: 'deepseek9'",
@@ -126,6 +153,40 @@ def test_a_cause_is_one_short_line_without_signs_that_steer_a_terminal():
     found = causes.cause(["ValueError: \x1b[31mred " + "x" * 5000])
     assert "\x1b" not in found.line
     assert len(found.line) <= 300
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        (
+            "Exception: Capture cuda graph failed: [pair.cc:534] Connection closed by peer",
+            "Exception: Capture cuda graph failed: [pair.cc:534] Connection closed by peer",
+        ),
+        (
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        ),
+        ("/b/ggml/src/ggml.c:2701: GGML_ASSERT(a->ne[2] == 1) failed", "GGML_ASSERT(a->ne[2] == 1) failed"),
+    ],
+)
+def test_a_cause_that_has_no_hint(line, said):
+    assert causes.cause(["before", line, "after"]) == causes.Cause(said)
+
+
+def test_what_is_wrong_stands_behind_pydantic_s_count():
+    # vLLM issue 26161, and of its later releases with the process before each line.
+    lines = [
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
+        "  Value error, Expecting value: line 1 column 1 (char 0) [type=value_error, input_value=ArgsKwargs((), "
+        "{'model': ...rocessor_plugin': None}), input_type=ArgsKwargs]",
+        "    For further information visit https://errors.pydantic.dev/2.12/v/value_error",
+    ]
+    said = lines[0] + ": Value error, Expecting value: line 1 column 1 (char 0)"
+    assert causes.cause(lines) == causes.Cause(said)
+    assert causes.cause(["(APIServer pid=2994609) " + line for line in lines]) == causes.Cause(said)
+    of_a_field = [lines[0], "block_size", "  Field required [type=missing, input_value={}]"]
+    assert causes.cause(of_a_field).line == lines[0] + ": Field required"
+    assert causes.cause(lines[:1]).line == lines[0]
 
 
 def test_a_failed_start_s_weights_are_not_those_of_the_next_model():

@@ -23,6 +23,14 @@ sglang:num_queue_reqs{model_name="m"} 0
 sglang:token_usage{model_name="m"} 0.28
 sglang:generation_tokens_total{model_name="m"} 7
 """
+# Public samples: two data-parallel ranks of two tensor-parallel ones each; eight ranks of context parallelism.
+RANKS = """sglang:num_running_reqs{dp_rank="0",engine_type="unified",model_name="glm",tp_rank="0"} 2.0
+sglang:num_running_reqs{dp_rank="0",engine_type="unified",model_name="glm",tp_rank="1"} 2.0
+sglang:num_running_reqs{dp_rank="1",engine_type="unified",model_name="glm",tp_rank="2"} 1.0
+sglang:num_running_reqs{dp_rank="1",engine_type="unified",model_name="glm",tp_rank="3"} 1.0
+sglang:num_queue_reqs{engine_type="unified",model_name="glm",pp_rank="0",tp_rank="0"} 5
+sglang:num_queue_reqs{engine_type="unified",model_name="glm",pp_rank="1",tp_rank="0"} 4
+"""
 LLAMA = """llamacpp:requests_processing 1
 llamacpp:requests_deferred 9
 llamacpp:tokens_predicted_total 12
@@ -36,6 +44,10 @@ llamacpp:prompt_tokens_total 34
         (VLLM, (7.0, 2.0, 0.75, 500.0, 1000.0)),
         (SGLANG, (5.0, 0.0, 0.28, 7.0, None)),
         (LLAMA, (1.0, 9.0, None, 12.0, 34.0)),
+        (RANKS, (3.0, 5.0, None, None, None)),
+        (RANKS + 'sglang:num_running_reqs{dp_rank="1",tp_rank="2"} NaN', (None, 5.0, None, None, None)),
+        # As a collector that allows no colon writes them, and as Ray does.
+        ("vllm_num_requests_running 2\nray_vllm:num_requests_waiting 3", (2.0, 3.0, None, None, None)),
         ("", (None,) * 5),
         ("<html>no metrics</html>", (None,) * 5),
         # The older name of the same figure, and a figure that is none.
