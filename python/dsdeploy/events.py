@@ -35,7 +35,8 @@ class Start(Event):
 class Stage(Event):
     """A stage (prepare, preflight, model, install, configure, service or verify; the verb, where it has none) began or
     ended. `status`: started or finished; only when finished `seconds`, and over all hosts how many changes were made
-    (`changed`), how many tasks `failed` (ignored and rescued ones too), and `changes`, what they were, each once."""
+    (`changed`), how many tasks `failed` (ignored and rescued ones too), `changes`, what they were, each once, and
+    whether it was `stopped` before its end."""
 
     name: ClassVar[str] = "stage"
     stage: str
@@ -44,6 +45,7 @@ class Stage(Event):
     changed: int | None = None
     failed: int | None = None
     changes: list[str] = field(default_factory=list)
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

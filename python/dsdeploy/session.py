@@ -215,11 +215,14 @@ def _run(
 def caught_signals() -> Iterator[list[int]]:
     """Signals that ask to stop land in the list instead of ending the process."""
     caught: list[int] = []
+    # `nohup` lets the terminal go; the run is to go on. Ctrl-C is ignored, too, in what a script starts in its
+    # background, where somebody who sends it means it.
+    asking = [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(number)
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    before = {number: signal.signal(number, note) for number in asking}
     try:
         yield caught
     finally:

@@ -164,7 +164,7 @@ class Tracker:
         """The stage that runs, and for how long (s) it has."""
         return self.stage, now - self._stage_began
 
-    def _leave(self, now: float) -> Iterator[events.Event]:
+    def _leave(self, now: float, stopped: bool = False) -> Iterator[events.Event]:
         if self._stage_told:
             changes = list(dict.fromkeys(change for host in self._stage_changes.values() for change in host))
             yield events.Stage(
@@ -174,6 +174,7 @@ class Tracker:
                 sum(map(len, self._stage_changes.values())),
                 self._stage_failed,
                 changes,
+                stopped,
             )
         self._stage_told = False
 
@@ -276,7 +277,7 @@ class Tracker:
     ) -> Iterator[events.Event]:
         """The last events: the end of the last stage, what failed, and the summary. `interrupted_at`: positions() when
         the user stopped the run, None if they did not; `gave_up`: why the command stopped it itself."""
-        yield from self._leave(now)
+        yield from self._leave(now, interrupted_at is not None)
         failed = self._failures()
         if interrupted_at is None:
             if gave_up:

@@ -318,8 +318,11 @@ def _link(part: str, dest: str) -> bool:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Turn SIGTERM, SIGINT and SIGHUP into Stopped, once, so that a merge ends in order. In the main thread only."""
-    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    """Turn SIGTERM, SIGINT and SIGHUP (not where `nohup` has it ignored) into Stopped, once, so that a merge ends in
+    order. In the main thread only."""
+    names = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        names.append(signal.SIGHUP)
 
     def stop(number: int, _frame: object) -> None:
         for name in names:

@@ -72,6 +72,8 @@ def stage(event: events.Stage) -> str:
         done.append(f"and {len(event.changes) - len(done)} more")
     if event.failed:
         done.insert(0, f"{event.failed} failed")
+    if event.stopped:
+        done.insert(0, "stopped")
     what = fitted("; ".join(done) or "nothing to change")
     return f"{event.stage:<{STAGE_WIDTH}} {duration(event.seconds or 0):>9}  {what}"
 
@@ -335,12 +337,17 @@ def answer_details(event: events.Answer) -> str:
     return f"{event.host}: answered{verified}" + (f" ({details})" if details else "") + cut
 
 
+def _without(summary: events.Summary, name: str, said: str) -> str:
+    """A host of which nothing was told. Where the run was stopped it may never have been asked."""
+    return f"{name}: not known, the run was stopped" if summary.exit_code == 130 else f"{name}: {said}"
+
+
 def _table(summary: events.Summary) -> Iterator[str]:
     rows = [("HOST", "ENGINE", "VERSION", "MODEL", "ENDPOINT", "SERVICE", "STATE")]
     notes = []
     for name, host in summary.hosts.items():
         if host.status == "ok" and not host.deployments:
-            notes.append(f"{name}: nothing is deployed here")
+            notes.append(_without(summary, name, "nothing is deployed here"))
         for found in host.deployments:
             service = found["service"]
             managed = f"{service.get('name', '')} ({service.get('manager', '?')})" if service else ""
@@ -401,7 +408,8 @@ def _models(summary: events.Summary) -> Iterator[str]:
     empty = []
     for name, host in summary.hosts.items():
         if host.status == "ok" and not host.models:
-            empty.append(f"{name}: {'nothing to remove' if summary.verb == 'model prune' else 'no models here'}")
+            said = "nothing to remove" if summary.verb == "model prune" else "no models here"
+            empty.append(_without(summary, name, said))
         for found in host.models:
             rows.append((name, found["model"], found["revision"], amount(found["bytes"], "B"), _model_state(found)))
     if len(rows) > 1:
@@ -414,7 +422,7 @@ def _keys(summary: events.Summary) -> Iterator[str]:
     empty = []
     for name, host in summary.hosts.items():
         if host.status == "ok" and not host.keys:
-            empty.append(f"{name}: no keys here (dsdeploy key add NAME)")
+            empty.append(_without(summary, name, "no keys here (dsdeploy key add NAME)"))
         for found in host.keys:
             limits = [str(found[limit] or "default") for limit in ("requests_per_minute", "streams")]
             rows.append((name, found["key_name"], found["created"], *limits, ", ".join(found["models"] or ["all"])))

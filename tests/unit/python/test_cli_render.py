@@ -162,6 +162,8 @@ def test_a_stage_is_one_line_with_what_it_did() -> None:
     assert text.stage(event) == "install    1 min 05 s  a; b; c; and 2 more"
     assert text.stage(events.Stage("model", "finished", 0.2, 0, 0)) == "model            0 s  nothing to change"
     assert text.stage(events.Stage("verify", "finished", 1.0, 0, 1)) == "verify           1 s  1 failed"
+    stopped = events.Stage("model", "finished", 2.0, 0, 0, stopped=True)
+    assert text.stage(stopped) == "model            2 s  stopped"
 
 
 def test_plain_run_is_a_line_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,6 +321,12 @@ def test_table_of_status(ready: bool, active: str | None, state: str) -> None:
     assert lines[0].split() == ["HOST", "ENGINE", "VERSION", "MODEL", "ENDPOINT", "SERVICE", "STATE"]
     assert lines[1].endswith(f"s (systemd)  {state}")
     assert lines[2:] == [*([] if ready else ["h: llama_cpp: no answer"]), "i: nothing is deployed here"]
+
+
+@pytest.mark.parametrize("verb", ["status", "model list", "model verify", "model prune", "key list"])
+def test_of_a_run_that_was_stopped_nothing_is_told_that_was_not_asked(verb: str) -> None:
+    stopped = summary(verb, {"h": host()}, exit_code=130, ok=False)
+    assert list(text.result(stopped, False, [], False)) == ["h: not known, the run was stopped"]
 
 
 def test_what_is_stopped_is_not_reached_from_outside() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dsdeploy import runner
+from dsdeploy import runner, session
 
 
 @pytest.fixture
@@ -124,3 +124,20 @@ def test_the_process_of_a_run_that_began_is_killed_at_once() -> None:
         runner.Run(invocation, {}).kill(process.pid)
         assert process.wait(60) == -signal.SIGKILL
     runner.Run(invocation, {}).kill(process.pid)  # gone already
+
+
+@pytest.mark.parametrize(("ignored", "heard"), [(True, [signal.SIGINT]), (False, [signal.SIGHUP, signal.SIGINT])])
+def test_with_nohup_a_terminal_that_is_closed_stops_nothing(ignored: bool, heard: list[int]) -> None:
+    """A script's background job has Ctrl-C ignored, too; who sends it there means it."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)]
+    try:
+        if not ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with session.caught_signals() as caught:
+            for number in (signal.SIGHUP, signal.SIGINT):
+                signal.raise_signal(number)
+        assert caught == heard
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)

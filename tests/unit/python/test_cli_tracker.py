@@ -494,8 +494,18 @@ def test_stopped_by_the_user(feed: Feeder) -> None:
     assert feed.tracker.ansible_pid == 42
     positions = feed.tracker.positions()
     assert positions == {"h": "install: Build"}
+    feed("runner_on_ok", host="h", res={}, **task)
     summary = feed.end(None, interrupted_at=positions)
     assert (summary.exit_code, summary.positions) == (130, positions)
+    assert [(event.stage, event.stopped) for event in feed.of(events.Stage) if event.status == "finished"] == [
+        ("install", True)
+    ]
+
+
+def test_a_stage_that_came_to_its_end_was_not_stopped(feed: Feeder) -> None:
+    feed("runner_on_ok", host="h", res={}, **feed.task("Install | Build"))
+    feed.end(ok={"h": 1})
+    assert [event.stopped for event in feed.of(events.Stage) if event.status == "finished"] == [False]
 
 
 def test_verbose_hands_on_ansibles_own_lines() -> None:
@@ -536,7 +546,7 @@ def test_json_shape_of_every_event_is_flat_and_named() -> None:
     for kind in events.Event.__subclasses__():
         assert kind.name and kind.__doc__
     line = events.Stage("s", "started").as_json()
-    assert list(line) == ["event", "stage", "status", "seconds", "changed", "failed", "changes"]
+    assert list(line) == ["event", "stage", "status", "seconds", "changed", "failed", "changes", "stopped"]
 
 
 def test_a_run_that_never_began_says_so(feed: Feeder) -> None:

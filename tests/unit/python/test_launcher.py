@@ -19,7 +19,8 @@ from packaging.requirements import Requirement
 LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
 
 # Stand-in: answers `-c` and a script on stdin with the real one; `-m venv DIR` makes a DIR whose Python is this script
-# again, a pip there waits as long as $PIP_SECONDS says, and bin/dsdeploy there prints its arguments.
+# again, a pip there waits as long as $PIP_SECONDS says and takes Ctrl-C as the real one does, and bin/dsdeploy there
+# prints its arguments. $VENV_SECONDS: how long the making of DIR takes.
 PYTHON = r"""#!/bin/bash
 real={real}
 case "$1 $2" in
@@ -27,10 +28,13 @@ case "$1 $2" in
         made="${{@: -1}}"
         mkdir -p "$made/bin" "$made/lib/python3.99/site-packages"
         ln -s "$(type -p "$0")" "$made/bin/python"
-        echo venv >>"$LAUNCHER_LOG";;
+        echo venv >>"$LAUNCHER_LOG"
+        [ -z "$VENV_SECONDS" ] || exec sleep "$VENV_SECONDS";;
     */__pip-runner__.py\ install | *.whl/pip\ install)
         echo pip >>"$LAUNCHER_LOG"
-        sleep "${{PIP_SECONDS:-0}}"
+        trap 'kill $!; echo "ERROR: Operation cancelled by user" >&2; exit 1' INT
+        trap 'kill $!; exit 1' TERM
+        sleep "${{PIP_SECONDS:-0}}" & wait $!
         {{ echo "$*"; cat "${{@: -1}}"; }} >>"$LAUNCHER_LOG.pip-$$"
         [ -z "$PIP_FAILS" ] || {{ echo "pip: no index" >&2; exit 1; }};;
     */bin/dsdeploy*)
@@ -93,8 +97,11 @@ class Checkout:
         return self.log.read_text().split()
 
     def wait_for_pip(self) -> None:
+        self.wait_for("pip", 2)
+
+    def wait_for(self, step: str, times: int) -> None:
         deadline = time.monotonic() + 60
-        while self.steps().count("pip") < 2:
+        while self.steps().count(step) < times:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -233,6 +240,24 @@ def test_set_up_that_was_killed_is_done_again(clone: Checkout) -> None:
     assert clone.run("up")[:2] == (0, "dsdeploy up\n")
     assert clone.steps() == ["venv", "pip", "pip"] * 2
     assert not (clone.root / ".venv" / "half").exists()
+
+
+# Ctrl-C of a terminal is for all its processes, of which pip says that it was cancelled; `timeout` and `kill` mean the
+# launcher alone.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("step", ["venv", "pip"])
+def test_set_up_that_is_stopped_says_so_and_leaves_nobody(clone: Checkout, step: str, number: signal.Signals) -> None:
+    process = clone.start("up", VENV_SECONDS="3" if step == "venv" else "", PIP_SECONDS="35")
+    clone.wait_for(step, 2 if step == "pip" else 1)
+    began = time.monotonic()
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    out, err = process.communicate(timeout=120)  # to the end of all that write there
+    assert time.monotonic() - began < 30
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == f"dsdeploy: stopped: {clone.root}/.venv is not complete, the next run makes it anew"
+    assert "network" not in err
+    assert clone.run("up")[:2] == (0, "dsdeploy up\n")
+    assert clone.steps().count("venv") == 2
 
 
 def test_second_one_waits_for_the_first(clone: Checkout) -> None:

@@ -85,6 +85,18 @@ def bring_back(path, data, times):
     os.utime(path, ns=times)
 
 
+def test_with_nohup_a_terminal_that_is_closed_stops_no_merge():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with gguf_merge.stop_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(gguf_merge.Stopped), gguf_merge.stop_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("mode", ["merge", "consume"])
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "power cut"])
 def test_killed_at_random_times(tmp_path, mode, how):
