@@ -87,6 +87,7 @@ class ActionModule(ActionBase):
                 download_mb_s=dict(type="float", default=100.0),
                 merge=dict(type="str", default="copy"),
                 gang=dict(type="list", elements="str", default=[]),
+                gang_hosts=dict(type="list", elements="str", default=[]),
                 explain=dict(type="bool", default=False),
             ),
             mutually_exclusive=[("gpus", "facts_file")],
@@ -152,9 +153,18 @@ class ActionModule(ActionBase):
             raise Failure(str(error), hint="docs/plan.md says what it takes.", error_kind="usage") from None
         users = tuple(sorted({one.get("user") or "" for one in args["deployments"]} - {""}))
         try:
-            return plan_machine.of_facts(args["facts"], task_vars["inventory_hostname"], users)
+            machine = plan_machine.of_facts(args["facts"], task_vars["inventory_hostname"], users)
+            return self._together(machine, args["gang_hosts"], task_vars)
         except ValueError as error:
             raise Failure(str(error), hint="`dsdeploy doctor` looks for the cause.", error_kind="preflight") from None
+
+    @staticmethod
+    def _together(machine, hosts, task_vars):
+        """The machine with the others that serve a model with it, each with what it has free itself."""
+        gang = [(host, (task_vars["hostvars"][host].get("ansible_facts") or {}).get("nvidia_smi")) for host in hosts]
+        if len(gang) < 2 or not all(smi for _host, smi in gang):
+            return machine
+        return machine._replace(hosts=len(gang), gang=tuple(gang))
 
     def _engine(self, name, role, task_vars):
         """The engine as the inventory and the role have it."""

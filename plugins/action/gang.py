@@ -63,16 +63,7 @@ class ActionModule(ActionBase):
     # --- the steps
 
     def looked(self):
-        play = self.vars["ansible_play_hosts_all"]
-        inventory = self.vars["groups"]["all"]
-        values = other_hosts.OtherHosts(self.hostvars)
-        names = {host: str(values[host].get("dsdeploy_gang") or "") for host in inventory}
-        names[self.here] = self.args["name"]
-        rank = self.args["role"] + "_node_rank"
-        ranks = {host: values[host].get(rank) for host in play}
-        ranks = {host: int(value) if value not in (None, "") else None for host, value in ranks.items()}
-        limited = bool(self.vars.get("ansible_limit"))
-        gang = gangs.gang_of(self.here, play, inventory, names, ranks, self.args["size"], limited)
+        gang = gangs.of_play(self.here, self.vars, self.args["name"], self.args["role"], self.args["size"])
         forks = int(self.vars.get("ansible_forks") or 0)
         if 0 < forks < len(gang.hosts):
             raise Failure(
@@ -145,7 +136,10 @@ class ActionModule(ActionBase):
 
     def shown(self):
         gang = self.gang()
-        return {"lines": gangs.shown(gang, self.told(gang, LOOKED, "look"), self.active, self.records(gang.head))}
+        return {
+            "hosts": list(gang.hosts),
+            "lines": gangs.shown(gang, self.told(gang, LOOKED, "look"), self.active, self.records(gang.head)),
+        }
 
     def met(self):
         gang = self.gang()

@@ -7,8 +7,10 @@ from __future__ import annotations
 from ansible.plugins.action import ActionBase
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, Request
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, llama_cpp, mistakes
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.others import making_room
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, gangs, llama_cpp, mistakes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import (
     DEFAULT_CONTEXT,
@@ -36,6 +38,7 @@ class ActionModule(ActionBase):
             expert_parallel=dict(type="int", default=1),
             batch=dict(type="int", default=2048),
             nodes=dict(type="int", default=1),
+            gang=dict(type="str", default=""),
             data_parallel_attention=dict(type="int", default=1),
             context=dict(type="int", default=0),
             sequences=dict(type="int", default=1),
@@ -70,7 +73,13 @@ class ActionModule(ActionBase):
         )
         # What is stopped for it gives its memory back, and so does the engine itself, which is started anew.
         users = [deployment["user"] for deployment in args["deployments"]] + [args["user"]]
-        where = (args["memory"], users, args["device"] == "cpu", args["nodes"])
+        try:
+            gang = self._gang(args, task_vars) if args["nodes"] > 1 else ()
+        except Failure as failure:
+            return dict(result, failed=True, **failure.fields())
+        users += [one.get("user") or "" for _host, _smi, records in gang for one in records]
+        hosts = [(host, nvidia_smi) for host, nvidia_smi, _records in gang]
+        where = (args["memory"], users, args["device"] == "cpu", args["nodes"], hosts)
         fit = fit_report.check(args["model"], args["nvidia_smi"], request, *where)
         result.update(changed=False, fit=dict(fit, context=request.context))
         costly = self._costly(args, request, where)
@@ -97,6 +106,21 @@ class ActionModule(ActionBase):
                 error_kind="preflight",
             )
         return result
+
+    @staticmethod
+    def _gang(args, task_vars):
+        """``(name, fact nvidia_smi, deployments that make room)`` of each host that serves it, this one among them."""
+        here, hostvars = task_vars["inventory_hostname"], task_vars["hostvars"]
+        role = {"vllm": "vllm_venv"}.get(args["engine"], args["engine"])
+        found = []
+        for host in gangs.of_play(here, task_vars, args["gang"], role, args["nodes"]).hosts:
+            facts = (hostvars[host].get("ansible_facts") or {}) if host != here else {}
+            # One whose facts are missing is refused, or has been, where the hosts are compared.
+            smi = facts.get("nvidia_smi") or args["nvidia_smi"]
+            records = facts.get("dsdeploy_deployments") or []
+            stops = task_vars.get("dsdeploy_stop_others") or "gpu"
+            found.append((host, smi, making_room(records, "", args["device"], stops)))
+        return found
 
     @staticmethod
     def _context(args):

@@ -92,6 +92,12 @@ options:
     type: list
     elements: str
     default: []
+  gang_hosts:
+    description:
+      - Those hosts, by rank. vLLM and SGLang are planned over all of them, with what each of their GPUs has free.
+    type: list
+    elements: str
+    default: []
   explain:
     description: Whether RV(lines) show each number with its label and formula.
     type: bool

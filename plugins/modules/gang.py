@@ -169,6 +169,11 @@ record:
   description: What the deployment record notes of the gang.
   returned: state compared
   type: dict
+hosts:
+  description: The hosts of the gang, by rank.
+  returned: state shown
+  type: list
+  elements: str
 lines:
   description: The gang, a line a rank.
   returned: states compared and shown

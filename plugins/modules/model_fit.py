@@ -63,9 +63,15 @@ options:
     type: int
     default: 2048
   nodes:
-    description: Hosts of this kind that serve the model together.
+    description:
+      - Hosts that serve the model together. Each of its own facts C(nvidia_smi) counts, and the least of their GPUs;
+        one without them counts as this one.
     type: int
     default: 1
+  gang:
+    description: What the inventory calls them (C(dsdeploy_gang)), of several O(nodes).
+    type: str
+    default: ""
   data_parallel_attention:
     description: Ranks that each keep their own attention and sequences.
     type: int

@@ -12,6 +12,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
     Request,
     gib,
     gpus_from_facts,
+    gpus_of_hosts,
     memory_unknown,
     ram_from_facts,
 )
@@ -37,12 +38,13 @@ def shape_for(entry, request):
     return model_shape.with_kv(shape, request.kv) if request.kv else shape
 
 
-def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1):
+def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1, gang=()):
     """Plan one catalog entry: by layers for GGUF, tensor-parallel for safetensors; ``users`` as for `gpus_from_facts`.
 
     :param memory: the fact ``dsdeploy_memory``; without it the host's memory is not checked.
     :param on_cpu: whether the engine computes on the CPU, whatever GPUs there are.
     :param nodes: hosts of this kind that serve it together (vLLM and SGLang).
+    :param gang: ``(name, fact nvidia_smi)`` of each of them, where they are known: the least of their GPUs counts.
     :returns: the plan with ``summary`` (one line) and ``notes`` (of GPUs that are left out) added. ``verdict`` is
         ``unknown`` when numbers of the model or of the GPUs are not known.
     """
@@ -51,7 +53,10 @@ def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, 
         shape = shape_for(entry, request)
     except ValueError as error:
         return _unknown("memory not checked: %s" % error)
-    gpus, notes = ([], []) if on_cpu else gpus_from_facts(nvidia_smi, users, nodes)
+    if on_cpu:
+        gpus, notes = [], []
+    else:
+        gpus, notes = gpus_of_hosts(gang, users) if gang else gpus_from_facts(nvidia_smi, users, nodes)
     ram = ram_from_facts(memory, users)
     if notes and not gpus and memory_unknown(nvidia_smi):
         return _unknown("memory not checked: %s" % "; ".join(notes), notes)
@@ -138,7 +143,7 @@ def offered(catalog, mirrors=None, source_order=()):
 
 
 def alternatives(
-    catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1, most=4
+    catalog, entry, engine, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1, gang=(), most=4
 ):
     """Names of other models of the catalog that ``engine`` serves and that fit, the largest first.
 
@@ -151,7 +156,7 @@ def alternatives(
             continue
         longest = (other.get("architecture") or {}).get("context") or request.context
         fitting = request._replace(context=min(request.context, longest))
-        plan = check(dict(other, name=name), nvidia_smi, fitting, memory, users, on_cpu, nodes)
+        plan = check(dict(other, name=name), nvidia_smi, fitting, memory, users, on_cpu, nodes, gang)
         if plan["verdict"] == "fits":
             found.append((model_shape.from_catalog(dict(other, name=name)).weight_bytes, name))
     return [name for _size, name in sorted(found, reverse=True)[:most]]

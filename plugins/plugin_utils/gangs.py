@@ -15,6 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gang import compare
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import host_port
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.other_hosts import OtherHosts
 
 NOTHING = "nothing was started"
 
@@ -72,6 +73,20 @@ def gang_of(
     else:
         hosts = _cut(here, [host for host in play if not names.get(host)], nnodes, limited)
     return Gang(name, _by_rank(hosts, ranks))
+
+
+def of_play(here: str, task_vars: Dict[str, Any], name: str, role: str, size: int) -> Gang:
+    """The gang of host `here` as the variables of all hosts have it; Failure as of `gang_of`.
+
+    :param name: `dsdeploy_gang` of this host. `role`: of the engine, whose variable gives ranks. `size`: its nnodes.
+    """
+    play, inventory = task_vars["ansible_play_hosts_all"], task_vars["groups"]["all"]
+    values = OtherHosts(task_vars["hostvars"])
+    names = {host: str(values[host].get("dsdeploy_gang") or "") for host in inventory}
+    names[here] = name
+    ranks = {host: values[host].get(role + "_node_rank") for host in play}
+    given = {host: int(value) if value not in (None, "") else None for host, value in ranks.items()}
+    return gang_of(here, play, inventory, names, given, size, bool(task_vars.get("ansible_limit")))
 
 
 def _cut(here: str, free: Sequence[str], nnodes: int, limited: bool) -> List[str]:

@@ -39,6 +39,7 @@ class Machine(NamedTuple):
     hosts: int = 1
     system: str = ""  # distribution and release, where they are known
     users: Tuple[str, ...] = ()  # system users whose memory is given back before a model is loaded
+    gang: Tuple[Tuple[str, Dict[str, Any]], ...] = ()  # name and fact nvidia_smi of each of the hosts, by rank
 
     @property
     def gpus(self) -> List[Dict[str, Any]]:

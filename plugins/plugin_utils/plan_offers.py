@@ -305,7 +305,9 @@ def _parallel(row, entry, engine, machine, request, ask):
         request = request._replace(pipeline_parallel=nodes)
     if request.tensor_parallel and not on_cpu and not (engine.settings or {}).get("tensor_parallel_size"):
         request = _recipe_layout(machine, request)
-    plan = fit_report.check(entry, machine.nvidia_smi, request, machine.memory, machine.users, on_cpu, nodes)
+    plan = fit_report.check(
+        entry, machine.nvidia_smi, request, machine.memory, machine.users, on_cpu, nodes, machine.gang
+    )
     row["notes"] += plan.get("notes", [])
     row.update(verdict=plan["verdict"], why="; ".join(plan["problems"]) or "", would_fit=plan["would_fit"])
     if on_cpu:

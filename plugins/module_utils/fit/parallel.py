@@ -305,7 +305,7 @@ def _uneven(gpus, request, size, world):
         if least.free < EVEN * most.free:
             return (
                 "SGLang does not start over GPUs whose free memory differs by more than 10 %%: "
-                "%s on GPU %d, %s on GPU %d%s"
+                "%s on GPU %s, %s on GPU %s%s"
                 % (
                     *(gib(least.free), least.index, gib(most.free), most.index),
                     ": the rest is held by %s" % least.held if least.held else "",

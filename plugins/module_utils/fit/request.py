@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import Kv
@@ -17,7 +18,7 @@ MIB = 1024**2
 class Gpu(NamedTuple):
     """A GPU as a CUDA process sees it, or the one MIG instance that such a process gets."""
 
-    index: int
+    index: int | str  # of several hosts with the host's name
     name: str
     total: int  # bytes, without what the driver reserves: what CUDA calls total
     free: int  # bytes
@@ -104,6 +105,20 @@ def _closed(gpu, users):
     if mode.startswith("exclusive") and others:
         return "its compute mode is %s, and process %s has it" % (gpu["compute_mode"], others[0].get("pid"))
     return ""
+
+
+def gpus_of_hosts(facts, users=()):
+    """As `gpus_from_facts`, of several hosts that serve one model together, each with GPUs of its own.
+
+    :param facts: ``(name of the host, fact nvidia_smi)`` of each, by rank.
+    """
+    each, notes = [], []
+    for host, nvidia_smi in facts:
+        gpus, said = gpus_from_facts(nvidia_smi, users)
+        each.append([gpu._replace(index="%s of %s" % (gpu.index, host)) for gpu in gpus])
+        notes += ["%s: %s" % (host, line) for line in said]
+    # In turn: an engine takes as many of each host.
+    return [gpu for row in itertools.zip_longest(*each) for gpu in row if gpu], notes
 
 
 def memory_unknown(nvidia_smi):

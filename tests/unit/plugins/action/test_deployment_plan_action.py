@@ -46,3 +46,27 @@ def test_what_another_owner_has_in_the_store_is_not_this_one():
     # Below its bare name an earlier release has put it: the host says so.
     there = plan("somebody/model", dict(entry, place="model"), [("model", 2 * 10**9)])["up"]["costs"]
     assert there["download"]["value"] == 0
+
+
+def test_a_gang_is_planned_over_all_its_hosts_with_the_least_of_them():
+    def facts(free):
+        gpu = {"name": "H100", "memory_total_mib": 81559, "memory_free_mib": free, "compute_capability": "9.0"}
+        gpus = [dict(gpu, index=index) for index in range(8)]
+        return {"nvidia_smi": {"gpus": gpus, "status": "ok"}, "dsdeploy_memory": {}}
+
+    def machine(free):
+        action = types.SimpleNamespace(_together=deployment_plan.ActionModule._together)
+        args = {"gpus": None, "facts_file": None, "deployments": [], "facts": facts(81000), "gang_hosts": ["a", "b"]}
+        hosts = {"a": {"ansible_facts": facts(81000)}, "b": {"ansible_facts": facts(free) if free else {}}}
+        return deployment_plan.ActionModule._machine(action, args, {"inventory_hostname": "a", "hostvars": hosts})
+
+    def offer(machine):
+        entry = dict(CATALOGS, bytes=700 * 10**9, name="m")
+        engine = deployment_plan.plan_offers.Engine("vllm", "0.32.0", "13.0", settings={})
+        return deployment_plan.plan_offers.offer("m", entry, engine, machine, deployment_plan.plan_offers.Ask())
+
+    whole = offer(machine(81000))
+    assert whole["verdict"] == "fits" and whole["layout"]["pipeline_parallel"] == 2
+    busy = offer(machine(40000))
+    assert busy["verdict"] == "no" and "on GPU 0 of b 39.1 GiB of 79.6 GiB are free" in busy["why"]
+    assert machine(None).hosts == 1  # one that cannot be reached: `up` would refuse, and the lines say so

@@ -27,7 +27,9 @@ def fit(engine="vllm", hostvars=None, **args):
     task = Task()
     task.args = dict({"model": MODEL, "nvidia_smi": smi(80000), "engine": engine, "refuse": False}, **args)
     task.async_val, task.check_mode = 0, False
-    task_vars = {"inventory_hostname": "gpu1", "hostvars": hostvars or {}}
+    hostvars = hostvars or {}
+    task_vars = {"inventory_hostname": "gpu1", "hostvars": hostvars, "ansible_play_hosts_all": sorted(hostvars),
+                 "groups": {"all": sorted(hostvars)}}  # fmt: skip
     connection = types.SimpleNamespace(_shell=types.SimpleNamespace(tmpdir=None), transport="local")
     loader = DataLoader()
     templar = Templar(loader=loader)
@@ -62,3 +64,52 @@ def test_the_type_of_the_cache_is_the_settings():
     assert found == 36 * 8 * (128 + 8)
     assert fit(settings={"kv_cache_dtype": "of_tomorrow"})["fit"]["verdict"] == "unknown"
     assert fit(settings={"dtype": "float32"})["fit"]["per_gpu"]["weights"]["value"] == 2 * MODEL["bytes"]
+
+
+def gang(*free, records=()):
+    """Variables of two hosts, the second with so much free on each of its GPUs."""
+    facts = {"nvidia_smi": smi(*free), "dsdeploy_deployments": list(records)}
+    return {"gpu1": {}, "gpu2": {"ansible_facts": facts}}
+
+
+BIG = dict(MODEL, bytes=240 * 10**9)
+
+
+def test_a_gang_is_planned_with_what_each_of_its_hosts_has_free():
+    """The first host's free memory was taken for that of all of them."""
+    here = smi(*[80000] * 4)
+    both = {"nodes": 2, "pipeline_parallel": 2, "nvidia_smi": here, "utilization": 0.9, "context": 8192, "model": BIG}
+    found = fit(hostvars=gang(*[80000] * 4), **both)["fit"]
+    assert (found["verdict"], found["tensor_parallel"], found["gpus"]) == ("fits", 4, 8)
+    found = fit(hostvars=gang(80000, 80000, 30000, 80000), **both)["fit"]
+    assert found["verdict"] == "no"
+    assert "on GPU 2 of gpu2 29.3 GiB of 79.6 GiB are free" in found["problems"][0]
+    # SGLang takes its share of what is free: of the least.
+    least = fit("sglang", gang(*[60000] * 4), **both)["fit"]["per_gpu"]["usable"]["value"]
+    assert least == int(60000 * 2**20 * 0.9)
+
+
+def test_of_a_gang_as_many_gpus_of_each_host_are_taken():
+    here = smi(*[80000] * 4)
+    both = {"nodes": 2, "tensor_parallel": 4, "nvidia_smi": here, "model": MODEL, "context": 8192}
+    assert fit(hostvars=gang(80000, 80000, 30000, 30000), **both)["fit"]["verdict"] == "fits"
+    assert fit(hostvars=gang(30000, 80000, 80000, 80000), **both)["fit"]["verdict"] == "no"
+
+
+def test_what_a_host_of_a_gang_gives_back_counts_as_free():
+    held = [{"pid": 7, "user": "dsdeploy-sglang", "used_memory_mib": 50000, "type": "C"}]
+    hosts = gang(30000, records=[{"engine": "sglang", "user": "dsdeploy-sglang", "device": "gpu", "api": "openai"}])
+    facts = hosts["gpu2"]["ansible_facts"]
+    facts["nvidia_smi"]["gpus"][0]["processes"] = held
+    both = {"nodes": 2, "pipeline_parallel": 2, "nvidia_smi": smi(80000), "context": 8192}
+    assert fit(hostvars=hosts, **both)["fit"]["verdict"] == "fits"
+    facts["dsdeploy_deployments"] = []
+    assert fit(hostvars=hosts, **both)["fit"]["verdict"] == "no"
+
+
+def test_a_host_without_facts_counts_as_this_one():
+    both = {"nodes": 2, "pipeline_parallel": 2, "nvidia_smi": smi(80000), "context": 8192}
+    assert fit(hostvars={"gpu1": {}, "gpu2": {}}, **both)["fit"]["verdict"] == "fits"
+    refused = fit(hostvars={"gpu1": {}, "gpu2": {}, "gpu3": {}}, **both)
+    assert refused["failed"] and refused["error_kind"] == "usage"
+    assert "the model is served by 2 hosts, this run is about 3" in refused["msg"]
