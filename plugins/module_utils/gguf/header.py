@@ -88,6 +88,11 @@ TENSOR_TYPES: Dict[int, Tuple[str, int, int]] = {
     42: ("Q2_0", 64, 18),
 }
 
+# Types that llama.cpp has taken out of its reader: files with them are of before November 2024 and newer readers refuse
+# them. From 97 on the numbers are those of ik_llama.cpp (IQ4_KS is 144), as in many public files of DeepSeek.
+REMOVED_TYPES = (4, 5, 31, 32, 33, 36, 37, 38)
+FIRST_OF_IK_LLAMA = 97
+
 _WHAT_IT_IS_INSTEAD = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: fetch it with a real download"),
     (b"<!DOCTYPE", "an HTML page, not a GGUF file: the download saved an error page"),
@@ -386,6 +391,14 @@ def _alignment(cursor: _Cursor, pairs: Dict[bytes, KeyValue]) -> int:
     return alignment
 
 
+def _why_unknown(kind: int) -> str:
+    if kind in REMOVED_TYPES:
+        return "llama.cpp has given it up: take a newer file of the model"
+    if FIRST_OF_IK_LLAMA <= kind < 1000:
+        return "one of ik_llama.cpp's, which llama.cpp does not read: take another file of the model"
+    return "unknown: too new for dsdeploy, or damaged"
+
+
 def _read_tensor(cursor: _Cursor) -> Tensor:
     name = cursor.string("a tensor name", MAX_NAME_BYTES)
     if not name or 0 in name:
@@ -407,7 +420,7 @@ def _read_tensor(cursor: _Cursor) -> Tensor:
     kind = cursor.number("I", what)
     offset = cursor.number("Q", what)
     if kind not in TENSOR_TYPES:
-        raise cursor.fail("gives %s the unknown type %d: too new for dsdeploy, or damaged" % (what, kind))
+        raise cursor.fail("gives %s the type %d: %s" % (what, kind, _why_unknown(kind)))
     type_name, block, block_bytes = TENSOR_TYPES[kind]
     row = dims[0] if dims else 1
     if row % block:

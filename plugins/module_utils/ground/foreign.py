@@ -256,7 +256,7 @@ def error_text(value: Any) -> str:
         if not isinstance(value, dict):
             break
         keys: Dict[str, Any] = {str(key).lower(): item for key, item in value.items()}
-        inner = next((keys[key] for key in ("error", "message", "detail") if keys.get(key)), None)
+        inner = next((keys[key] for key in ("error", "message", "detail", "msg", "errors") if keys.get(key)), None)
         if inner is None:
             break
         value = inner

@@ -44,7 +44,7 @@ class HttpError(Failure):
 
     :ivar status: the HTTP status; ``None`` when there was no answer, 0 when the answer is not what was asked for.
     :ivar code: what a hub says of it in ``X-Error-Code`` (``RepoNotFound``, ``GatedRepo``, ...), or "".
-    :ivar retry_after: the server's ``Retry-After``, or ``None``.
+    :ivar retry_after: the server's ``Retry-After``, or the seconds of its ``RateLimit``, or ``None``.
     """
 
     def __init__(self, message, status=None, hint="", code="", retry_after=None):
@@ -233,7 +233,8 @@ class Client:
             pass  # a page for people; the status says enough
         code = response.headers.get("X-Error-Code") or ""
         hint = next((hint for name, hint in _HUB_HINTS.items() if name == code), "")
-        return HttpError(said, response.status, hint, code, response.headers.get("Retry-After"))
+        wait = response.headers.get("Retry-After") or _reset_of(response.headers.get("RateLimit"))
+        return HttpError(said, response.status, hint, code, wait)
 
     def _request(self, url, headers, body):
         for attempt in (1, 2):
@@ -340,6 +341,19 @@ _HUB_HINTS = {
     "RevisionNotFound": "check the revision of the source",
     "EntryNotFound": "check the path of the file, and the revision of the source",
 }
+
+
+def _reset_of(limit):
+    """Seconds, as text, until an allowance that is used up is filled again: 55 of ``"api";r=0;t=55``, what Hugging Face
+    sends as ``RateLimit`` in place of ``Retry-After`` (draft-ietf-httpapi-ratelimit-headers). ``None``: unknown."""
+    waits = [
+        int(found.group(1))
+        for item in (limit or "").split(",")
+        if re.search(r";\s*r\s*=\s*0\s*(?:;|$)", item)
+        for found in [re.search(r";\s*t\s*=\s*([0-9]{1,6})\s*(?:;|$)", item)]
+        if found
+    ]
+    return str(max(waits)) if waits else None
 
 
 def _target_of(url, location):

@@ -83,6 +83,12 @@ SHORT = files.T(b"n" * 63, (8,), 24, bytes(8))
         ([], [SHORT._replace(dims=(0, 2**40, 2**40))], "an impossible shape"),
         ([], [SHORT._replace(dims=(2**62, 2**2))], "an impossible shape"),
         ([], [SHORT._replace(kind=12, dims=(128,))], "of type Q4_K rows of 128, no multiple of 256"),
+        # Public files of DeepSeek hold ik_llama.cpp's; old ones the types of llama.cpp before its b4090.
+        ([], [SHORT._replace(kind=144)], r"the type 144: one of ik_llama\.cpp's"),
+        ([], [SHORT._replace(kind=340)], r"the type 340: one of ik_llama\.cpp's"),
+        ([], [SHORT._replace(kind=31)], r"the type 31: llama\.cpp has given it up"),
+        ([], [SHORT._replace(kind=43)], "the type 43: unknown: too new for dsdeploy, or damaged"),
+        ([], [SHORT._replace(kind=2**31 - 1)], "unknown: too new for dsdeploy, or damaged"),
         ([], [SHORT._replace(name=b"\x1b[31m\n\0")], r"holds a NUL \(\\x1b\[31m\\x0a\\x00\)"),
     ],
 )

@@ -89,6 +89,9 @@ def test_null_is_what_is_missing():
         ({"error": {"code": 5}}, '{"code": 5}'),
         (5, "5"),
         ([None], "[null]"),
+        # ModelScope's newer answers (claude-code-router issue 462), and of servers in Java.
+        ({"errors": {"message": "Request limit exceeded.", "request_id": "30da26a6"}}, "Request limit exceeded."),
+        ({"code": 500, "msg": "no such thing"}, "no such thing"),
     ],
 )
 def test_error_bodies(body, text):

@@ -262,3 +262,23 @@ def test_who_is_asked_too_often_says_so(client):
         with pytest.raises(HttpError, match="429") as caught:
             client.read(url)
     assert "how often" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("head", "seconds"),
+    [
+        # Hugging Face (huggingface_hub issue 3553).
+        ('ratelimit: "api";r=0;t=55\r\nratelimit-policy: "fixed window";"api";q=500;w=300', 55.0),
+        ('RateLimit: "api";r=489;t=189, "resolvers"; r=0; t=7', 7.0),
+        ('RateLimit: "api";r=0;t=55\r\nRetry-After: 3', 3.0),
+        ('RateLimit: "api";r=0;t=290', 60.0),
+        ('RateLimit: "api";r=0;t=soon', None),
+        ('RateLimit: "api";r=489;t=189', None),
+    ],
+)
+def test_a_hub_that_names_the_end_of_its_window_is_waited_for(client, head, seconds):
+    answer = f"HTTP/1.1 429 Too Many Requests\r\n{head}\r\nContent-Length: 0\r\n\r\n".encode()
+    with server(answer) as (url, _asked), pytest.raises(HttpError) as caught:
+        client.read(url)
+    pause = http.back_off(0, caught.value.retry_after)
+    assert pause == seconds if seconds else pause <= 1.0
