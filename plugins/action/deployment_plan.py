@@ -22,6 +22,7 @@ _SETTINGS = (
     "version", "host", "context", "parallel", "gpu_layers", "keep_alive", "kv_cache_type", "kv_cache_dtype", "dtype",
     "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "gpu_memory_utilization",
     "enable_expert_parallel", "expert_parallel_size", "hf_overrides", "json_model_override_args",
+    "speculative_algorithm", "speculative_draft_model_path",
     "mem_fraction_static", "enforce_eager", "disable_cuda_graph", "extra_args", "environment", "parameters",
     "firewall_networks", "max_model_len", "context_length", "max_num_seqs", "max_running_requests", "cpu_kv_cache_gib",
 )  # fmt: skip

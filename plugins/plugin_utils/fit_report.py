@@ -35,7 +35,8 @@ def shape_for(entry, request):
             shape = shape._replace(weight_bytes=2 * shape.weight_bytes, weight_label="estimated")
         elif shape.weight_bytes >= _WHOLE_32 * (model_shape.parameters(shape)["value"] or shape.weight_bytes):
             shape = shape._replace(weight_bytes=shape.weight_bytes // 2, weight_label="estimated")
-    return model_shape.with_kv(shape, request.kv) if request.kv else shape
+    shape = model_shape.with_kv(shape, request.kv) if request.kv else shape
+    return model_shape.with_draft(shape) if request.drafts else shape
 
 
 def check(entry, nvidia_smi, request=None, memory=None, users=(), on_cpu=False, nodes=1, gang=()):

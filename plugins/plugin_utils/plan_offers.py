@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
+from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import flag_value
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import (
     in_versions,
     recipe_of,
@@ -19,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as m
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import compute_bytes, kv_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request, gib, gpus_from_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import total_bytes
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, llama_cpp, sglang_kernels
@@ -212,16 +214,55 @@ def own_way(engine: str, share_is_set: bool, settings: Dict[str, Any]) -> Dict[s
     }
 
 
-def numbers_of(engine: str, entry: Dict[str, Any], cache: Any, dtype: Any) -> Dict[str, Any]:
-    """The fields of `Request` that say in which numbers vLLM and SGLang keep and compute.
+def numbers_of(engine: str, entry: Dict[str, Any], settings: Dict[str, Any]) -> Dict[str, Any]:
+    """The fields of `Request` that say in which numbers vLLM and SGLang keep and compute, and what they keep beside.
 
-    :param cache: ``--kv-cache-dtype``; empty where it is not set. ``dtype``: ``--dtype``.
+    :param settings: without the role's prefix: ``kv_cache_dtype``, ``dtype``, ``speculative_algorithm``,
+        ``speculative_draft_model_path``, ``extra_args``.
     """
     facts = entry.get("architecture") or {}
     window = any(group.get("window") for group in facts.get("attention") or [])
     latent = bool(facts.get("kv_lora_rank")) and entry.get("kv_cache") != "full"
-    kv = kv_of(engine, cache, dtype, latent, window)
-    return {"kv": kv, "kv_bytes": kv.number, "computed_bytes": compute_bytes(dtype)}
+    dtype = settings.get("dtype")
+    kv = kv_of(engine, settings.get("kv_cache_dtype"), dtype, latent, window)
+    return {
+        "kv": kv,
+        "kv_bytes": kv.number,
+        "computed_bytes": compute_bytes(dtype),
+        "absorbed": latent and (engine == "sglang" or entry.get("weight_bits") not in (16, 32)),
+        "drafts": latent and drafting(engine, settings) == OWN_DRAFT,
+    }
+
+
+OWN_DRAFT, OTHER_DRAFT = "own", "other"
+
+
+def drafting(engine: str, settings: Dict[str, Any]) -> str:
+    """What guesses further tokens: OWN_DRAFT, the model's own layer for it (MTP, DeepSeek's and its kin's);
+    OTHER_DRAFT, a model or layers of which nothing is known here; empty: nothing.
+
+    Sources: SGLang 0.5.23 (srt/arg_groups: EAGLE and NEXTN of DeepSeek need no path), vLLM 0.32.0
+    (config/speculative.py).
+    """
+    if engine == "sglang":
+        algorithm = str(settings.get("speculative_algorithm") or "").upper()
+        own = algorithm in ("EAGLE", "NEXTN") and not settings.get("speculative_draft_model_path")
+        return (OWN_DRAFT if own else OTHER_DRAFT) if algorithm else ""
+    given = flag_value(settings.get("extra_args") or [], "--speculative-config") if engine == "vllm" else None
+    if not given:
+        return ""
+    try:
+        found = foreign.loads(given)
+    except ValueError:
+        return ""
+    method = str(found.get("method") or "") if isinstance(found, dict) else ""
+    if method in ("ngram", "suffix"):
+        return ""
+    return OWN_DRAFT if method.endswith("mtp") and not found.get("model") else OTHER_DRAFT
+
+
+# Settings of `numbers_of`.
+_OF_NUMBERS = ("kv_cache_dtype", "dtype", "speculative_algorithm", "speculative_draft_model_path", "extra_args")
 
 
 def _request(entry, engine, version, recipe, machine, ask):
@@ -242,7 +283,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         pipeline_parallel=int(_setting(engine, recipe, "pipeline_parallel_size") or 1),
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
         expert_parallel=_expert_parallel(engine, recipe),
-        **numbers_of(engine.name, entry, *(_setting(engine, recipe, name) for name in ("kv_cache_dtype", "dtype"))),
+        **numbers_of(engine.name, entry, {name: _setting(engine, recipe, name) for name in _OF_NUMBERS}),
         utilization=share or usual,
         **own_way(engine.name, share is not None, engine.settings or {}),
         graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))

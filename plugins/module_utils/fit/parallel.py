@@ -68,6 +68,21 @@ def tensor_parallel_sizes(shape, largest, expert_parallel=1):
     return [size for size in range(1, largest + 1) if not tensor_parallel_problems(shape, size, expert_parallel)]
 
 
+def absorbed_bytes(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel_attention=1):
+    """Bytes on the fullest GPU of what an engine makes of MLA's up-projection (kv_b_proj), which stays beside it.
+
+    ``kv_lora_rank × heads × (qk_nope + v) × 2`` a layer: SGLang copies it into w_kc and w_vc (srt/models/
+    deepseek_common/deepseek_weight_loader.py, post_load_weights), vLLM where it is quantised and has to be computed
+    with in 16 bits (layers/attention/mla_attention.py, process_weights_after_loading; else they are views of it).
+    """
+    layers = sum(cache.kind in ("latent", "indexed") for cache in shape.caches[: shape.layers])
+    if not shape.mla or not layers:
+        return 0
+    one = shape.mla.kv_lora * shape.heads * (shape.mla.nope + shape.mla.value) * 2
+    ranks = 1 if data_parallel_attention > 1 else tensor_parallel
+    return -(-layers // pipeline_parallel) * one // ranks
+
+
 def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel_attention=1, data_parallel=1):
     """Bytes of weights on the fullest GPU, as a `number`.
 
@@ -139,6 +154,10 @@ def _fit(shape, gpu, request, size, stages, lean=False):
     usable, beside = _share(gpu, request)
     copies = request.data_parallel if request.shared_experts else 1
     weights = weights_per_gpu(shape, size, stages, request.data_parallel_attention, copies)
+    again = absorbed_bytes(shape, size, stages, request.data_parallel_attention) if request.absorbed else 0
+    if again:
+        how = "%s, and %s of kv_b_proj once more in 16 bits" % (weights["how"], gib(again))
+        weights = number(weights["value"] + again, "estimated", how)
     low, high = overhead_range(shape, size, request.graphs)
     per_token = model_shape.kv_bytes_per_token(shape, request.kv_bytes, size, stages)
     sequences = -(-request.sequences // (request.data_parallel_attention * request.data_parallel))

@@ -200,6 +200,17 @@ def with_kv(shape, kv: Kv):
     return shape._replace(caches=tuple(weighed(*one) for one in enumerate(shape.caches)))
 
 
+def with_draft(shape):
+    """The shape with one layer more that keeps what the last one with a cache keeps: the model's own for further tokens
+    (MTP). Its weights are among the files."""
+    last = max((layer for layer, cache in enumerate(shape.caches) if cache.numbers or cache.exact), default=None)
+    if last is None:
+        return shape
+    cache = shape.caches[last]
+    twice = cache._replace(numbers=2 * cache.numbers, exact=2 * cache.exact)
+    return shape._replace(caches=(*shape.caches[:last], twice, *shape.caches[last + 1 :]))
+
+
 @functools.lru_cache(maxsize=256)
 def _stages(caches, size):
     """``(cache, count)`` of each stage of ``size`` layers in a row: most layers of a model keep the same."""

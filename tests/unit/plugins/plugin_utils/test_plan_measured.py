@@ -25,8 +25,12 @@ def beside(machine, record, catalog=None, **settings):
 
 
 def test_r1_of_five_layers_on_an_h100():
-    """vLLM 0.26.0: 47.08 GiB of weights, 18.85 GiB for 3,513,712 tokens (benchmarks/README.md)."""
-    five = dict(CATALOG["deepseek-r1"], bytes=int(47.08 * GIB), recipes={})
+    """vLLM 0.26.0: 47.08 GiB of weights, 18.85 GiB for 3,513,712 tokens (benchmarks/README.md).
+
+    Its files have 46.88 GiB: 4 × 257 × 3 × 7168 × 2048 + 5 × 187.1 M + 3 × 7168 × 18432 in FP8, 2 × 129280 × 7168 and
+    the gates in 16 bits. 0.16 more are kv_b_proj once more, the rest tables of positions.
+    """
+    five = dict(CATALOG["deepseek-r1"], bytes=int(46.88 * GIB), recipes={})
     five["architecture"] = dict(five["architecture"], layers=5, dense_layers=1)
     measured = {"weights": int(47.08 * GIB), "kv": int(18.85 * GIB), "kv_tokens": 3513712, "source": "log"}
     record = {"engine": "vllm", "model": "five", "device": "gpu", "measured": measured}
@@ -34,9 +38,9 @@ def test_r1_of_five_layers_on_an_h100():
     found = beside("1xH100", record, dict(CATALOG, five=five), gpu_memory_utilization=0.85, extra_args=sizes)
     assert found["bytes a token"]["planned"]["value"] == 5760
     assert abs(found["bytes a token"]["error_percent"]) < 0.1
-    assert found["weights"]["error_percent"] == 0.0
+    assert abs(found["weights"]["error_percent"]) < 0.15
     # Two sizes of CUDA graphs, five layers: 1.4 GiB of overhead where 3 are the least that is planned, and it says so.
-    assert found["KV tokens"]["error_text"] == "planned -8.6 %"
+    assert found["KV tokens"]["error_text"] == "planned -8.4 %"
 
 
 def test_r1_of_eight_layers_on_two_h200():

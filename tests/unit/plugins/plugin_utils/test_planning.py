@@ -44,7 +44,7 @@ def test_the_seeds_machine_holds_awq_at_tp_8(seed):
 def test_the_seeds_machine_does_not_hold_fp8_and_what_would(seed):
     found = row(seed, "deepseek-r1", "vllm")
     assert found["verdict"] == "no"
-    assert "weights 80.9 GiB" in found["why"]
+    assert "weights 81.2 GiB" in found["why"]
     assert any("16 of these GPUs (TP 8 × PP 2)" in line for line in found["would_fit"])
 
 

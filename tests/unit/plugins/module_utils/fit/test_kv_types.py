@@ -31,7 +31,7 @@ def entry(facts, **more):
 
 def token(engine, facts, cache, dtype=None, tensor_parallel=1):
     one = entry(facts)
-    request = Request(**numbers_of(engine, one, cache, dtype))
+    request = Request(**numbers_of(engine, one, {"kv_cache_dtype": cache, "dtype": dtype}))
     shape = fit_report.shape_for(one, request)
     return model_shape.kv_bytes_per_token(shape, request.kv_bytes, tensor_parallel)["value"]
 
@@ -99,7 +99,7 @@ def test_every_type_that_an_engine_has_is_known(engine):
 
 def test_what_is_not_known_says_why():
     one = entry(MLA)
-    fit = fit_report.check(one, {"gpus": [GPU]}, Request(**numbers_of("vllm", one, "nvfp4", None)))
+    fit = fit_report.check(one, {"gpus": [GPU]}, Request(**numbers_of("vllm", one, {"kv_cache_dtype": "nvfp4"})))
     assert fit["verdict"] == "unknown" and "kv_cache_dtype nvfp4 with MLA" in fit["summary"]
 
 
@@ -113,7 +113,9 @@ def test_32_bits_take_twice_as_much_of_cache_and_weights():
     count = model_shape.parameters(model_shape.from_catalog(one))["value"]
 
     def weights(one, dtype, size):
-        return fit_report.shape_for(dict(one, bytes=size), Request(**numbers_of("vllm", one, "", dtype))).weight_bytes
+        return fit_report.shape_for(
+            dict(one, bytes=size), Request(**numbers_of("vllm", one, {"dtype": dtype}))
+        ).weight_bytes
 
     assert weights(one, "float32", 2 * count) == 4 * count
     assert weights(one, "", 2 * count) == 2 * count
@@ -123,3 +125,56 @@ def test_32_bits_take_twice_as_much_of_cache_and_weights():
     assert weights(wide, "float32", 4 * count) == 4 * count
     assert weights(wide, "auto", 2 * count) == 2 * count  # its config says 32, and its tensors are of 16
     assert weights(entry(DENSE, weight_bits=8), "float32", count) == count  # quantised
+
+
+# DeepSeek R1: 61 layers of 128 heads; kv_b_proj has 512 × 128 × 256 numbers a layer.
+R1 = dict(MLA, layers=61, hidden_size=7168, attention_heads=128, kv_heads=128, vocabulary=129280)
+R1.update(experts=256, experts_used=8, shared_experts=1, dense_layers=3, moe_intermediate_size=2048)
+AGAIN = 61 * 512 * 128 * 256 * 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "bits", "facts", "bytes_again"),
+    [
+        ("sglang", 8, R1, AGAIN),
+        ("sglang", 16, R1, AGAIN),
+        ("vllm", 8, R1, AGAIN),
+        ("vllm", 16, R1, 0),  # views of it
+        ("vllm", 8, DENSE, 0),
+        ("sglang", 16, DENSE, 0),
+    ],
+)
+def test_what_is_made_of_mlas_up_projection_stays_beside_it(engine, bits, facts, bytes_again):
+    one = entry(facts, weight_bits=bits)
+    request = Request(**numbers_of(engine, one, {}), tensor_parallel=8)
+    gpus = {"gpus": [dict(GPU, index=index) for index in range(8)]}
+
+    def weights(request):
+        return fit_report.check(one, gpus, request)["per_gpu"]["weights"]["value"]
+
+    more = weights(request) - weights(request._replace(absorbed=False))
+    assert more == bytes_again // 8
+    attention = request._replace(data_parallel_attention=8)  # each rank has its own attention, whole
+    assert weights(attention) - weights(attention._replace(absorbed=False)) == bytes_again
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "layers"),
+    [
+        ("sglang", {}, 61),
+        ("sglang", {"speculative_algorithm": "EAGLE"}, 62),
+        ("sglang", {"speculative_algorithm": "nextn"}, 62),
+        ("sglang", {"speculative_algorithm": "EAGLE", "speculative_draft_model_path": "/srv/draft"}, 61),
+        ("sglang", {"speculative_algorithm": "NGRAM"}, 61),
+        ("vllm", {"extra_args": ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 1}']}, 62),
+        ("vllm", {"extra_args": ['--speculative-config={"method": "deepseek_mtp"}']}, 62),
+        ("vllm", {"extra_args": ["--speculative-config", '{"method": "ngram"}']}, 61),
+        ("vllm", {"extra_args": ["--speculative-config", "[]"]}, 61),
+        ("vllm", {"extra_args": ["--speculative-config"]}, 61),
+    ],
+)
+def test_the_models_own_layer_for_further_tokens_has_a_cache(engine, settings, layers):
+    one = entry(R1, weight_bits=8)
+    request = Request(**numbers_of(engine, one, settings))
+    shape = fit_report.shape_for(one, request)
+    assert model_shape.kv_bytes_per_token(shape, request.kv_bytes)["value"] == layers * 1152
