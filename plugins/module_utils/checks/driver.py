@@ -208,10 +208,10 @@ def xids(facts: Facts) -> Verdict:
     worst = xid.worst(found)
     if worst is None:
         return ok("none" if not found else "%d that need nothing" % len(found), "none")
-    first = [event for event in found if xid.kind(event.number) == worst]
+    first = [event for event in found if xid.kind(event) == worst]
     last = first[-1]
     said = "Xid %d on %s, %d of its kind: %s" % (last.number, last.pci, len(first), xid.WHAT[worst])
-    verdict = warn if worst == xid.APPLICATION else fail
+    verdict = warn if worst in (xid.APPLICATION, xid.NVLINK_WENT_ON) else fail
     return verdict(said, "none", xid.FIX[worst].format(gpu=last.pci))
 
 

@@ -168,6 +168,28 @@ FAULTS = [
     ("Xid 79", "driver_xid", "fail", "reboot", xid(79, "GPU has fallen off the bus.")),
     ("Xid 48", "driver_xid", "fail", "nvidia-smi -i 0000:18:00 --gpu-reset", xid(48, "DBE")),
     ("Xid 74", "driver_xid", "fail", "nvlink", xid(74)),
+    (
+        "Xid 149 nonfatal", "driver_xid", "warn", "errorcounters",
+        log("[1] NVRM: Xid (PCI:0000:04:00): 149, NETIR_BER_EVENT Nonfatal XC0 i0 Link 00 (0x00000013 0x00000000)"),
+    ),
+    (
+        "Xid 149 fatal", "driver_xid", "fail", "fabricmanager",
+        log("[1] NVRM: Xid (PCI:0000:04:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 08 (0x004505c6 0x00000000)"),
+    ),
+    (
+        "Xid 154", "driver_xid", "fail", "reboot;",
+        log("[1] NVRM: Xid (PCI:0000:04:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot "
+            "Required)"),
+    ),
+    (
+        "Xid 154, reset", "driver_xid", "fail", "nvidia-smi -i 0000:04:00 --gpu-reset",
+        log("[1] NVRM: Xid (PCI:0000:04:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset "
+            "Required)"),
+    ),
+    (
+        "Xid 95 of a MIG instance", "driver_xid", "fail", "nvidia-smi -i 0000:c3:00 --gpu-reset",
+        log("[1] NVRM: Xid (PCI:0000:c3:00 GPU-I:05 GPU-CI:00): 95, pid=7, name=python3, Uncontained"),
+    ),
     ("Xid 54", "driver_xid", "fail", "cable", xid(54)),
     ("Xid 78", "driver_xid", "fail", "firmware", xid(78)),
     ("Xid 142", "driver_xid", "fail", "bug-report", xid(142)),

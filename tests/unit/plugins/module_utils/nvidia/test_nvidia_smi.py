@@ -432,6 +432,14 @@ def test_links_that_the_driver_does_not_tell_of_are_not_known():
     ("name", "architecture", "capability"),
     [
         ("NVIDIA H20", None, "9.0"),
+        # pci.ids of 2026-08-22.
+        ("NVIDIA GeForce RTX 3050 A Laptop GPU", None, "8.9"),
+        ("NVIDIA GeForce RTX 3050 Laptop GPU", None, "8.6"),
+        ("Tesla T10", None, "7.5"),
+        ("Tesla T40 24GB", None, "7.5"),
+        ("NVIDIA CMP 70HX", None, "8.6"),
+        ("NVIDIA H100L 94GB", None, "9.0"),
+        ("NVIDIA L30", None, "8.9"),
         ("NVIDIA H200 NVL", None, "9.0"),
         ("NVIDIA GB200", "Blackwell", "10.0"),
         ("NVIDIA B300 SXM6 AC", "Blackwell", "10.3"),
