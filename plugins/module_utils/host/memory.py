@@ -34,7 +34,9 @@ def available(meminfo: str, limit: str = "", used: str = "", stat: str = "") -> 
         of before cgroup 2 (admin-guide/cgroup-v1/memory.rst), where no limit is a number beyond all memory.
     """
     host = fields(meminfo)
-    total, free = host["MemTotal"], host["MemAvailable"]
+    # MemAvailable is missing under WSL 1, in containers of OpenVZ, and before Linux 3.14.
+    free = host.get("MemAvailable", host["MemFree"] + host.get("Buffers", 0) + host.get("Cached", 0))
+    total, free = host["MemTotal"], min(free, host["MemTotal"])
     if limit.strip().isdigit():
         inside = fields(stat)
         # Before cgroup 2, what groups below it hold counts only in the totals.

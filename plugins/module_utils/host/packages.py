@@ -47,9 +47,10 @@ def parse_madison(text: str) -> Candidates:
 
 
 def parse_dnf_list(text: str) -> Candidates:
-    """From `dnf list --showduplicates PACKAGE…`: lines "name.arch  version  repository", the oldest first."""
+    """From `dnf list --showduplicates PACKAGE…`: lines "name.arch  version  repository", the oldest first. What is too
+    long for a line is broken behind the name."""
     found: Candidates = {}
-    for line in text.splitlines():
+    for line in re.sub(r"^(\S+\.(?:x86_64|aarch64|noarch)) *\n +", r"\1 ", text, flags=re.M).splitlines():
         columns = line.split()
         name = re.match(r"^(.+)\.(?:x86_64|aarch64|noarch)$", columns[0]) if len(columns) == 3 else None
         if name and columns[1] not in found.get(name.group(1), []):

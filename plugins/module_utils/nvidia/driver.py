@@ -61,7 +61,8 @@ def compiler_of(proc_version: str) -> Optional[str]:
     Since 5.8 it reads "(gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld …)" or "(x86_64-linux-gnu-gcc-12 (Ubuntu …", before
     "(gcc version 8.5.0 20210514 (Red Hat 8.5.0-18) (GCC))".
     """
-    found = re.search(r"\((?:\S+-linux-gnu-)?(gcc(?:-\d+)?) \([^)]*\) (\d+)", proc_version)
+    # openEuler calls it gcc_old, Jetson's buildroot gcc.br_real.
+    found = re.search(r"\((?:\S+-linux-gnu-)?(gcc(?:-\d+)?)[\w.]* \([^)]*\) (\d+)", proc_version)
     if found:
         name, major = found.groups()
         return name if "-" in name else "gcc-%s" % major

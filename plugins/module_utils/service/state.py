@@ -171,7 +171,10 @@ def service_state(name: str, manager: str, supervisor_config: str = "") -> Dict[
             return _state("absent", "systemctl is not there")
         done = _run(["systemctl", "show", "-p", PROPERTIES, name], TZ="UTC")
         if done.rc and re.search(
-            r"not been booted with systemd|connect to bus: (No such file|Host is down)", done.stderr
+            # From systemd 257 on "to system scope bus via local transport".
+            r"not been booted with systemd|connect to (?:\w+ scope )?bus(?: via local transport)?: "
+            r"(No such file|Host is down)",
+            done.stderr,
         ):
             return _state("absent", "systemd does not run here")
         if done.rc:

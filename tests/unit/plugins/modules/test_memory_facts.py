@@ -16,6 +16,14 @@ MEMINFO = (
 STAT = "anon 1073741824\nfile 3221225472\ninactive_file 2147483648\nactive_file 0\n"
 
 
+def test_a_kernel_that_does_not_tell_what_is_available():
+    # WSL 1 (heim issue 305), and an OpenVZ container (centreon-plugins issue 24), which has no buffers either.
+    wsl = "MemTotal:       33483712 kB\nMemFree:        22743224 kB\nBuffers:           34032 kB\nCached:  188576 kB\n"
+    assert host_memory.available(wsl) == (33483712 * 1024, (22743224 + 34032 + 188576) * 1024)
+    openvz = "MemTotal:        6291456 kB\nMemFree:         1840024 kB\nCached:          3320736 kB\n"
+    assert host_memory.available(openvz) == (6291456 * 1024, (1840024 + 3320736) * 1024)
+
+
 def test_a_host_without_a_limit():
     assert host_memory.available(MEMINFO) == (24684084 * 1024, 23198332 * 1024)
     assert host_memory.available(MEMINFO, "max\n", "1\n", "") == (24684084 * 1024, 23198332 * 1024)

@@ -57,6 +57,19 @@ def test_parse_dnf_list():
     assert plan.packages == {"nvidia-driver-cuda": "3:550.90.12-1.el9", "nvidia-fabric-manager": "550.90.12-1"}
 
 
+def test_dnf_breaks_lines_that_are_too_long():
+    listing = """\
+nvidia-driver.x86_64                    3:570.86.15-1.el9                    cuda-rhel9-x86_64
+nvidia-persistenced-of-some-long-name-here.x86_64
+                                        3:570.86.15-1.el9                    cuda-rhel9-x86_64
+nvidia-driver.x86_64                    3:580.82.07-1.el9                    @cuda-rhel9-x86_64
+"""
+    assert package_plan.parse_dnf_list(listing) == {
+        "nvidia-driver": ["3:580.82.07-1.el9", "3:570.86.15-1.el9"],
+        "nvidia-persistenced-of-some-long-name-here": ["3:570.86.15-1.el9"],
+    }
+
+
 def test_newest_of_all():
     plan = package_plan.choose(
         ["nvidia-kernel-dkms", "nvidia-smi", "libcuda1"], package_plan.parse_madison(MADISON), "x"

@@ -87,6 +87,10 @@ def test_loaded_module(text, version, is_open):
         ),
         ("Linux version 6.6.1 (me@home) (clang version 17.0.6, LLD 17.0.6) #1 SMP", None),
         ("", None),
+        # openEuler 24.03, Jetson Linux 36, WSL 2.
+        ("(root@dc-64g) (gcc_old (GCC) 12.3.1 (openEuler 12.3.1-62.oe2403sp1), GNU ld (GNU Binutils) 2.41)", "gcc-12"),
+        ("(b@m) (aarch64-buildroot-linux-gnu-gcc.br_real (Buildroot 2022.08) 11.3.0, GNU ld 2.38)", "gcc-11"),
+        ("(root@439a258ad544) (gcc (GCC) 11.2.0, GNU ld (GNU Binutils) 2.37) #1 SMP", "gcc-11"),
     ],
 )
 def test_compiler_of(text, compiler):

@@ -292,6 +292,8 @@ def test_no_systemd_here(tmp_path, monkeypatch):
     path = tmp_path / "systemctl"
     for words, active in (
         ("System has not been booted with systemd as init system (PID 1). Can't operate.", "absent"),
+        # systemd 257
+        ("Failed to connect to system scope bus via local transport: No such file or directory", "absent"),
         ("Failed to connect to bus: No such file or directory", "absent"),
         ("Failed to connect to bus: Operation not permitted", None),
     ):
