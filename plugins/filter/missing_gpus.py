@@ -12,7 +12,7 @@ version_added: 1.0.0
 short_description: Whether a host has fewer GPUs than it is said to have
 description:
   - A condition for O(dsdeploy.llm.preflight#module:require), with the words that every engine has for it.
-positional: expected, least
+positional: expected, least, vfio
 options:
   _input:
     description: The number of GPUs that were found.
@@ -25,6 +25,10 @@ options:
   least:
     description: As many of them are enough for now. All by default.
     type: int
+  vfio:
+    description: The number of further GPUs that it has, which are bound to vfio-pci, for virtual machines.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -42,8 +46,8 @@ _value:
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import engines
 
 
-def _filter(found, expected, least=None):
-    problem = engines.missing_gpus(found, expected, least)
+def _filter(found, expected, least=None, vfio=0):
+    problem = engines.missing_gpus(found, expected, least, vfio)
     return {"that": problem is None, "msg": str(problem or ""), "hint": problem.hint if problem else ""}
 
 

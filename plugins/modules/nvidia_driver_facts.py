@@ -51,13 +51,29 @@ ansible_facts:
       returned: always
       contains:
         gpus:
-          description: NVIDIA's GPUs on the PCI bus, each with C(address), C(device_id) and C(generation).
+          description: This host's own GPUs on the PCI bus, each with C(address), C(device_id) and C(generation).
           type: list
           elements: dict
           sample: [{address: "0000:18:00.0", device_id: "0x2324", generation: Hopper}]
+        vfio_gpus:
+          description: Addresses of the GPUs that are bound to vfio-pci or the like, for virtual machines.
+          type: list
+          elements: str
         nvswitches:
           description: Number of NVSwitches on the PCI bus.
           type: int
+        switch_bridges:
+          description:
+            - Number of functions of network cards behind which NVSwitches are. Those of NVLink 5 (HGX B200, B300) are
+              not on the PCI bus themselves. Null where it cannot be told, as without root's rights.
+          type: int
+        switches:
+          description: The host's NVSwitches in words; empty where none are seen.
+          type: str
+          sample: 4 NVSwitches
+        wants_fabric_manager:
+          description: Whether they need a fabric manager here; null where it cannot be told whether there are any.
+          type: bool
         kernel:
           description:
             - The running kernel, its C(release), the C(compiler) that it was built with (a command), whether that
@@ -97,6 +113,9 @@ ansible_facts:
         fabric_manager_version:
           description: Version of the fabric manager.
           type: str
+        subnet_manager:
+          description: Whether NVLink's subnet manager is there, which NVSwitches of NVLink 5 need, too.
+          type: bool
         packages:
           description: Version of each installed package that bears the driver's version.
           type: dict

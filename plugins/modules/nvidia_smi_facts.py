@@ -226,12 +226,20 @@ ansible_facts:
           returned: always
           sample: {present: true, links: 144}
         nvswitch:
-          description: NVSwitches on the PCI bus. Null when the bus cannot be read.
+          description:
+            - Whether this host has NVSwitches of its own (C(present)), and how many on the PCI bus (C(count)), on which
+              those of NVLink 5 are not. Null when it cannot be told.
           type: dict
           returned: always
           sample: {present: true, count: 4}
         pci_gpu_count:
-          description: NVIDIA GPUs on the PCI bus, with or without a driver. Null when the bus cannot be read.
+          description:
+            - NVIDIA GPUs on the PCI bus, with or without a driver, without those of C(vfio_gpu_count).
+              Null when the bus cannot be read.
+          type: int
+          returned: always
+        vfio_gpu_count:
+          description: NVIDIA GPUs on the PCI bus that are bound to vfio-pci or the like, for virtual machines.
           type: int
           returned: always
         warnings:

@@ -9,6 +9,8 @@ from typing import Any, Dict, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import nearest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.devices import given_away
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import GIVE_BACK
 
 
 def resolve_engine(engines: Dict[str, Dict[str, Any]], name: str) -> Dict[str, Any]:
@@ -34,8 +36,23 @@ def resolve_engine(engines: Dict[str, Dict[str, Any]], name: str) -> Dict[str, A
 def gpus_hidden(nvidia_smi: Dict[str, Any]) -> bool:
     """Whether a host has GPUs that cannot be used, by its fact `nvidia_smi`; the CPU must not serve without a word."""
     status = nvidia_smi["status"]
+    if given_to_machines(nvidia_smi):
+        return True
     none_here = status in ("not_installed", "no_devices") and not (nvidia_smi.get("pci_gpu_count") or 0)
     return status != "ok" and not none_here
+
+
+def given_to_machines(nvidia_smi: Dict[str, Any]) -> int:
+    """GPUs of a host that are bound to vfio-pci, where it has no others."""
+    if nvidia_smi.get("gpus") or nvidia_smi.get("pci_gpu_count"):
+        return 0
+    return int(nvidia_smi.get("vfio_gpu_count") or 0)
+
+
+def hidden_reason(nvidia_smi: Dict[str, Any]) -> str:
+    """Why a host's GPUs cannot be used."""
+    given = given_to_machines(nvidia_smi)
+    return given_away(given) if given else str(nvidia_smi.get("reason"))
 
 
 def gpu_problem(nvidia_smi: Dict[str, Any], expected: int, instead: str) -> Optional[Failure]:
@@ -48,25 +65,31 @@ def gpu_problem(nvidia_smi: Dict[str, Any], expected: int, instead: str) -> Opti
     """
     if gpus_hidden(nvidia_smi):
         return Failure(
-            "the GPUs of this host cannot be used: %s" % nvidia_smi.get("reason"),
-            hint="%s To serve from the CPU all the same, %s." % (nvidia_smi.get("hint"), instead),
+            "the GPUs of this host cannot be used: %s" % hidden_reason(nvidia_smi),
+            hint="%s To serve from the CPU all the same, %s."
+            % (GIVE_BACK if given_to_machines(nvidia_smi) else nvidia_smi.get("hint"), instead),
         )
-    return missing_gpus(len(nvidia_smi.get("gpus") or []), expected)
+    vfio = int(nvidia_smi.get("vfio_gpu_count") or 0)
+    return missing_gpus(len(nvidia_smi.get("gpus") or []), expected, vfio=vfio)
 
 
-def missing_gpus(found: int, expected: int, least: Optional[int] = None) -> Optional[Failure]:
+def missing_gpus(found: int, expected: int, least: Optional[int] = None, vfio: int = 0) -> Optional[Failure]:
     """What is wrong with the number of GPUs of a host, or None.
 
     :param expected: GPUs that the host is said to have, 0 for not known.
     :param least: as many of them are enough for now, such as 1 before there is a driver, with which all are to be seen.
+    :param vfio: further ones that it has, which are bound to vfio-pci.
     """
     if found >= (expected if least is None else min(least, expected)):
         return None
     return Failure(
         "this host has %s; %d are expected (nvidia_driver_expected_gpus)"
         % (
-            "%d NVIDIA GPU%s that can be used" % (found, "s" if found > 1 else "") if found else "no NVIDIA GPU",
+            ("%d NVIDIA GPU%s that can be used" % (found, "s" if found > 1 else "") if found else "no NVIDIA GPU")
+            + (", and %s" % given_away(vfio) if vfio else ""),
             expected,
         ),
-        hint="Look at `lspci -d 10de:`; in a virtual machine the GPUs must be passed through. Or correct the variable.",
+        hint=GIVE_BACK
+        if vfio
+        else "Look at `lspci -d 10de:`; in a virtual machine the GPUs must be passed through. Or correct the variable.",
     )

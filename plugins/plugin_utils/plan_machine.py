@@ -19,7 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import dia
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import gpu_products as products
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpus_hidden
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.engines import gpus_hidden, hidden_reason
 
 LARGEST_FILE = 64 * MIB
 # The machines of docs/plan.md, from one card to two hosts.
@@ -98,7 +98,10 @@ def of_facts(facts: Dict[str, Any], source: str, users: Tuple[str, ...] = ()) ->
         _check_gpu(gpu, source)
     status = smi.get("status", "ok")
     if gpus_hidden(dict(smi, status=status)):
-        raise ValueError("%s: the GPUs cannot be used: %s" % (source, smi.get("reason") or status))
+        raise ValueError(
+            "%s: the GPUs cannot be used: %s"
+            % (source, hidden_reason(smi) if smi.get("reason") or smi.get("vfio_gpu_count") else status)
+        )
     memory = facts.get("dsdeploy_memory") or {}
     if memory and not (
         isinstance(memory, dict)

@@ -46,7 +46,7 @@ def beside(records, catalog, engines, machine, ask) -> List[Dict[str, Any]]:
 
 def without_gpus(machine):
     """The machine as an engine sees it that computes on the CPU."""
-    smi = dict(machine.nvidia_smi, gpus=[], status="not_installed", pci_gpu_count=0)
+    smi = dict(machine.nvidia_smi, gpus=[], status="not_installed", pci_gpu_count=0, vfio_gpu_count=0)
     return machine._replace(nvidia_smi=smi)
 
 

@@ -106,7 +106,10 @@ def test_services_run_where_there_is_what_they_serve(host):
     for name in ("nvidia-persistenced", "nvidia-fabricmanager"):
         assert host.service(name).is_enabled
         assert host.service(name).is_running
-        assert "ConditionPathExists=/dev/nvidia" in host.check_output("systemctl cat %s", name)
+        unit = host.check_output("systemctl cat %s", name)
+        assert "ConditionPathExists=/srv/standin/proc/driver/nvidia/version" in unit
+        # Not a device file: after a boot it is these services that make them.
+        assert "=/dev/nvidia" not in unit and "After=modprobe@nvidia.service" in unit
 
 
 def test_persistence_mode_is_on_whatever_the_unit_says(host):

@@ -19,7 +19,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     warn,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import cuda
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import install_problems, mix_problems
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import (
+    install_problems,
+    mix_problems,
+    wants_fabric_manager,
+)
 
 _ALWAYS = ("prepare", "up")
 _XID = "docs.nvidia.com/deploy/xid-errors; gpud's table of it"
@@ -75,9 +79,12 @@ def versions(facts: Facts) -> Verdict:
 )
 def fabric_manager(facts: Facts) -> Verdict:
     found = driver(facts)
-    if not found["nvswitches"]:
+    wanted = wants_fabric_manager(found)
+    if wanted is None:
+        raise Unknown("whether there are NVSwitches behind this host's network cards is shown to root alone")
+    if not wanted:
         raise Skip("this host has no NVSwitch")
-    problem = _mix(facts, "fabric_manager_missing", "fabric_manager_mismatch")
+    problem = _mix(facts, "fabric_manager_missing", "fabric_manager_mismatch", "subnet_manager_missing")
     if problem:
         return fail(problem.msg.partition(": ")[2], "the driver's version", problem.hint)
     if not found["may_load_modules"]:
@@ -86,7 +93,10 @@ def fabric_manager(facts: Facts) -> Verdict:
     if state is None:
         raise Unknown("the state of its service cannot be asked")
     if state != "active":
-        return fail("its service is %s" % state, "active", "systemctl enable --now nvidia-fabricmanager")
+        fix = "systemctl enable --now nvidia-fabricmanager"
+        if found.get("switch_bridges"):
+            fix = "modprobe -a mlx5_ib ib_umad; " + fix
+        return fail("its service is %s" % state, "active", fix)
     return ok(found["fabric_manager_version"], "the driver's version")
 
 
@@ -225,7 +235,7 @@ def xids(facts: Facts) -> Verdict:
 )
 def sxids(facts: Facts) -> Verdict:
     if not driver(facts)["nvswitches"]:
-        raise Skip("this host has no NVSwitch")
+        raise Skip("there is no NVSwitch on this host's PCI bus")
     found = xid.sxids(log_lines(facts))
     fatal = [event for event in found if xid.is_fatal(event)]
     if fatal:

@@ -17,6 +17,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     warn,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.thresholds import normal
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.devices import given_away
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver import fabric_problem, gpu_count_problem
 
 _NVML = "docs.nvidia.com/deploy/nvml-api"
@@ -31,13 +32,23 @@ MEMORY_HELD_MIB = 1024  # without a process that holds it; the driver's own shar
 Facts = Dict[str, Any]
 
 
+def no_gpu(facts: Facts) -> str:
+    """Why a host has no GPU of its own; empty where it has some, or that is not known."""
+    smi = facts["gpus"]
+    if smi["gpus"] or smi["pci_gpu_count"]:
+        return ""
+    if smi.get("vfio_gpu_count"):
+        return "this host's " + given_away(smi["vfio_gpu_count"])
+    return "this host has no NVIDIA GPU" if smi["status"] in ("not_installed", "no_devices") else ""
+
+
 def gpus(facts: Facts) -> List[Dict[str, Any]]:
     """The GPUs that answer. Skip where the host has none, Unknown where they could not be read."""
     smi = facts["gpus"]
     if smi["gpus"]:
         return list(smi["gpus"])
-    if not smi["pci_gpu_count"] and smi["status"] in ("not_installed", "no_devices"):
-        raise Skip("this host has no NVIDIA GPU")
+    if no_gpu(facts):
+        raise Skip(no_gpu(facts))
     raise Unknown("no GPU can be read: %s" % smi["reason"])
 
 
@@ -78,8 +89,8 @@ def answers(facts: Facts) -> Verdict:
     smi = facts["gpus"]
     if smi["status"] == "ok":
         return ok(smi["summary"], "ok")
-    if not smi["pci_gpu_count"] and smi["status"] in ("not_installed", "no_devices"):
-        raise Skip("this host has no NVIDIA GPU")
+    if no_gpu(facts):
+        raise Skip(no_gpu(facts))
     return fail("%s: %s" % (smi["status"], smi["reason"]), "ok", smi["hint"])
 
 
@@ -97,7 +108,7 @@ def count(facts: Facts) -> Verdict:
     expected = int(pci.get("expected_gpus") or 0)
     if not pci.get("gpus") and not expected:
         raise Skip("the PCI bus shows no GPU, as in some containers")
-    problem = gpu_count_problem(len(pci["gpus"]), smi, expected)
+    problem = gpu_count_problem(len(pci["gpus"]), smi, expected, len(pci.get("vfio") or []))
     if problem:
         return fail(problem.msg.partition(": ")[2], str(expected or len(pci["gpus"])), problem.hint)
     if pci.get("driver_gpus") is not None and pci["driver_gpus"] != shown:

@@ -21,7 +21,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import one_line
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.driver_gather import path as program
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import nvidia_on_pci
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.pci import on_bus
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.readiness import look
 
@@ -142,9 +142,9 @@ def bandwidth(place: Place) -> Dict[str, Any]:
     busy = _busy(place)
     if busy:
         return {"skip": busy}
-    pci = nvidia_on_pci(os.path.join(place.sysfs, "bus/pci/devices"))
+    pci = on_bus(os.path.join(place.sysfs, "bus/pci/devices"))
     # Switches that are not seen belong to the machine below: their multicast is not this host's to use.
-    nvls = bool(pci and pci["nvswitches"])
+    nvls = bool(pci and (pci["nvswitches"] or pci["bridges"]))
     environment = {} if nvls else {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1"}
     found: Dict[str, Any] = {"copy": None, "all_reduce": None, "by": "", "nvls": nvls}
     tools = [_nvbandwidth(found), _nccl_tests(found, pci["gpus"] if pci else 0, environment)]

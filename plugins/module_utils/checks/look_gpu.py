@@ -19,6 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_devices
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver_gather
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import gather
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.pci import driver_of
 
 _EXTENDED_ACS = 0x000D  # PCI Express Base Specification, Access Control Services
 
@@ -31,9 +32,12 @@ def pci(place: Place) -> Dict[str, Any]:
     """GPUs, NVSwitches and bridges on the bus, what the kernel's driver has, and the IOMMUs."""
     root = os.path.join(place.sysfs, "bus/pci/devices")
     found: List[Dict[str, Any]] = []
+    vfio: List[str] = []
     for address in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         kind = _kind(os.path.join(root, address))
-        if kind:
+        if kind == "gpu" and nvidia_devices.is_given_away(driver_of(os.path.join(root, address))):
+            vfio.append(address)
+        elif kind:
             found.append(_device(os.path.join(root, address), address, kind))
     known = glob.glob(place.at("/proc/driver/nvidia/gpus/*"))
     loaded = os.path.exists(place.at("/proc/driver/nvidia/version"))
@@ -42,6 +46,7 @@ def pci(place: Place) -> Dict[str, Any]:
     return {
         "devices": found,
         "gpus": sorted(groups),
+        "vfio": vfio,
         "driver_gpus": len(known) if loaded and known else None,
         "iommus": [os.path.basename(path) for path in glob.glob(place.at("/sys/class/iommu/") + "*")],
         "iommu_types": types,
@@ -55,7 +60,7 @@ def _kind(path: str) -> Optional[str]:
     if vendor is None or kind is None:
         return None
     if vendor == nvidia_devices.VENDOR:
-        return {0x0300: "gpu", 0x0302: "gpu", 0x0680: "nvswitch"}.get(kind >> 8)
+        return nvidia_devices.KINDS.get(kind >> 8)
     return "bridge" if kind >> 8 == 0x0604 else None
 
 
@@ -96,7 +101,7 @@ def driver(place: Place) -> Dict[str, Any]:
     """As module `nvidia_driver_facts`, with the state of the fabric manager's service and nvidia-peermem."""
     found = driver_gather.gather(place.sysfs, place.procfs)
     active = None
-    if found["nvswitches"] and found["fabric_manager_version"] and os.path.isdir("/run/systemd/system"):
+    if found["wants_fabric_manager"] and found["fabric_manager_version"] and os.path.isdir("/run/systemd/system"):
         answer = reading.says("systemctl", "is-active", "nvidia-fabricmanager")
         active = one_line(answer.stdout, 20) if answer and not answer.timed_out and answer.stdout.strip() else None
     peermem = os.path.isdir(place.at("/sys/module/nvidia_peermem"))

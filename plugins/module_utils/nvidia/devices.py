@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """NVIDIA's devices on the PCI bus, before any driver: which generation they are, and which kernel modules drive it.
 
-Pure functions; the module `nvidia_driver_facts` reads sysfs.
+Pure functions; pci.py reads sysfs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Iterable, List, NamedTuple, Optional
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 VENDOR = 0x10DE
-_KINDS = {0x0300: "gpu", 0x0302: "gpu", 0x0680: "nvswitch"}  # PCI class: VGA, 3D controller, bridge of another kind
+KINDS = {0x0300: "gpu", 0x0302: "gpu", 0x0680: "nvswitch"}  # PCI class: VGA, 3D controller, bridge of another kind
 
 GENERATIONS = ("before Maxwell", "Maxwell", "Pascal", "Volta", "Turing", "Ampere", "Hopper", "Ada", "Blackwell")
 # First device id of each run of ids of one generation, from pci.ids; ids above the last are newer than all of these.
@@ -38,12 +38,14 @@ _FIRST_ID = (
 
 
 class Device(NamedTuple):
-    """A device of NVIDIA's: `kind` is "gpu" or "nvswitch", `generation` is None for an NVSwitch."""
+    """A device of NVIDIA's: `kind` is "gpu" or "nvswitch", `generation` is None for an NVSwitch, `driver` the kernel's
+    that has it."""
 
     address: str
     kind: str
     device_id: str
     generation: Optional[str]
+    driver: Optional[str] = None
 
 
 def generation_of(device_id: int) -> str:
@@ -51,17 +53,36 @@ def generation_of(device_id: int) -> str:
     return [name for first, name in _FIRST_ID if first <= device_id][-1]
 
 
-def device(address: str, vendor: str, kind: str, device_id: str) -> Optional[Device]:
+def is_given_away(driver: Optional[str]) -> bool:
+    """Whether a device's driver is one that keeps it for virtual machines: vfio-pci, its relatives, Xen's."""
+    return bool(driver) and ("vfio" in driver or driver in ("pci-stub", "pciback", "xen-pciback"))
+
+
+def given_away(count: int) -> str:
+    """What is said of GPUs that the kernel keeps for virtual machines."""
+    return "%d GPU%s bound to vfio-pci, for virtual machines" % (count, " is" if count == 1 else "s are")
+
+
+def has_nvlink5(one: Device) -> bool:
+    """Whether it may be a GPU with NVLink 5, whose NVSwitches are not on the PCI bus."""
+    return bool(one.generation) and GENERATIONS.index(one.generation) >= GENERATIONS.index("Blackwell")
+
+
+def device(address: str, vendor: str, kind: str, device_id: str, driver: Optional[str] = None) -> Optional[Device]:
     """The device that sysfs tells of, None for one that is no GPU or NVSwitch of NVIDIA's.
 
     :param vendor: text of the file `vendor`, such as "0x10de"; `kind` of `class` ("0x030200"), `device_id` of `device`.
+    :param driver: that has it.
+    :raises ValueError: these are no numbers.
     """
     if int(vendor, 16) != VENDOR:
         return None
-    found = _KINDS.get(int(kind, 16) >> 8)
+    found = KINDS.get(int(kind, 16) >> 8)
     if found is None:
         return None
-    return Device(address, found, device_id.strip(), generation_of(int(device_id, 16)) if found == "gpu" else None)
+    # A bus that shows no ids still shows the GPUs.
+    generation = generation_of(int(device_id, 16)) if found == "gpu" and device_id else None
+    return Device(address, found, device_id.strip(), generation, driver)
 
 
 def kernel_modules(generations: Iterable[str], wanted: str, available: List[str]) -> str:

@@ -12,7 +12,12 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import upstream
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.devices import given_away
 
+GIVE_BACK = (
+    "Give them back to this host (stop the virtual machines; driverctl; ids= of vfio-pci in /etc/modprobe.d or on the "
+    "kernel's command line), or correct nvidia_driver_expected_gpus."
+)
 _VERSION = r"\d{3}\.\d+(?:\.\d+)?"  # 550.90.12, 535.161, 580.65.06
 # dpkg's states of a package whose files are there; of "config-files" and "not-installed" none is.
 _UNPACKED = ("installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked")
@@ -120,6 +125,25 @@ def kernel_number(release: str) -> str:
     return ".".join(re.findall(r"\d+", release)[:2])
 
 
+def switches(facts: Dict[str, Any]) -> str:
+    """The host's own NVSwitches, in words; empty where it has none that are seen."""
+    if facts["nvswitches"]:
+        return "%d NVSwitches" % facts["nvswitches"]
+    if facts.get("switch_bridges"):
+        return "NVSwitches of NVLink 5, behind %d functions of network cards" % facts["switch_bridges"]
+    return ""
+
+
+def wants_fabric_manager(facts: Dict[str, Any]) -> Optional[bool]:
+    """Whether the host's NVSwitches need a fabric manager of its own; None where it cannot be told whether it has any.
+
+    Those of a rack (GB200 NVL72) and of the machine below a virtual one are not the host's, and are managed there.
+    """
+    if switches(facts):
+        return True
+    return None if facts.get("switch_bridges", 0) is None else False
+
+
 def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
     """Parts of the driver on one host that do not belong together, by name."""
     loaded, library, manager = facts["loaded_version"], facts["library_version"], facts["fabric_manager_version"]
@@ -134,12 +158,21 @@ def mix_problems(facts: Dict[str, Any]) -> List[Problem]:
                 "Reboot the host (nvidia_driver_reboot: true); a held driver is not upgraded silently.",
             )
         )
-    if facts["nvswitches"] and driver and not manager and facts["may_load_modules"]:
+    if wants_fabric_manager(facts) and driver and not manager and facts["may_load_modules"]:
         problems.append(
             _named(
                 "fabric_manager_missing",
-                "the host has %d NVSwitches and no fabric manager; CUDA fails with error 802" % facts["nvswitches"],
+                "the host has %s and no fabric manager; CUDA fails with error 802" % switches(facts),
                 "Install the fabric manager of exactly driver %s: %s." % (driver, install),
+            )
+        )
+    if facts.get("switch_bridges") and manager and not facts["subnet_manager"]:
+        problems.append(
+            _named(
+                "subnet_manager_missing",
+                "the host has %s, and no NVLink subnet manager (package nvlsm), without which the fabric manager does "
+                "not start; CUDA fails with error 802" % switches(facts),
+                "Install nvlsm of NVIDIA's repository, in any version: set nvidia_driver_install_method to nvidia.",
             )
         )
     if manager and library and manager != library:
@@ -275,14 +308,21 @@ def install_problems(facts: Dict[str, Any], kernel_min: str) -> List[Problem]:
     return problems + ([problem] if problem else [])
 
 
-def gpu_count_problem(on_pci: int, smi: Dict[str, Any], expected: int) -> Optional[Problem]:
+def gpu_count_problem(on_pci: int, smi: Dict[str, Any], expected: int, vfio: int = 0) -> Optional[Problem]:
     """What is wrong with the number of GPUs that nvidia-smi shows.
 
-    :param on_pci: GPUs that the PCI bus holds. `expected`: that there must be; 0 for those.
+    :param on_pci: GPUs that the PCI bus holds. `expected`: that there must be; 0 for those. `vfio`: further ones, which
+        virtual machines have.
     """
     usable, wanted = len(smi["gpus"]), expected or on_pci
     if usable >= wanted or smi["status"] not in ("ok", "gpu_lost"):
         return None
+    if vfio and usable >= on_pci:
+        return _named(
+            "gpu_missing",
+            "nvidia-smi shows %d GPUs, expected are %d; %s" % (usable, wanted, given_away(vfio)),
+            GIVE_BACK,
+        )
     return _named(
         "gpu_missing",
         "nvidia-smi shows %d GPUs, %s %d" % (usable, "expected are" if expected else "the PCI bus holds", wanted),
@@ -298,7 +338,7 @@ def gpu_problems(facts: Dict[str, Any], smi: Dict[str, Any], expected: int) -> L
     problems = []
     if smi["status"] != "ok":
         problems.append(_named(smi["status"], smi["reason"], smi["hint"]))
-    missing = gpu_count_problem(len(facts["gpus"]), smi, expected)
+    missing = gpu_count_problem(len(facts["gpus"]), smi, expected, len(facts.get("vfio_gpus") or []))
     if missing:
         problems.append(missing)
     fabric = fabric_problem(smi)

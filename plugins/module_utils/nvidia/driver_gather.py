@@ -11,8 +11,9 @@ import shutil
 from typing import Any
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
-from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices as nvidia_gpus
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver as nvidia_driver
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import pci
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.devices import is_given_away
 
 TIMEOUT = 30.0  # s; a package database that is locked, or a driver that hangs, must not hold up its caller
 SBIN = ("/sbin", "/usr/sbin", "/usr/local/sbin")
@@ -20,6 +21,8 @@ SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032
 # Where DKMS, and Ubuntu's shim, keep the key that they sign modules with.
 MACHINE_OWNER_KEYS = ("/var/lib/dkms/mok.pub", "/var/lib/shim-signed/mok/MOK.der")
 LIBRARY_DIRECTORIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib")
+# NVLink's subnet manager, which the fabric manager starts where NVSwitches are behind network cards.
+SUBNET_MANAGER = "/opt/nvidia/nvlsm/sbin/nvlsm"
 # What NVIDIA's .run file leaves to be removed with, and takes away with itself; no package has them.
 RUN_FILE = ("nvidia-uninstall", "nvidia-installer")
 PACKAGE_QUERIES = (
@@ -38,18 +41,6 @@ def read(*names: str) -> bytes | None:
 
 def text(*names: str) -> str:
     return (read(*names) or b"").decode("utf-8", "replace")
-
-
-def devices(sysfs: str) -> list[nvidia_gpus.Device]:
-    """NVIDIA's GPUs and NVSwitches, in the order of the bus."""
-    directory = os.path.join(sysfs, "bus/pci/devices")
-    found = []
-    for address in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
-        ids = [text(directory, address, name) for name in ("vendor", "class", "device")]
-        one = nvidia_gpus.device(address, *ids) if all(ids) else None
-        if one:
-            found.append(one)
-    return found
 
 
 def library() -> str | None:
@@ -88,17 +79,21 @@ def mok_enrolled() -> bool | None:
 
 def gather(sysfs: str, procfs: str) -> dict[str, Any]:
     """The value of `ansible_facts.nvidia_driver`."""
-    found = devices(sysfs)
+    bus = os.path.join(sysfs, "bus/pci/devices")
+    found = [one for one in pci.scan(bus) or [] if one.kind == "nvswitch" or one.generation]
+    own = [one for one in found if not is_given_away(one.driver)]
     release = text(procfs, "sys/kernel/osrelease").strip()
     compiler = nvidia_driver.compiler_of(text(procfs, "version"))
     loaded = nvidia_driver.loaded_module(text(procfs, "driver/nvidia/version"))
     facts = {
         "gpus": [
             {"address": one.address, "device_id": one.device_id, "generation": one.generation}
-            for one in found
+            for one in own
             if one.kind == "gpu"
         ],
-        "nvswitches": sum(one.kind == "nvswitch" for one in found),
+        "vfio_gpus": [one.address for one in found if one.kind == "gpu" and one not in own],
+        "nvswitches": sum(one.kind == "nvswitch" for one in own),
+        "switch_bridges": pci.switch_bridges(bus, own),
         "kernel": {
             "release": release,
             "compiler": compiler,
@@ -115,7 +110,10 @@ def gather(sysfs: str, procfs: str) -> dict[str, Any]:
         "loaded_open": loaded.open,
         "library_version": nvidia_driver.library_version(library()),
         "fabric_manager_version": nvidia_driver.fabric_manager_version(says("nv-fabricmanager", "--version")),
+        "subnet_manager": os.path.exists(SUBNET_MANAGER),
         "packages": packages(),
     }
+    facts["wants_fabric_manager"] = nvidia_driver.wants_fabric_manager(facts)
+    facts["switches"] = nvidia_driver.switches(facts)
     problems = [problem._asdict() for problem in nvidia_driver.mix_problems(facts)]
     return dict(facts, problems=problems, reboot_reasons=nvidia_driver.reboot_reasons(facts))

@@ -52,12 +52,12 @@ def build_facts(
     source: str | None = None,
     query: str = "",
     nvlink: str = "",
-    pci: dict[str, int] | None = None,
+    pci: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the answers together: the value of `ansible_facts.nvidia_smi`. Shape: RETURN of nvidia_smi_facts.
 
-    `query` and `nvlink` are outputs for `parse_query` and `parse_nvlink`; `pci` is what the PCI bus holds of NVIDIA,
-    {gpus, nvswitches}, None when it could not be read.
+    `query` and `nvlink` are outputs for `parse_query` and `parse_nvlink`; `pci` is what the PCI bus holds of NVIDIA
+    (`pci.on_bus`), None when it could not be read.
     """
     report = report or report_of("")
     # An output that broke off tells nothing certain of how many GPUs there are, unless it broke off at a lost one.
@@ -85,12 +85,20 @@ def build_facts(
         total_memory_mib=_total([gpu["memory_total_mib"] for gpu in gpus]),
         fabric=_fabric_of_all(gpus),
         nvlink={"present": any(counts) if counts else None, "links": sum(counts) if counts else None},
-        nvswitch={"present": pci["nvswitches"] > 0 if pci else None, "count": pci["nvswitches"] if pci else None},
+        nvswitch={"present": _switches(pci), "count": pci["nvswitches"] if pci else None},
         pci_gpu_count=pci["gpus"] if pci else None,
+        vfio_gpu_count=pci["vfio"] if pci else None,
         warnings=report["warnings"] + _fabric_warnings(gpus),
     )
     facts["summary"] = summary(facts)
     return facts
+
+
+def _switches(pci: dict[str, Any] | None) -> bool | None:
+    """Whether the host has NVSwitches of its own, on the bus or behind network cards."""
+    if not pci:
+        return None
+    return True if pci["nvswitches"] or pci["bridges"] else None if pci["bridges"] is None else False
 
 
 def _total(sizes: list[int | None]) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import run
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import build_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.pci import on_bus
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import Report, diagnose
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
@@ -26,27 +27,9 @@ def find(path: str | None) -> str | None:
     return shutil.which(path or "nvidia-smi", path=places)
 
 
-def nvidia_on_pci(devices: str) -> dict[str, int] | None:
-    """Count NVIDIA's GPUs (class 0300, 0302) and NVSwitches (class 0680) in this sysfs directory."""
-    counts = {"gpus": 0, "nvswitches": 0}
-    try:
-        for device in os.listdir(devices):
-            ids = []
-            for name in ("vendor", "class"):
-                with open(os.path.join(devices, device, name)) as file:
-                    ids.append(file.read().strip().lower())
-            if ids[0] == "0x10de":
-                kind = {"0x0300": "gpus", "0x0302": "gpus", "0x0680": "nvswitches"}.get(ids[1][:6])
-                if kind:
-                    counts[kind] += 1
-    except (OSError, ValueError):
-        return None
-    return counts
-
-
 def gather(path: str | None, timeout: int, pci_devices: str) -> dict[str, Any]:
     """Ask nvidia-smi, each question in what is left of `timeout` s."""
-    pci = nvidia_on_pci(pci_devices)
+    pci = on_bus(pci_devices)
     binary = find(path)
     if not binary:
         missing = "%s is not an executable file" % path if path else ""

@@ -152,6 +152,9 @@ def test_warnings():
         (NO_GPU, False),
         ({"status": "no_devices", "pci_gpu_count": None}, False),
         ({"status": "no_devices", "pci_gpu_count": 8}, True),
+        # Bound to vfio-pci: the CPU serves only where that is meant.
+        ({"status": "not_installed", "pci_gpu_count": 0, "vfio_gpu_count": 8}, True),
+        ({"status": "ok", "gpus": [{}], "pci_gpu_count": 1, "vfio_gpu_count": 7}, False),
         (BROKEN, True),
     ],
 )
@@ -169,6 +172,17 @@ def test_gpus_that_the_driver_does_not_show_are_hidden(smi, hidden):
         (NO_GPU, 8, "this host has no NVIDIA GPU; 8 are expected (nvidia_driver_expected_gpus)"),
         (BROKEN, 0, "the GPUs of this host cannot be used: no driver"),
         (BROKEN, 8, "the GPUs of this host cannot be used: no driver"),
+        (
+            dict(NO_GPU, vfio_gpu_count=1),
+            0,
+            "the GPUs of this host cannot be used: 1 GPU is bound to vfio-pci, for virtual",
+        ),
+        (dict(H800, vfio_gpu_count=7), 0, None),
+        (
+            dict(H800, vfio_gpu_count=7),
+            8,
+            "this host has 1 NVIDIA GPU that can be used, and 7 GPUs are bound to vfio-pci",
+        ),
     ],
 )
 def test_gpus_that_are_missing_are_told_by_name(smi, expected, said):

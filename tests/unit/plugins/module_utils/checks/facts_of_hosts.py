@@ -24,7 +24,7 @@ def smi(case="h200-x2", nvswitches=0, text=None):
     told = {
         name: (directory / name).read_text() for name in ("query-uuid.csv", "nvlink.txt") if (directory / name).exists()
     }
-    pci = {"gpus": len(report["gpus"]), "nvswitches": nvswitches}
+    pci = {"gpus": len(report["gpus"]), "nvswitches": nvswitches, "vfio": 0, "bridges": 0}
     query, nvlink = told.get("query-uuid.csv", ""), told.get("nvlink.txt", "")
     found = build_facts(diagnose(0, text, "", report), report, "xml", query, nvlink, pci)
     for gpu in found["gpus"]:
@@ -35,7 +35,10 @@ def smi(case="h200-x2", nvswitches=0, text=None):
 def driver(version="580.159.04", packages=(), **more):
     facts = {
         "gpus": [{"address": "0000:00:06.0", "device_id": "0x2335", "generation": "Hopper"}] * 2,
+        "vfio_gpus": [],
         "nvswitches": 0,
+        "switch_bridges": 0,
+        "subnet_manager": False,
         "kernel": {"release": "6.8.0-79-generic", "compiler": "gcc-13", "has_compiler": True, "has_headers": True},
         "nouveau_loaded": False,
         "may_load_modules": True,
@@ -193,6 +196,7 @@ def healthy(distribution="ubuntu"):
         "pci": {
             "devices": [device("gpu"), device("gpu"), device("bridge", acs=0)],
             "gpus": ["0000:18:00.0", "0000:2a:00.0"],
+            "vfio": [],
             "driver_gpus": 2,
             "iommus": ["dmar0"],
             "iommu_types": ["identity"],

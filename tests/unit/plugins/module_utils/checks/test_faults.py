@@ -615,6 +615,46 @@ def test_no_gpu_at_all():
     assert found["gpu_answers"]["status"] == "skip"
 
 
+def test_gpus_of_virtual_machines_are_none_of_the_host_and_not_missing():
+    facts = healthy()
+    facts["pci"]["vfio"] = ["0000:3a:00.0"] * 6
+    facts["gpus"]["vfio_gpu_count"] = 6
+    assert results(facts)["gpu_count"]["status"] == "pass"
+    facts["pci"]["expected_gpus"] = 8
+    found = results(facts)["gpu_count"]
+    assert (found["status"], found["value"]) == (
+        "fail", "nvidia-smi shows 2 GPUs, expected are 8; 6 GPUs are bound to vfio-pci, for virtual machines",
+    )  # fmt: skip
+    assert found["fix"].startswith("Give them back")
+    # The driver finds none then, whatever it says of that.
+    facts["gpus"] = dict(
+        smi(), gpus=[], status="driver_not_loaded", reason="no driver", pci_gpu_count=0, vfio_gpu_count=8
+    )
+    found = results(facts)["gpu_answers"]
+    assert (found["status"], found["value"]) == (
+        "skip",
+        "this host's 8 GPUs are bound to vfio-pci, for virtual machines",
+    )
+
+
+def test_nvswitches_behind_network_cards():
+    """HGX B200: they are on no PCI bus, and the fabric manager is needed all the same."""
+    facts = healthy()
+    facts["driver"] = driver(switch_bridges=4)
+    found = results(facts)["driver_fabric_manager"]
+    assert found["status"] == "fail" and "NVSwitches of NVLink 5" in found["value"]
+    there = {"fabric_manager_version": "580.159.04", "subnet_manager": True}
+    facts["driver"] = driver(switch_bridges=4, **there, fabric_manager_active="failed")
+    found = results(facts)["driver_fabric_manager"]
+    assert found["status"] == "fail" and "ib_umad" in found["fix"]
+    facts["driver"] = driver(switch_bridges=4, **there, fabric_manager_active="active")
+    assert results(facts)["driver_fabric_manager"]["status"] == "pass"
+    facts["driver"] = driver(switch_bridges=4, **{**there, "subnet_manager": False}, fabric_manager_active="active")
+    assert "nvlsm" in results(facts)["driver_fabric_manager"]["fix"]
+    facts["driver"] = driver(switch_bridges=None)
+    assert results(facts)["driver_fabric_manager"]["status"] == "unknown"
+
+
 @pytest.mark.parametrize("section", ["files", "gpus", "driver", "deployments", "disks", "log", "network", "clock"])
 @pytest.mark.parametrize("rubbish", [None, [], {}, "x", [None], {"records": [{}]}, {"lines": None}, 7])
 def test_facts_of_an_odd_form_leave_checks_unknown(section, rubbish):

@@ -11,7 +11,10 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver 
 
 FACTS = {
     "gpus": [{"generation": "Hopper"}] * 8,
+    "vfio_gpus": [],
     "nvswitches": 4,
+    "switch_bridges": 0,
+    "subnet_manager": False,
     "kernel": {"release": "5.15.0-94-generic", "compiler": "gcc-11"},
     "nouveau_loaded": False,
     "may_load_modules": True,

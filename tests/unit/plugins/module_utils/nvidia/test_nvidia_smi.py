@@ -181,7 +181,7 @@ def test_nvlink_and_fabric():
         fixture("h800-x8-driver550"),
         query=fixture("h800-x8-driver550", "query-uuid.csv"),
         nvlink=fixture("h800-x8-driver550", "nvlink.txt"),
-        pci={"gpus": 8, "nvswitches": 4},
+        pci={"gpus": 8, "nvswitches": 4, "vfio": 0, "bridges": 0},
     )
     check_types(facts)
     assert facts["nvlink"] == {"present": True, "links": 64}
