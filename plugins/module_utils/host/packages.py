@@ -181,6 +181,31 @@ def apt_reason(said: str) -> str:
     return "; ".join(errors) or " ".join(said.split())[-300:]
 
 
+def apt_entries(name: str, text: str) -> List[str]:
+    """The URIs that a file of apt's package sources has in use, by sources.list(5): what is commented out or disabled
+    counts for nothing.
+
+    :param name: of the file: one that ends in .sources has stanzas, another one a line an entry.
+    """
+    if not name.endswith(".sources"):
+        lines = [line.partition("#")[0] for line in text.splitlines()]
+        return [word for line in lines for word in line.split() if "://" in word]
+    found = []
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    for stanza in re.split(r"\n(?:[ \t]*\n)+", "\n".join(lines)):
+        fields: Dict[str, str] = {}
+        field = ""
+        for line in stanza.splitlines():
+            if line[:1] not in (" ", "\t"):
+                field, _colon, line = line.partition(":")
+                field = field.strip().lower()
+            fields[field] = fields.get(field, "") + " " + line
+        # As apt reads a yes or no.
+        if fields.get("enabled", "").strip().lower() not in ("no", "false", "without", "off", "disable", "0"):
+            found += fields.get("uris", "").split()
+    return found
+
+
 def parse_apt_uris(text: str) -> List[str]:
     """The indexes that `apt-get update --print-uris` would fetch first: one a package source."""
     return re.findall(r"^'([^']*/InRelease)' ", text, re.M)

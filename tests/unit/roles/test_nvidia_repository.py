@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """NVIDIA's repository as it is resolved for each distribution."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "plugins/modules"))
 from resolve import ROLES, resolve
+from run_module import run
 
 NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
 OLD, DEBIAN_13, RPM = (
@@ -85,6 +86,25 @@ LINE = f"deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] {URL}/ /\n
         # What apt does not read: commented out by an upgrade of the distribution, or by hand; copies.
         ("sources.list.d/cuda-ubuntu2404-x86_64.list", f"# {LINE}", False),
         ("sources.list.d/cuda.sources", f"Types: deb\n# URIs: {URL}/\n", False),
+        # A stanza that is switched off, by all words that apt takes for no; beside another one; in another order.
+        *[
+            ("sources.list.d/cuda.sources", f"Types: deb\nURIs: {URL}/\nSuites: /\nEnabled: {no}\n", False)
+            for no in ("no", "No", "false", "off", "0", "disable", "without")
+        ],
+        ("sources.list.d/cuda.sources", f"Enabled: no\nTypes: deb\nURIs: {URL}/\nSuites: /\n", False),
+        ("sources.list.d/cuda.sources", f"enabled:no\nuris: {URL}/\n", False),
+        ("sources.list.d/cuda.sources", f"Types: deb\nURIs: {URL}/\nSuites: /\nEnabled: yes\n", True),
+        ("sources.list.d/cuda.sources", f"URIs: http://a/\nEnabled: no\n\nURIs: {URL}/\nSuites: /\n", True),
+        ("sources.list.d/cuda.sources", f"URIs: http://a/\n \nURIs: {URL}\nEnabled: no\n\nURIs: http://b/\n", False),
+        # A comment inside of a stanza does not end it.
+        ("sources.list.d/cuda.sources", f"URIs: {URL}/\n# for now\nEnabled: no\n", False),
+        ("sources.list.d/cuda.sources", f"Types: deb\nURIs:\n http://a/\n {URL}/\nSuites: /\n", True),
+        ("sources.list.d/cuda.sources", f"Types: deb\nSuites: /\nX-Before: {URL}/\nURIs: http://a/\n", False),
+        # What apt takes for no file of its own, and a directory.
+        ("sources.list.d/cuda 2.list", LINE, False),
+        ("sources.list.d/off/cuda.list", LINE, False),
+        ("sources.list.d/cuda.list", f"deb http://a/ stable main # {URL}/\n", False),
+        ("sources.list.d/cuda.list", LINE.replace("x86_64", "x86_64-old"), False),
         ("sources.list.d/cuda-ubuntu2404-x86_64.list.distUpgrade", LINE, False),
         ("sources.list.d/cuda-ubuntu2404-x86_64.list.save", LINE, False),
         ("preferences.d/cuda", f"Explanation: of {URL}\n", False),
@@ -95,17 +115,10 @@ LINE = f"deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] {URL}/ /\n
 )
 def test_which_files_name_it_already(tmp_path, name, text, counts):
     tasks = yaml.safe_load((ROLES / "nvidia_repository/tasks/Debian.yml").read_text(encoding="utf-8"))
-    (words,) = [task["ansible.builtin.command"]["argv"] for task in tasks if "ansible.builtin.command" in task]
+    (options,) = [task["dsdeploy.llm.apt_sources"] for task in tasks if "dsdeploy.llm.apt_sources" in task]
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    argv = []
-    for word in words:
-        if "{{" in word:
-            before, _braces, rest = word.partition("{{")
-            expression, _braces, after = rest.partition("}}")
-            word = before + resolve("nvidia_repository", "Ubuntu 24.04", expression) + after
-        argv.append(str(tmp_path) if word == "/etc/apt" else word)
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == ([str(path)] if counts else [])
+    url = resolve("nvidia_repository", "Ubuntu 24.04", options["url"].strip("{} "))
+    result = run("apt_sources", {"url": url, "directory": str(tmp_path)})
+    assert (result["files"], result["changed"]) == ([str(path)] if counts else [], False)
