@@ -112,6 +112,28 @@ def test_services_run_where_there_is_what_they_serve(host):
         assert "=/dev/nvidia" not in unit and "After=modprobe@nvidia.service" in unit
 
 
+def test_after_a_boot_they_do_not_wait_for_device_files_that_they_make_themselves(host):
+    """Without a rule of udev there are none, and who computes first has not the rights to make them."""
+    with host.sudo():
+        host.check_output("systemctl stop nvidia-persistenced nvidia-fabricmanager")
+        host.check_output("rm /dev/nvidiactl /dev/nvidia-nvswitch0")
+        host.check_output("systemctl start nvidia-persistenced nvidia-fabricmanager")
+        host.check_output("touch /dev/nvidiactl /dev/nvidia-nvswitch0")
+    for name in ("nvidia-persistenced", "nvidia-fabricmanager"):
+        assert host.service(name).is_running, name
+    # Without the driver the same host boots clean.
+    version = "/srv/standin/proc/driver/nvidia/version"
+    with host.sudo():
+        host.check_output("systemctl stop nvidia-persistenced nvidia-fabricmanager && mv %s /root/version", version)
+        host.check_output("systemctl start nvidia-persistenced nvidia-fabricmanager")
+    for name in ("nvidia-persistenced", "nvidia-fabricmanager"):
+        assert not host.service(name).is_running, name
+    with host.sudo():
+        assert host.check_output("systemctl --failed --no-legend") == ""
+        host.check_output("mv /root/version %s", version)
+        host.check_output("systemctl start nvidia-persistenced nvidia-fabricmanager")
+
+
 def test_persistence_mode_is_on_whatever_the_unit_says(host):
     """Ubuntu's has --no-persistence-mode, as the stand-in's, and is stopped when no unit wants it."""
     unit = host.check_output("systemctl show nvidia-persistenced --property=StopWhenUnneeded,ExecStart")
