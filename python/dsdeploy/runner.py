@@ -121,6 +121,12 @@ class Run:
         extra_vars.touch(mode=0o600)
         extra_vars.write_text(json.dumps(_untemplated(invocation.extra_vars)), encoding="utf-8")
         first = ("--extra-vars", f"@{extra_vars}") if invocation.extra_vars else ()
+        # It takes settings from a file alone: without one it also forgets those that it was given.
+        settings = Path(directory, "env", "settings")
+        settings.parent.mkdir(mode=0o700)
+        settings.write_text(
+            json.dumps({"pexpect_timeout": _CANCEL_LOOK, "suppress_output_file": True}), encoding="utf-8"
+        )
         run = ansible_runner.run(
             private_data_dir=directory,
             # The working directory stays the user's: their ansible.cfg and relative paths mean what they should.
@@ -130,7 +136,6 @@ class Run:
             cmdline=shlex.join(["-m", "dsdeploy.playbook", *first, *invocation.argv, str(invocation.playbook)]),
             envvars={**invocation.environment, **_locale(), "DSDEPLOY_UMASK": f"{self._umask:o}"},
             passwords={**self._passwords, **dict(SSH_PROMPTS)},
-            settings={"pexpect_timeout": _CANCEL_LOOK, "suppress_output_file": True},
             suppress_env_files=True,
             fact_cache_type="memory",
             quiet=True,
@@ -140,8 +145,15 @@ class Run:
         self.rc = None if run.status == "canceled" else run.rc
 
     def _on_event(self, event: dict[str, Any]) -> bool:
+        if self._kill.is_set() and is_of_ansible(event):
+            self.kill(event.get("pid"))  # it began in the moment in which it was to be killed
         self._queue.put(event)
         return False  # keeps the event off the disk
+
+
+def is_of_ansible(event: Mapping[str, Any]) -> bool:
+    """Whether `pid` of an event is Ansible's own."""
+    return str(event["event"]).startswith(("runner_", "playbook_"))
 
 
 _PREFIX, _LOCK = "dsdeploy-", "lock"

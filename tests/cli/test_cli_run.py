@@ -269,6 +269,33 @@ def test_stopped_by_a_signal(
     assert not list(tmp_path.glob("dsdeploy-*"))
 
 
+def test_stopped_before_ansible_has_begun_it_does_not_begin(environ: dict[str, str], tmp_path: Path) -> None:
+    """A word that one takes back at once, while the inventory is read: it went on to the end of its play."""
+    reading, source, begun = tmp_path / "reading", tmp_path / "source", tmp_path / "begun"
+    found = {"here": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
+    hosts = json.dumps({"all": {"hosts": ["here"]}, "_meta": {"hostvars": found}})
+    source.write_text(f"#!/bin/sh\necho $$ >'{reading}'\nsleep 2\necho '{hosts}'\n")
+    source.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dsdeploy", "up", "-i", str(source), "-e", f"slow=60 slow_pid_file='{begun}'"],
+        env=environ,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (reading.exists() and reading.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped before anything was done on a host"
+    assert not begun.exists() and "Write the configuration" not in out + err
+    assert not running(tmp_path)
+
+
 def test_killed_it_takes_ansible_with_it(environ: dict[str, str], tmp_path: Path) -> None:
     slow = Slow(environ, tmp_path)
     assert running(tmp_path)

@@ -110,6 +110,9 @@ def failure(event: events.Failure) -> Iterator[str]:
 
 def interrupted(summary: events.Summary) -> Iterator[str]:
     """Where the run was stopped and what that leaves."""
+    if not summary.positions and not summary.hosts:
+        yield "stopped before anything was done on a host"
+        return
     if not summary.positions and summary.verb != "bench":
         yield "stopped: no task was running on any host"
     for host, where in summary.positions.items():
@@ -117,12 +120,11 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
     if summary.verb in events.READING:
         yield f"`dsdeploy {summary.verb}` changes nothing on the hosts."
         return
+    half = "; the task named may be half done" if summary.positions else ""
     yield {
-        "up": "What is done stays as it is; the task named may be half done. "
-        "Run `dsdeploy up` again: it goes on from there.",
+        "up": f"What is done stays as it is{half}. Run `dsdeploy up` again: it goes on from there.",
         "down": "What is stopped stays stopped. Run `dsdeploy down` again: it goes on from there.",
-        "prepare": "What is done stays as it is; the task named may be half done. "
-        "Run `dsdeploy prepare` again: it goes on from there.",
+        "prepare": f"What is done stays as it is{half}. Run `dsdeploy prepare` again: it goes on from there.",
         "bench": "What was measured until then is kept.",
         "model prune": "What is removed stays removed. Run `dsdeploy model prune` again: it goes on from there.",
         "rollback": "The engine may run as before or as after it: `dsdeploy status` says which.",

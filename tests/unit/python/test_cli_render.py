@@ -265,6 +265,11 @@ def test_summary_of_a_check_and_of_a_stop() -> None:
     stopped = summary("up", {"h": host()}, exit_code=130, ok=False, positions={"h": "engine: build"})
     assert next(text.result(stopped, False, [], False)) == "h: stopped"
     assert next(text.interrupted(stopped)) == "stopped: h was in engine: build"
+    assert "the task named" in " ".join(text.interrupted(stopped))
+    between = summary("up", {"h": host()}, exit_code=130, ok=False)
+    assert "the task named" not in " ".join(text.interrupted(between))
+    nowhere = summary("up", {}, exit_code=130, ok=False)
+    assert list(text.interrupted(nowhere)) == ["stopped before anything was done on a host"]
 
 
 @pytest.mark.parametrize(
