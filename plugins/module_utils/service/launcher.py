@@ -182,20 +182,22 @@ def make_gpu_devices(dev="/dev"):
     return ""
 
 
+def say(line):
+    """A line for the service's log."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def gpu_devices(dev="/dev", proc="/proc"):
     """Before a unit's service: the exit status. systemd has resolved by now which devices the unit may make and use, by
     the numbers that the kernel gave them, and knows none of a module that was loaded just now: the next start does."""
     before = unified_memory(read_devices(proc))
     problem = make_gpu_devices(dev)
     if not before and unified_memory(read_devices(proc)):
-        print(
-            "NVIDIA's module for unified memory was not loaded until now: starting again with it",
-            file=sys.stderr,
-            flush=True,
-        )
+        say("NVIDIA's module for unified memory was not loaded until now: starting again with it")
         return 1
     if problem:
-        print(problem, file=sys.stderr, flush=True)
+        say(problem)
     return 0
 
 
@@ -223,7 +225,7 @@ def main(argv):
     if options.gpu:
         problem = make_gpu_devices()
         if problem:
-            print(problem, file=sys.stderr, flush=True)
+            say(problem)
     infinity = resource.RLIM_INFINITY
     limit(resource.RLIMIT_NOFILE, int(options.nofile))
     limit(resource.RLIMIT_MEMLOCK, infinity if options.memlock == "infinity" else int(options.memlock))
