@@ -14,6 +14,7 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils import fit_report, ga
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.arguments import checked
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_offers import (
     DEFAULT_CONTEXT,
+    DRAFT_APART,
     LAYERED,
     numbers_of,
     own_way,
@@ -80,6 +81,8 @@ class ActionModule(ActionBase):
         hosts = [(host, nvidia_smi) for host, nvidia_smi, _records in gang]
         where = (args["memory"], users, args["device"] == "cpu", args["nodes"], hosts)
         fit = fit_report.check(args["model"], args["nvidia_smi"], request, *where)
+        if request.draft_apart:
+            fit = dict(fit, notes=[*fit["notes"], DRAFT_APART])
         result.update(changed=False, fit=dict(fit, context=request.context))
         costly = self._costly(args, request, where)
         warnings = ["%s. Better: %s" % (one["what"], one["fix"]) for one in costly]

@@ -181,7 +181,7 @@ fit:
       description: The plan in one line.
       type: str
     notes:
-      description: Why GPUs are left out, one line each.
+      description: Why GPUs are left out, and what is not counted, one line each.
       type: list
       elements: str
     tensor_parallel:

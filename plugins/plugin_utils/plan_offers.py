@@ -223,14 +223,15 @@ def numbers_of(engine: str, entry: Dict[str, Any], settings: Dict[str, Any]) -> 
     facts = entry.get("architecture") or {}
     window = any(group.get("window") for group in facts.get("attention") or [])
     latent = bool(facts.get("kv_lora_rank")) and entry.get("kv_cache") != "full"
-    dtype = settings.get("dtype")
+    dtype, draft = settings.get("dtype"), drafting(engine, settings)
     kv = kv_of(engine, settings.get("kv_cache_dtype"), dtype, latent, window)
     return {
         "kv": kv,
         "kv_bytes": kv.number,
         "computed_bytes": compute_bytes(dtype),
         "absorbed": latent and (engine == "sglang" or entry.get("weight_bits") not in (16, 32)),
-        "drafts": latent and drafting(engine, settings) == OWN_DRAFT,
+        "drafts": latent and draft == OWN_DRAFT,
+        "draft_apart": draft == OTHER_DRAFT or (draft == OWN_DRAFT and not latent),
     }
 
 
@@ -263,6 +264,9 @@ def drafting(engine: str, settings: Dict[str, Any]) -> str:
 
 # Settings of `numbers_of`.
 _OF_NUMBERS = ("kv_cache_dtype", "dtype", "speculative_algorithm", "speculative_draft_model_path", "extra_args")
+
+
+DRAFT_APART = "what its draft model takes is not counted: it is not known"
 
 
 def _request(entry, engine, version, recipe, machine, ask):
@@ -350,6 +354,8 @@ def _parallel(row, entry, engine, machine, request, ask):
         entry, machine.nvidia_smi, request, machine.memory, machine.users, on_cpu, nodes, machine.gang
     )
     row["notes"] += plan.get("notes", [])
+    if request.draft_apart:
+        row["notes"].append(DRAFT_APART)
     row.update(verdict=plan["verdict"], why="; ".join(plan["problems"]) or "", would_fit=plan["would_fit"])
     if on_cpu:
         row["doubts"].append("without a GPU %s is there to be tried out: llama.cpp is made for CPUs" % engine.title)

@@ -147,7 +147,9 @@ def facts_of(config):
     unknown += _suspects(config)
     if unknown:
         facts["unknown"] = sorted(set(unknown))
-    return {key: value for key, value in facts.items() if value or isinstance(value, (bool, list))}
+    # A latent cache may have nothing of positions (GLM 5 Next).
+    said = ("qk_rope_head_dim",) if facts["kv_lora_rank"] and facts["qk_rope_head_dim"] == 0 else ()
+    return {key: value for key, value in facts.items() if value or isinstance(value, (bool, list)) or key in said}
 
 
 def _states_only(config, facts):
@@ -230,7 +232,8 @@ def _suspects(config):
         if key in known.SAID_BY_TYPES and (config.get("layer_types") or config.get("layers_block_type")):
             continue
         # Nothing, off, or of another part of the model.
-        if value in (None, False, 0, "", [], {}) or isinstance(value, float) or key.endswith("_token_id"):
+        once = key in known.LOOPS and value == 1
+        if once or value in (None, False, 0, "", [], {}) or isinstance(value, float) or key.endswith("_token_id"):
             continue
         found.append(key[:60])
     return found

@@ -107,8 +107,10 @@ SUSPECT = re.compile(
     r"retention|linear_|lightning|delta|conv(?!ers)|compress|sparse(?!_step)|index_|_share|share_|shared_(?:kv|layers)|"
     r"\bcla_|use_cla|yoco|kv_|_kv|key_value|multi_query|local|global|chunk|attn_type|attention_type|attn_layer|"
     r"full_attn|full_attention|(?<![a-z])(?:nsa|dsa)(?![a-z])|moba|latent|indexer|attention_other|layer_group|encoder_decoder|"
-    r"cross_attention_layers|k_eq_v|pattern|group_query|per_layer|state_size|loop_num",
+    r"cross_attention_layers|k_eq_v|pattern|group_query|per_layer|state_size|loop_num|num_loops",
 )
+# How often the layers are gone through, each time with a cache of its own.
+LOOPS = ("loop_num", "num_loops")
 # ... those that are understood below, and those that do not change it.
 UNDERSTOOD = {name for names in NAMES.values() for name in names} | {
     "layer_types",

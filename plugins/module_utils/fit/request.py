@@ -42,6 +42,7 @@ class Request(NamedTuple):
     computed_bytes: int = 0  # of a number that the engine computes with, which weights that are not quantised become
     absorbed: bool = False  # whether MLA's up-projection is there a second time, in 16 bits (`parallel.absorbed_bytes`)
     drafts: bool = False  # whether the model's own layer for further tokens (MTP) has a cache, too
+    draft_apart: bool = False  # whether something else guesses tokens, of which nothing is known
     utilization: float = 0.9  # share of a GPU's, or the host's, memory that the engine may take
     of_free: bool = False  # whether it is a share of what is free when the engine starts (SGLang), not of all of it
     only_kept: bool = False  # whether it is for weights and cache alone, the overhead beside it (SGLang's, where set)

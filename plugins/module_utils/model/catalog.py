@@ -236,7 +236,7 @@ _ARCHITECTURE = {
     "context": Field(_positive),
     "q_lora_rank": Field(_positive),
     "kv_lora_rank": Field(_positive),
-    "qk_rope_head_dim": Field(_positive),
+    "qk_rope_head_dim": Field(_count),
     "qk_nope_head_dim": Field(_positive),
     "v_head_dim": Field(_positive),
     "experts": Field(_positive),

@@ -113,3 +113,9 @@ def test_a_host_without_facts_counts_as_this_one():
     refused = fit(hostvars={"gpu1": {}, "gpu2": {}, "gpu3": {}}, **both)
     assert refused["failed"] and refused["error_kind"] == "usage"
     assert "the model is served by 2 hosts, this run is about 3" in refused["msg"]
+
+
+def test_a_draft_model_of_its_own_is_said_not_to_be_counted():
+    settings = {"speculative_algorithm": "EAGLE3", "speculative_draft_model_path": "/srv/draft"}
+    assert any("draft model" in line for line in fit("sglang", settings=settings)["fit"]["notes"])
+    assert fit("sglang", settings={})["fit"]["notes"] == []

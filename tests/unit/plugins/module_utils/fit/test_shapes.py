@@ -8,7 +8,9 @@ import json
 from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
+from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import check_entry
 
 FIXTURES = Path(__file__).resolve().parents[3] / "fixtures"
 
@@ -380,3 +382,31 @@ def test_what_is_no_model_in_gguf_is_refused_in_one_line(keys, message):
     with pytest.raises(ValueError, match="model m: ") as caught:
         of_gguf(keys)
     assert message in str(caught.value)
+
+
+# Values of transformers 5.19 (Glm5NextTextConfig), of the keys that all layers have.
+GLM_5_NEXT = {
+    "model_type": "glm5_next_text", "hidden_size": 4096, "num_hidden_layers": 45, "num_attention_heads": 64,
+    "num_key_value_heads": 64, "intermediate_size": 12288, "kv_lora_rank": 512, "q_lora_rank": 1536,
+    "qk_rope_head_dim": 0, "qk_nope_head_dim": 256, "v_head_dim": 256, "head_dim": 0, "vocab_size": 154880,
+}  # fmt: skip
+
+
+def test_a_latent_cache_without_positions():
+    """It was refused: 'kv_lora_rank without qk_rope_head_dim'."""
+    assert grows(GLM_5_NEXT) == 45 * 512 * 2
+    facts = config_facts.facts_of(GLM_5_NEXT)
+    assert facts["qk_rope_head_dim"] == 0
+    entry = {"format": "safetensors", "engines": ["vllm"], "sources": [{"kind": "huggingface", "id": "a/b"}]}
+    assert check_entry("m", dict(entry, bytes=1000, architecture=facts)) == []
+    # How its indexer pools tokens nobody has reckoned.
+    assert grows(dict(GLM_5_NEXT, index_head_dim=128, index_kpool=16)) == ("index_kpool",)
+
+
+@pytest.mark.parametrize("key", ["num_loops", "loop_num"])
+def test_layers_that_are_gone_through_twice_keep_twice_as_much(key):
+    """Nanbeige, IQuest: each time has a cache of its own, which was not counted."""
+    llama = {"model_type": "nanbeige", "hidden_size": 3072, "num_hidden_layers": 22, "num_attention_heads": 48,
+             "num_key_value_heads": 8, "intermediate_size": 8192, "vocab_size": 1000}  # fmt: skip
+    assert grows(dict(llama, **{key: 1})) == grows(llama) == 22 * 2 * 8 * 64 * 2
+    assert grows(dict(llama, **{key: 2})) == (key,)
