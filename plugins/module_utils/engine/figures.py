@@ -9,7 +9,9 @@ The lines, as the engines write them:
   47.08 GiB memory and 15.2 seconds`` (0.8 to 0.10 wrote ``GB``, and meant GiB), ``Available KV cache memory: 18.85
   GiB``, ``GPU KV cache size: 3,513,712 tokens``, of each rank;
 - SGLang (model_runner.py, memory_pool.py, scheduler.py): ``Load weight end. … mem usage=15.54 GB.``, ``KV Cache is
-  allocated. #tokens: 46611, K size: 1.42 GB, V size: 1.42 GB``, ``max_total_num_tokens=46611``; its GB are GiB;
+  allocated. #tokens: 46611, K size: 1.42 GB, V size: 1.42 GB`` (since 2026 with ``dtype: torch.bfloat16,`` before),
+  ``max_total_num_tokens=46611``; its GB are GiB. A rank has several pools with sliding windows or a draft model, whose
+  weights are told of behind the first pools;
 - llama.cpp (llama-model.cpp, llama-kv-cache.cpp): ``load_tensors: CUDA0 model buffer size = 4417.38 MiB``,
   ``llama_kv_cache: size = 544.00 MiB ( 8192 cells, 16 layers, 1/1 seqs)``; since about b11400 (seen: b11549) only with
   ``-lv 4``, by itself ``load_model: initializing, n_slots = 2, n_ctx_slot = 2048, kv_unified = 'false'``, and the bytes
@@ -22,7 +24,7 @@ Of several starts in one log the last counts.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -39,9 +41,11 @@ _LLAMA_FAILED = re.compile(r"exiting due to model loading error")
 _VLLM_ROOM = re.compile(r"Available KV cache memory: %s GiB" % _NUMBER)
 _SGLANG_WEIGHTS = re.compile(r"Load weight end\..*\bmem usage=%s GB" % _NUMBER)
 _SGLANG_POOL = re.compile(
-    r"KV Cache is allocated\.(?: #tokens: ([0-9]{1,15}),)? (?:K size: %s GB, V size: %s GB|KV size: %s GB)"
-    % (_NUMBER, _NUMBER, _NUMBER)
+    r"KV Cache is allocated\.(?: dtype: [\w.]+,)?(?: #tokens: ([0-9]{1,15}),)? "
+    r"(?:K size: %s GB, V size: %s GB|KV size: %s GB)" % (_NUMBER, _NUMBER, _NUMBER)
 )
+# "[2025-05-09 15:00:16 DP1 TP1]": whose line it is.
+_SGLANG_RANK = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,\d]*((?: [A-Z]+\d+)*)\]")
 _SGLANG_TOKENS = re.compile(r"\bmax_total_num_tokens=([0-9]{1,15})\b")
 _LLAMA_WEIGHTS = re.compile(r"load_tensors:\s+(\S+) model buffer size =\s*%s MiB" % _NUMBER)
 _LLAMA_POOL = re.compile(r"llama_kv_cache\w*: size =\s*%s MiB \(\s*([0-9]{1,12}) cells" % _NUMBER)
@@ -80,21 +84,27 @@ def _vllm(lines: List[str]) -> Dict[str, Any]:
 
 
 def _sglang(lines: List[str]) -> Dict[str, Any]:
-    found: Dict[str, Any] = {}
+    weights: Dict[str, float] = {}
+    pools: Dict[str, float] = {}
+    tokens = 0
+    ended: Set[str] = set()
     for line in lines:
-        weights, pool, tokens = _SGLANG_WEIGHTS.search(line), _SGLANG_POOL.search(line), _SGLANG_TOKENS.search(line)
-        if _SGLANG_START.search(line) or ("Load weight end." in line and "kv" in found):
-            found = {}
-        if weights:
-            found["weights"] = max(found.get("weights", 0), int(float(weights.group(1)) * GIB))
+        loaded, pool, told = _SGLANG_WEIGHTS.search(line), _SGLANG_POOL.search(line), _SGLANG_TOKENS.search(line)
+        whose = _SGLANG_RANK.search(line)
+        rank = whose.group(1) if whose else ""
+        if _SGLANG_START.search(line) or ("Load weight end." in line and rank in ended):
+            weights, pools, tokens, ended = {}, {}, 0, set()
+        if loaded:
+            weights[rank] = weights.get(rank, 0.0) + float(loaded.group(1))
         if pool:
-            sizes = [float(size) for size in pool.groups()[1:] if size]
-            found["kv"] = max(found.get("kv", 0), int(sum(sizes) * GIB))
-            if pool.group(1):
-                found["kv_tokens"] = int(pool.group(1))
-        if tokens:
-            found["kv_tokens"] = int(tokens.group(1))
-    return found
+            pools[rank] = pools.get(rank, 0.0) + sum(float(size) for size in pool.groups()[1:] if size)
+            # That of the layers with windows, and a draft's, hold no more than that of the others.
+            tokens = max(tokens, int(pool.group(1) or 0))
+        if told:
+            tokens = int(told.group(1))
+            ended.add(rank)
+    sizes = {"weights": max(weights.values(), default=0.0), "kv": max(pools.values(), default=0.0)}
+    return dict({name: int(size * GIB) for name, size in sizes.items()}, kv_tokens=tokens)
 
 
 def _llama(lines: List[str]) -> Dict[str, Any]:

@@ -23,6 +23,25 @@ SGLANG = """\
 [2025-03-08 12:29:21 TP1] KV Cache is allocated. #tokens: 46611, K size: 1.42 GB, V size: 1.42 GB
 [2025-03-08 12:29:40 TP0] max_total_num_tokens=46611, chunked_prefill_size=2048, max_prefill_tokens=16384
 """.splitlines()
+# Two ranks with a draft model, SGLang of 2026; a model with windows has two pools a rank (its PR 18039).
+SGLANG_DRAFT = """\
+[2026-08-28 21:30:39 TP0] Load weight end. type=Qwen4ExpForCausalLM, mem usage=51.50 GB.
+[2026-08-28 21:30:39 TP1] Load weight end. type=Qwen4ExpForCausalLM, mem usage=51.50 GB.
+[2026-08-28 21:31:39 TP0] KV Cache is allocated. dtype: torch.uint8, #tokens: 159552, K size: 6.09 GB, V size: 6.09 GB
+[2026-08-28 21:31:39 TP1] KV Cache is allocated. dtype: torch.uint8, #tokens: 159552, K size: 6.09 GB, V size: 6.09 GB
+[2026-08-28 21:34:13 TP0] Load weight end. type=Qwen4ExpForCausalLMMTP, mem usage=0.50 GB.
+[2026-08-28 21:34:13 TP1] Load weight end. type=Qwen4ExpForCausalLMMTP, mem usage=-1.86 GB.
+[2026-08-28 21:34:15 TP0] KV Cache is allocated. #tokens: 159552, K size: 0.25 GB, V size: 0.25 GB
+x python[7]: [2026-08-28 21:34:15 TP1] KV Cache is allocated. #tokens: 159552, K size: 0.25 GB, V size: 0.25 GB
+[2026-08-28 21:34:50 TP0] max_total_num_tokens=159552, chunked_prefill_size=8192, max_prefill_tokens=16384
+""".splitlines()
+SGLANG_WINDOWS = """\
+[2026-01-31 13:50:39 TP2] Use sliding window memory pool. full_layer_tokens=375360, swa_layer_tokens=300288
+[2026-01-31 13:50:39 TP1] KV Cache is allocated. #tokens: 300288, K size: 8.38 GB, V size: 5.59 GB
+[2026-01-31 13:50:39 TP2] KV Cache is allocated. #tokens: 300288, K size: 8.38 GB, V size: 5.59 GB
+[2026-01-31 13:50:40 TP1] KV Cache is allocated. #tokens: 375360, K size: 1.21 GB, V size: 0.81 GB
+[2026-01-31 13:50:40 TP2] KV Cache is allocated. #tokens: 375360, K size: 1.21 GB, V size: 0.81 GB
+""".splitlines()
 LLAMA = """\
 load_tensors: offloaded 17/17 layers to GPU
 load_tensors:          CPU model buffer size =   143.86 MiB
@@ -50,6 +69,8 @@ llama_kv_cache: size = 1638.00 MiB ( 32768 cells,  48 layers,  1/1 seqs), K (f16
         ("vllm", ["INFO Model loading took 15.6271 GB and 4.171168 seconds"], {"weights": int(15.6271 * GIB)}),
         ("vllm", ["INFO CPU KV cache size: 65,536 tokens"], {"kv_tokens": 65536}),
         ("sglang", SGLANG, {"weights": int(15.54 * GIB), "kv": int(2.84 * GIB), "kv_tokens": 46611}),
+        ("sglang", SGLANG_DRAFT, {"weights": 52 * GIB, "kv": int(12.68 * GIB), "kv_tokens": 159552}),
+        ("sglang", SGLANG_WINDOWS, {"kv": int(15.99 * GIB), "kv_tokens": 375360}),
         ("sglang", ["[x] KV Cache is allocated. K size: 0.25 GB, V size: 0.25 GB."], {"kv": GIB // 2}),
         ("sglang", ["[x] KV Cache is allocated. #tokens: 4096, KV size: 0.50 GB"], {"kv": GIB // 2, "kv_tokens": 4096}),
         ("llama_cpp", LLAMA, {"weights": int(3743.86 * MIB), "kv": 544 * MIB, "kv_tokens": 8192}),
