@@ -131,18 +131,23 @@ def needed(
     return found
 
 
-def why_not(rows: List[Dict[str, Any]]) -> str:
-    """Why nothing fits, in a sentence: of the row that is nearest to fitting."""
-    if not rows:
-        return "no engine of this dsdeploy serves it"
+def nearest(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Of rows of which none fits, at least one, the one that is nearest to fitting."""
 
     def distance(row):
         # What a host's memory that nobody knows would have to hold says less than what is too much for the GPUs.
         vague = row["verdict"] == "unknown" and row["engine"] in plan_offers.LAYERED
         return vague, row["verdict"] == "no", row["bytes"]["value"] or 0
 
-    nearest = min(rows, key=distance)
-    return nearest["why"] or "%s is not known to fit" % nearest["model"]
+    return min(rows, key=distance)
+
+
+def why_not(rows: List[Dict[str, Any]]) -> str:
+    """Why nothing fits, in a sentence: of the row that is nearest to fitting."""
+    if not rows:
+        return "no engine of this dsdeploy serves it"
+    row = nearest(rows)
+    return row["why"] or "%s is not known to fit" % row["model"]
 
 
 def gpu_memory(machine: Machine) -> str:

@@ -232,7 +232,8 @@ def command(row: Dict[str, Any], variables: Dict[str, Any], given: str = "") -> 
 def needs_text(row: Optional[Dict[str, Any]], rows: List[Dict[str, Any]]) -> str:
     """One cell of the table of machines: the best row there, or why there is none."""
     if not row:
-        return "no: %s" % plan_choice.why_not(rows)
+        known = not rows or plan_choice.nearest(rows)["verdict"] != "unknown"
+        return "%s: %s" % ("no" if known else "not known", plan_choice.why_not(rows))
     title = plan_offers.TITLES.get(row["engine"], row["engine"])
     held = plan_offers.sequences(row)
     many = "" if held is None else ", at least %d such requests" % held

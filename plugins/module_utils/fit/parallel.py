@@ -290,7 +290,8 @@ def plan_parallel(shape, gpus, request, notes=()):
     fit = _fit(shape, smallest, request, size, stages)
     result["per_gpu"] = fit
     result["verdict"] = verdict_of(fit)
-    result["largest_context"] = dict(fit["context_low"], how=fit["context_low"]["how"] + ", at most the model's own")
+    most = ", at most the model's own" if fit["context_low"]["value"] is not None else ""
+    result["largest_context"] = dict(fit["context_low"], how=fit["context_low"]["how"] + most)
     if result["verdict"] == "no":
         result["problems"].append(_too_large(shape, smallest, fit, needed, request.of_free))
         result["would_fit"] = _what_would_fit(shape, smallest, request, size, stages, fit)

@@ -367,3 +367,14 @@ def test_a_host_without_a_gpu_is_told_that_it_computes_on_the_cpu():
     found = plan(plan_machine.of_facts({"nvidia_smi": none, "dsdeploy_memory": memory}, "big"))["recommended"]
     assert (found["model"], found["engine"]) == ("deepseek-r1-q4_k_m", "llama_cpp")
     assert "there is no GPU" in found["reason"]
+
+
+def test_what_is_not_known_to_fit_is_not_said_not_to_fit():
+    own = {key: CATALOG["qwen3-8b"][key] for key in ("format", "weight_bits")}
+    facts = dict(CATALOG["qwen3-8b"]["architecture"], unknown=["compress_ratios"])
+    own.update(engines=["vllm"], sources=[{"kind": "path", "path": "/srv/m"}], bytes=16 * 10**9, architecture=facts)
+    found = plan("1xH100", wish=planning.Wish("vllm", "mine", True, "/srv/m"), catalog=dict(CATALOG, mine=own))
+    texts = {one["machine"]: one["text"] for one in found["needs"][0]["machines"]}
+    assert texts["1xH100-80GB"] == (
+        "not known: its KV cache is not known (compress_ratios): the engine says it when it has started"
+    )
