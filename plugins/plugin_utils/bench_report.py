@@ -116,7 +116,10 @@ def _plots(result: dict[str, Any], words: dict[str, str]) -> list[tuple[str, str
     found.append((words["pareto"], plot([line], words["tokens_s_user"], y_label)))
     for name in ("ttft", "tpot"):
         lines = [
-            Series(key, [(p["max_concurrency"], p[f"{key}_{name}_ms"]) for p in points if p.get(f"{key}_{name}_ms")])
+            Series(
+                words.get(key, key),
+                [(p["max_concurrency"], p[f"{key}_{name}_ms"]) for p in points if p.get(f"{key}_{name}_ms")],
+            )
             for key in ("median", "p90", "p99")
         ]
         level = (points[0].get("slo_ms") or {}).get(name)

@@ -94,6 +94,21 @@ def test_both_languages_say_everything():
         assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", WORDS["zh"][key])), key
 
 
+# Terms that are the same in Chinese.
+TERMS = r"tokens?/s|\btokens?\b|\b(TTFT|TPOT|E2EL|GPU|CPU|SM|MHz|ms|W|p50|p90|p99)\b"
+
+
+def test_a_chinese_page_names_nothing_in_english():
+    measured = result()
+    measured["points"][0]["against"] = beside()
+    page = bench_report.render(measured, "zh")
+    named = re.findall(r"<(figcaption|th|h2|text)(?: [^>]*)?>([^<]*)</", page)
+    assert len(named) > 40 and any("中位数" in text for tag, text in named if tag == "text")
+    tool = measured["points"][0]["against"]["tool"]
+    english = [text for _tag, text in named if re.search("[A-Za-z]{2}", re.sub(TERMS, "", text.replace(tool, "")))]
+    assert english == []
+
+
 @pytest.mark.parametrize("language", sorted(WORDS))
 def test_rounds_in_turns_are_a_table(language):
     words, measured = WORDS[language], result()
