@@ -251,8 +251,8 @@ class NewKey(Event):
 @dataclass(frozen=True)
 class Failure(Event):
     """Why a host failed: `msg` is the engine's or module's own message, `hint` the next thing to do, `log_tail` the
-    last lines of the log that belongs to it. `kind`: usage, preflight, verify, unreachable or "" (any other).
-    `host` is "" when the run failed before it came to a host."""
+    last lines of the log that belongs to it. `kind`: usage, preflight, verify, unreachable, interrupted or "" (any
+    other). `host` is "" when the run failed before it came to a host."""
 
     name: ClassVar[str] = "failure"
     host: str

@@ -144,6 +144,7 @@ def exit_code(failure: Failure) -> ExitCode:
         "verify": ExitCode.VERIFY,
         "unreachable": ExitCode.UNREACHABLE,
         "reboot": ExitCode.REBOOT,
+        "interrupted": ExitCode.INTERRUPTED,
     }
     return kinds.get(failure.kind, ExitCode.FAILED)
 

@@ -94,6 +94,8 @@ def benchmark(
         ended += ", but not all rounds of both"
     if not any(point["completed"] for point in points):
         errors = [error for point in points for error in point["errors"]]
+        if interrupted and not errors:
+            raise Failure("nothing was measured: stopped before an answer was complete", "", "interrupted")
         said = errors[0] if errors else "no answer was complete by then"
         raise Failure("nothing could be measured: %s" % said, _hint(said, bool(pool)), "verify")
     return {

@@ -12,7 +12,8 @@ class Failure(Exception):
 
     :ivar problems: one-line messages, at least one; ``str()`` joins them.
     :ivar hint: what to do next, one line, or "".
-    :ivar error_kind: ``usage``, ``preflight``, ``service``, ``verify``, ``reboot``, or "" (CONTRIBUTING.md, Failures).
+    :ivar error_kind: ``usage``, ``preflight``, ``service``, ``verify``, ``reboot``, ``interrupted``, or ""
+        (CONTRIBUTING.md, Failures).
     :ivar log_tail: the last lines of the log that shows it.
     """
 

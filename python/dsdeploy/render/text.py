@@ -120,12 +120,13 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
     if summary.verb in events.READING:
         yield f"`dsdeploy {summary.verb}` changes nothing on the hosts."
         return
+    measured = any(host.measurements for host in summary.hosts.values())
     half = "; the task named may be half done" if summary.positions else ""
     yield {
         "up": f"What is done stays as it is{half}. Run `dsdeploy up` again: it goes on from there.",
         "down": "What is stopped stays stopped. Run `dsdeploy down` again: it goes on from there.",
         "prepare": f"What is done stays as it is{half}. Run `dsdeploy prepare` again: it goes on from there.",
-        "bench": "What was measured until then is kept.",
+        "bench": "What was measured until then is kept." if measured else "Nothing was measured.",
         "model prune": "What is removed stays removed. Run `dsdeploy model prune` again: it goes on from there.",
         "rollback": "The engine may run as before or as after it: `dsdeploy status` says which.",
     }.get(summary.verb, f"What is done stays as it is. Run `dsdeploy {summary.verb}` again.")

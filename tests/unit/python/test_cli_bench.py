@@ -131,6 +131,15 @@ def test_one_that_was_broken_off_ends_as_ctrl_c_does() -> None:
         assert (list(tracker.finish(0, 1.0))[-1].as_json()["exit_code"] == 130) == interrupted
 
 
+def test_one_that_was_broken_off_before_its_first_answer_ends_as_ctrl_c_does() -> None:
+    tracker = Tracker("bench", 0.0)
+    said = events.Failure("h", "", "Measure", "nothing was measured", kind="interrupted")
+    tracker.hosts["h"] = Host(failures=[said])
+    summary = list(tracker.finish(2, 1.0))[-1]
+    assert isinstance(summary, events.Summary) and summary.exit_code == 130
+    assert list(text.interrupted(summary)) == ["Nothing was measured."]
+
+
 def test_a_comparison_of_what_differs_is_refused(measured: Path, tmp_path: Path) -> None:
     other = tmp_path / "b.json"
     other.write_text(json.dumps({**RESULT, "profile": {**RESULT["profile"], "prompt_tokens": 8}}))

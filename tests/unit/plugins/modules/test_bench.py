@@ -97,6 +97,21 @@ def test_a_second_measurement_is_refused(bench, record, tmp_path):
     assert result["failed"] and "another measurement runs on this machine" in result["msg"]
 
 
+def test_stopped_before_its_first_answer_it_blames_nobody(record, tmp_path):
+    """It ended as where the engine had not answered (3), with the engine's log as the next thing to look at."""
+    slow = dict(record, model=json.dumps({"ttft": 0.1, "gap": 1, "tokens": 8}))
+    progress = tmp_path / "progress"
+    arguments = {"record": slow, "concurrency": [1], "output_tokens": 8, "lock": str(tmp_path / "lock")}
+    module = start("bench", arguments, environment={"DSDEPLOY_PROGRESS_FILE": str(progress)})
+    while not (progress.exists() and "1 stream" in progress.read_text()):
+        assert module.poll() is None
+        time.sleep(0.05)
+    Path(f"{progress}.stop").touch()
+    result = finish(module)
+    assert result["failed"] and result["error_kind"] == "interrupted" and "hint" not in result
+    assert result["msg"].endswith("nothing was measured: stopped before an answer was complete")
+
+
 @pytest.mark.parametrize("way", ["file", "signal"])
 def test_broken_off_it_gives_what_it_has_and_leaves_nothing(record, tmp_path, way):
     slow = dict(record, model=json.dumps({"ttft": 0.2, "gap": 0.01, "tokens": 8}))
