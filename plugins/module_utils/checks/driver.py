@@ -80,6 +80,8 @@ def versions(facts: Facts) -> Verdict:
 def fabric_manager(facts: Facts) -> Verdict:
     found = driver(facts)
     wanted = wants_fabric_manager(found)
+    if wanted is None and facts["gpus"]["fabric"]["ready"]:
+        raise Skip("the NVLink fabric is complete, whoever manages it")
     if wanted is None:
         raise Unknown("whether there are NVSwitches behind this host's network cards is shown to root alone")
     if not wanted:

@@ -652,7 +652,11 @@ def test_nvswitches_behind_network_cards():
     facts["driver"] = driver(switch_bridges=4, **{**there, "subnet_manager": False}, fabric_manager_active="active")
     assert "nvlsm" in results(facts)["driver_fabric_manager"]["fix"]
     facts["driver"] = driver(switch_bridges=None)
+    facts["gpus"]["fabric"] = {"ready": None, "state": None, "status": None, "health": None}
     assert results(facts)["driver_fabric_manager"]["status"] == "unknown"
+    # What the GPUs say of it is known to everybody.
+    facts["gpus"]["fabric"] = {"ready": True, "state": "Completed", "status": "Success", "health": "Healthy"}
+    assert results(facts)["driver_fabric_manager"]["status"] == "skip"
 
 
 @pytest.mark.parametrize("section", ["files", "gpus", "driver", "deployments", "disks", "log", "network", "clock"])
