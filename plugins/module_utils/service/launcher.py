@@ -139,17 +139,13 @@ def told(*argv):
         child.kill()  # not waited for: one that hangs in the kernel ends with the machine
 
 
-def unified_memory(devices):
-    """Whether the driver's module for unified memory is loaded, by the text of /proc/devices."""
-    return re.search(r"^ *[0-9]+ nvidia-uvm$", devices, re.M) is not None
-
-
-def read_devices(proc):
+def known_to_kernel(proc):
+    """Names of NVIDIA's devices that have a number, by /proc/devices: those of the modules that are loaded."""
     try:
         with open(proc + "/devices", encoding="utf-8", errors="replace") as handle:
-            return handle.read()
+            return set(re.findall(r"^ *[0-9]+ (nvidia\S*)$", handle.read(), re.M))
     except OSError:
-        return ""
+        return set()
 
 
 def make_gpu_devices(dev="/dev"):
@@ -191,10 +187,10 @@ def say(line):
 def gpu_devices(dev="/dev", proc="/proc"):
     """Before a unit's service: the exit status. systemd has resolved by now which devices the unit may make and use, by
     the numbers that the kernel gave them, and knows none of a module that was loaded just now: the next start does."""
-    before = unified_memory(read_devices(proc))
+    before = known_to_kernel(proc)
     problem = make_gpu_devices(dev)
-    if not before and unified_memory(read_devices(proc)):
-        say("NVIDIA's module for unified memory was not loaded until now: starting again with it")
+    if known_to_kernel(proc) - before:
+        say("the driver's modules were not all loaded until now: starting again with them")
         return 1
     if problem:
         say(problem)

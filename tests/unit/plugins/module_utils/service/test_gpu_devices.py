@@ -82,6 +82,19 @@ def test_one_whose_module_was_loaded_just_now_starts_again(machine, capfd, refus
     assert (machine.status(), capfd.readouterr().err) == (0, "")
 
 
+def test_where_not_even_the_driver_was_loaded_it_takes_a_start_for_each_module(machine, capfd):
+    """An old systemd without modprobe@, and nobody else who loads it: each file is refused to the unit at first."""
+    machine.devices("Character devices:\n  1 mem\n")
+    machine.program("nvidia-smi", f"printf '195 nvidia\\n195 nvidiactl\\n' >> {machine.proc}/devices")
+    assert machine.status() == 1
+    machine.program("nvidia-smi", f"touch {machine.dev}/nvidiactl")
+    machine.program("nvidia-modprobe", f"echo '510 nvidia-uvm' >> {machine.proc}/devices")
+    assert machine.status() == 1
+    machine.program("nvidia-modprobe", f"touch {machine.dev}/nvidia-uvm")
+    assert machine.status() == 0
+    assert len(capfd.readouterr().err.splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("there", "says", "also"),
     [
