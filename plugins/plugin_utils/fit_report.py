@@ -150,7 +150,9 @@ def alternatives(
 
     The layout that is asked for is left open, and the context is no longer than the other model's own.
     """
-    request = (request or Request())._replace(tensor_parallel=0, pipeline_parallel=1, data_parallel=1, gpu_layers=-1)
+    request = (request or Request())._replace(
+        tensor_parallel=0, pipeline_parallel=1, data_parallel=1, gpu_layers=-1, drafts=False
+    )
     found = []
     for name, other in catalog.items():
         if name == entry.get("name") or engine not in other.get("engines", []) or name.startswith("tiny-"):

@@ -43,13 +43,12 @@ def limit(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:
 
 def usual(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:
     """Tokens that the engine takes where none are asked for; 0: not known."""
-    if not facts.get("context"):
-        return 0
     given = _overrides(engine, settings)
-    plain = given.get("max_position_embeddings") or facts["context"]
-    if isinstance(plain, bool) or not isinstance(plain, int):
-        return facts["context"]
-    if "rope_scaling" not in given and "rope_parameters" not in given and plain == facts["context"]:
+    own = facts.get("context") or 0
+    plain = given.get("max_position_embeddings") or own
+    if isinstance(plain, bool) or not isinstance(plain, int) or not plain:
+        return own
+    if "rope_scaling" not in given and "rope_parameters" not in given and plain == own:
         return (engine == "vllm" and facts.get("scaled_context")) or plain
     shared, longer = rope.contexts(dict(given, model_type=facts.get("name")), plain)
     return longer if engine == "vllm" and longer else shared

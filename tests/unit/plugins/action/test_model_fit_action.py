@@ -53,6 +53,10 @@ def fit(engine="vllm", hostvars=None, **args):
     ],
 )
 def test_the_context_of_an_engine_that_is_told_none(engine, settings, context):
+    bare = dict(MODEL, architecture={key: value for key, value in FACTS.items() if key != "context"})
+    assert fit(engine, settings={}, model=bare)["fit"]["context"] == 8192  # it does not say
+    longer = {"hf_overrides": {"max_position_embeddings": 16384}}
+    assert fit("vllm", settings=longer, model=bare)["fit"]["context"] == 16384
     model = dict(MODEL, format="gguf") if engine == "llama_cpp" else MODEL
     found = fit(engine, settings=settings, model=model)
     assert found["fit"]["context"] == context and found["fit"]["verdict"] == "fits"
