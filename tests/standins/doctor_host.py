@@ -41,7 +41,8 @@ XML = {
 PROC = {
     "cmdline": "root=/dev/sda1 ro iommu=pt\n",
     "cpuinfo": "flags\t\t: fpu sse2\n",
-    "meminfo": "MemTotal: 2113540420 kB\nMemAvailable: 1900000000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+    "meminfo": "MemTotal: 2113540420 kB\nMemFree: 1800000000 kB\nMemAvailable: 1900000000 kB\n"
+    "SwapTotal: 0 kB\nSwapFree: 0 kB\n",
     "sys/kernel/numa_balancing": "0\n",
     "sys/kernel/tainted": "12288\n",
     "sys/kernel/osrelease": "6.1.0-standin\n",
