@@ -128,6 +128,9 @@ def facts_of(config):
             facts["intermediate_size"] = 4 * facts["hidden_size"]
     if facts["name"] in known.UNCOUNTED:
         facts["uncounted"] = known.UNCOUNTED[facts["name"]]
+    for name in known.UNCOUNTED_KEYS:
+        if config.get(name):
+            facts["uncounted"] = name
     if "kv_heads" not in per_layer:
         found = _kv_heads_of(config, facts, unknown)
         if found:

@@ -240,6 +240,7 @@ HARMLESS = {
     "mamba_rms_norm",
     "mamba_act",
     "moe_latent_size",
+    "latent_moe_use_norm",
     "attn_layernorms",
     "num_nextn_predict_layers",
     "use_kv_cache",
@@ -316,6 +317,7 @@ UNCOUNTED = {
     "falcon_h1": "mamba_d_ssm",
     "zamba2": "hybrid",
 }
+UNCOUNTED_KEYS = ("routed_expert_hidden_size",)  # Kimi K3: its experts work on fewer numbers than the model's
 DBRX = {"ffn_hidden_size": "ffn_hidden_size", "moe_num_experts": "moe_num_experts", "moe_top_k": "num_experts_per_tok"}
 TIED = {
     "gemma",

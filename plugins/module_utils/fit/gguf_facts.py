@@ -166,6 +166,12 @@ def _kinds(architecture, value, kv_heads, has_states, unknown):
         unknown.append(prefix + "attention.shared_kv_layers")
     elif shared:
         kinds = kinds[: layers - shared] + ["shared"] * shared
+    # The last ones, which predict further tokens (GLM 4.5, Qwen 3.5), keep nothing in the model's own cache.
+    further = _whole(prefix + "nextn_predict_layers", value(prefix + "nextn_predict_layers")) or 0
+    if further >= layers:
+        unknown.append(prefix + "nextn_predict_layers")
+    elif further:
+        kinds = kinds[: layers - further] + ["none"] * further
     chunk = _whole(prefix + "attention.chunk_size", value(prefix + "attention.chunk_size"))
     if chunk:
         unknown.append(prefix + "attention.chunk_size")

@@ -181,7 +181,8 @@ def modelscope(client, endpoint, source, include, exclude, token=None):
     answer, _headers = _json(client, "%s/files?Revision=%s&Recursive=True" % (base, asked), headers)
     data = answer.mapping("Data", None)
     if answer.flag("Success", True) is False or data is None:
-        raise HttpError("%s: %s" % (answer.what, foreign.one_line(answer.value.get("Message") or "no file list")), 0)
+        said = foreign.one_line(answer.value.get("Message") or answer.value.get("message") or "no file list")
+        raise HttpError("%s: %s" % (answer.what, said), 0)
     if not data.has("Files"):
         # What the hub answers, as a success, for a revision that it does not have.
         hint = "check the revision of the source: branches are called master there, not main"

@@ -293,6 +293,43 @@ def test_what_is_no_config_is_refused_in_one_line(config, message):
     assert "\n" not in str(caught.value)
 
 
+def test_kimi_k3_keeps_the_latent_of_every_fourth_layer():
+    # The keys of public copies of its config.json that change the cache, or look so.
+    full = [*range(4, 93, 4), 93]
+    text = {
+        "model_type": "kimi_linear",
+        "num_hidden_layers": 93,
+        "hidden_size": 7168,
+        "num_attention_heads": 64,
+        "intermediate_size": 18432,
+        "vocab_size": 163840,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "num_experts": 896,
+        "num_experts_per_token": 16,
+        "moe_intermediate_size": 3072,
+        "routed_expert_hidden_size": 3584,
+        "latent_moe_use_norm": True,
+        "linear_attn_config": {
+            "kda_layers": [layer for layer in range(1, 94) if layer not in full],
+            "full_attn_layers": full,
+            "num_heads": 64,
+            "head_dim": 128,
+            "short_conv_kernel_size": 4,
+        },
+    }
+    shape = model_shape.from_config("m", {"model_type": "kimi_k3", "text_config": text}, 0)
+    assert model_shape.kv_bytes_per_token(shape) == {
+        **model_shape.kv_bytes_per_token(shape),
+        "value": 24 * (512 + 64) * 2,
+        "label": "exact",
+    }
+    # Its experts work on fewer numbers than the model's: for what they hold there is no formula here.
+    assert model_shape.parameters(shape)["value"] is None
+
+
 # GGUF
 
 
@@ -327,6 +364,9 @@ def test_gemma_4_from_its_gguf_keys():
         (keys_of("jamba", **{"attention.head_count_kv": [0, 0, 0, 2] * 2, "ssm.state_size": 16}), 2),
         (keys_of("qwen3next", **{"full_attention_interval": 4, "ssm.state_size": 128}), 2),
         (keys_of("gemma3n", **{"attention.shared_kv_layers": 3}), 5),
+        # llama.cpp, n_layer_kv_from_start of GLM 4.5 and Qwen 3.5: those at the end predict further tokens.
+        (keys_of("glm4moe", nextn_predict_layers=1), 7),
+        (keys_of("qwen35", nextn_predict_layers=4, full_attention_interval=4, **{"ssm.x": 1}), 1),
         (
             keys_of(
                 "openelm",

@@ -264,6 +264,7 @@ def test_files_that_cannot_lie_in_one_directory(paths, words):
         (modelscope, ({"Data": []},), "Data: a mapping expected, found a list of 0"),
         (modelscope, ({"Message": "no\x1b[2Jsuch", "Success": False},), "/o/m/repo/files: no [2Jsuch"),
         (modelscope, ({"Success": True},), "no file list"),
+        (modelscope, ({"success": False, "message": "not there"},), "/o/m/repo/files: not there"),
         (modelscope, ({"Data": {"Files": {}}},), "Data.Files: a list expected, found a mapping with no keys"),
         (modelscope, ({"Data": {"Files": [{"Path": "a", "Size": 1, "Sha256": 5}]}},), "Sha256: a text expected"),
         (modelscope, ({"Data": {"Files": [{"Path": "a", "Size": 1, "Sha256": "z"}]}},), "Sha256: a text like"),
