@@ -28,6 +28,30 @@ _SETTINGS = (
 )  # fmt: skip
 
 
+# What some of them must be: `up` checks each of them in the engine's preflight, which a plan does not run.
+_KINDS = dict.fromkeys(("environment", "parameters"), "a mapping")
+_KINDS["extra_args"] = "a list"
+_KINDS.update(
+    dict.fromkeys(
+        ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "expert_parallel_size"),
+        "a whole number",
+    )
+)
+
+
+def check_kind(variable, value, kind):
+    """Failure (usage), one line, for a setting that is of another kind; what is empty is not set."""
+    if value in (None, "", [], {}):
+        return
+    good = {
+        "a mapping": isinstance(value, dict),
+        "a list": isinstance(value, list),
+        "a whole number": not isinstance(value, bool) and re.match(r"\d{1,6}\Z", str(value)) is not None,
+    }[kind]
+    if not good:
+        raise Failure("%s is %s, not %s" % (variable, repr(value)[:60], kind), error_kind="usage")
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Of a role's own files: what is marked !unsafe is text."""
 
@@ -177,6 +201,8 @@ class ActionModule(ActionBase):
                 settings[key] = self._templar.template(task_vars[variable])
             elif variable in defaults:
                 settings[key] = defaults[variable]
+        for key, kind in _KINDS.items():
+            check_kind("%s_%s" % (role, key), settings.get(key), kind)
         settings["has_api_key"] = bool(task_vars.get("dsdeploy_api_key") or task_vars.get("%s_api_key" % role))
         built = locks(role)
         version = str(settings.get("version") or (built[-1][0] if built else ""))

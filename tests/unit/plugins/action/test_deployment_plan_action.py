@@ -7,6 +7,7 @@ import types
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.action import deployment_plan
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import resolve
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_machine
 
@@ -70,3 +71,25 @@ def test_a_gang_is_planned_over_all_its_hosts_with_the_least_of_them():
     busy = offer(machine(40000))
     assert busy["verdict"] == "no" and "on GPU 0 of b 39.1 GiB of 79.6 GiB are free" in busy["why"]
     assert machine(None).hosts == 1  # one that cannot be reached: `up` would refuse, and the lines say so
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("environment", ["a"], "vllm_venv_environment is ['a'], not a mapping"),
+        ("extra_args", "--x", "vllm_venv_extra_args is '--x', not a list"),
+        ("tensor_parallel_size", "all", "vllm_venv_tensor_parallel_size is 'all', not a whole number"),
+        ("data_parallel_size", True, "vllm_venv_data_parallel_size is True, not a whole number"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_in_a_line(name, value, said):
+    """`up` refuses it in the engine's preflight; of a plan it was a traceback."""
+    action = types.SimpleNamespace(_templar=types.SimpleNamespace(template=lambda text: text))
+    variables = {f"vllm_venv_{name}": value}
+    with pytest.raises(Failure) as caught:
+        deployment_plan.ActionModule._engine(action, "vllm", "vllm_venv", variables)
+    assert (str(caught.value), caught.value.error_kind) == (said, "usage")
+    for good in (None, "", 4, "4"):
+        variables = {"vllm_venv_tensor_parallel_size": good, "vllm_venv_environment": {}, "vllm_venv_extra_args": []}
+        found = deployment_plan.ActionModule._engine(action, "vllm", "vllm_venv", variables)
+        assert found.settings["tensor_parallel_size"] == good
