@@ -101,12 +101,14 @@ _KNOWN = [
             False,
         ),
         (
-            r"error: (?:unrecognized arguments?|argument \S+|(?:invalid|unknown|while handling) argument)",
+            # Not CUDA's "error: invalid argument", which no parameter of ours makes good.
+            r"(?<!CUDA )(?<!driver )error: (?:unrecognized arguments?|argument \S+|(?:invalid|unknown) argument)|"
+            r"error while handling argument",
             "Correct what is set of the engine's parameters (its role's variables, `_extra_args` among them).",
             True,
         ),
         (
-            r"Insufficient space in /dev/shm",
+            r"Insufficient space in /dev/shm|creating shared memory segment /dev/shm/",
             "Give the processes more memory to share: `mount -o remount,size=1g /dev/shm`, and the same in /etc/fstab; "
             "a container is given it from outside (--shm-size).",
             False,
@@ -117,7 +119,9 @@ _KNOWN = [
 # What an engine says once, first of all, of each start.
 _START = re.compile(r"non-default args: |vLLM API server version|\bserver_args=|llama_model_loader: loaded meta data")
 _EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*(?:[A-Z]\w*(?:Error|Exception)|Exception): \S.*)$")
-_LLAMA_ERROR = re.compile(r"error loading model: .+|CUDA error: .+|GGML_ASSERT\(.+\) failed.*")
+_LLAMA_ERROR = re.compile(
+    r"error loading model: .+|CUDA error: .+|GGML_ASSERT\(.+\) failed.*|failed to open GGUF file .+|what\(\): +\S.*"
+)
 # Pydantic's first line only counts; what is wrong stands in one of the next, and its input again behind that.
 _COUNTED = re.compile(r"ValidationError: [0-9]+ validation errors? for \w+$")
 _COUNTED_ONE = re.compile(r"\s{2}(\S.*?)(?: \[type=.*)?$")

@@ -65,6 +65,19 @@ def test_sglang_says_its_own_fraction():
             "memory is full",
             False,
         ),
+        (
+            "Error while creating shared memory segment /dev/shm/nccl-abc (size 33030528), error: No space left on "
+            "device (28)",
+            "creating shared memory segment /dev/shm/nccl-abc",
+            "more memory to share",
+            False,
+        ),
+        (
+            'error while handling argument "--ctx-size": stoi',
+            "error while handling argument",
+            "engine's parameters",
+            True,
+        ),
         ("ggml_cuda: CUDA error: out of memory", "CUDA error: out of memory", "memory is full", False),
         (
             "gguf_init_from_file_impl: tensor 'blk.0.ffn_down_exps.weight' has invalid ggml type 39 (NONE)",
@@ -166,6 +179,11 @@ def test_a_cause_is_one_short_line_without_signs_that_steer_a_terminal():
             "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
             "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
         ),
+        # The same words as of a wrong option, and nothing that an option makes good (SGLang issue 9706).
+        ("RuntimeError: CUDA error: invalid argument", "RuntimeError: CUDA error: invalid argument"),
+        ("RuntimeError: CUDA driver error: invalid argument", "RuntimeError: CUDA driver error: invalid argument"),
+        ("gguf_init_from_file: failed to open GGUF file '/m/x.gguf'", "failed to open GGUF file '/m/x.gguf'"),
+        ("  what():  Failed to open libcuda", "what(): Failed to open libcuda"),
         ("/b/ggml/src/ggml.c:2701: GGML_ASSERT(a->ne[2] == 1) failed", "GGML_ASSERT(a->ne[2] == 1) failed"),
     ],
 )

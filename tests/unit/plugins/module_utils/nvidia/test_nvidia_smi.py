@@ -432,6 +432,14 @@ def test_links_that_the_driver_does_not_tell_of_are_not_known():
     ("name", "architecture", "capability"),
     [
         ("NVIDIA H20", None, "9.0"),
+        # Guests: NVIDIA, "Virtual GPU Types for Supported GPUs".
+        ("NVIDIA H100XM-80C", None, "9.0"),
+        ("NVIDIA H200X-141C", None, "9.0"),
+        ("NVIDIA A800DX-80C", None, "8.0"),
+        ("GRID A100DX-80C", None, "8.0"),
+        ("NVIDIA RTXA6000-48Q", None, "8.6"),
+        ("GRID RTX6000-24Q", None, "7.5"),
+        ("NVIDIA RTX6000-Ada-48Q", None, "8.9"),
         # pci.ids of 2026-08-22.
         ("NVIDIA GeForce RTX 3050 A Laptop GPU", None, "8.9"),
         ("NVIDIA GeForce RTX 3050 Laptop GPU", None, "8.6"),
