@@ -109,8 +109,6 @@ def main():
         module.warn(
             "model %s: its memory is not checked before it is fetched: %s" % (entry["name"], "; ".join(problems))
         )
-    if "place" in entry:
-        entry = dict(entry, place=fetch.place)
     # What the entry itself says wins.
     module.exit_json(changed=False, model=dict(added, **entry), problems=problems)
 

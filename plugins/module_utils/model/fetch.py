@@ -106,7 +106,7 @@ class Fetch:
         self.options = options
         self.warn = warn
         self.report = report
-        self.directory = self._place(models_dir)
+        self.directory = os.path.join(models_dir, entry.get("place") or entry["name"], catalog.directory_name(entry))
         self.partial = os.path.join(self.directory, model_store.PARTIAL)
         self.transferred = 0
         self.told_by = ""  # the host whose word is taken for files without a sha256 in the catalog
@@ -117,16 +117,6 @@ class Fetch:
         self._limit = RateLimit(options.get("limit", 0))
 
     # --- what is there ---
-
-    def _place(self, models_dir):
-        """The model's directory: of a repository that has a place of its own, the one below its bare name where an
-        earlier release of dsdeploy has put it, whole."""
-        revision, place = catalog.directory_name(self.entry), self.entry.get("place") or self.entry["name"]
-        own, before = (os.path.join(models_dir, name, revision) for name in (place, self.entry["name"]))
-        if own == before or os.path.lexists(os.path.join(own, model_store.MANIFEST)):
-            return own
-        manifest = model_store.read_manifest(before)
-        return before if manifest and not changed_since(self.entry, manifest) else own
 
     @property
     def place(self):

@@ -44,9 +44,6 @@ def test_what_another_owner_has_in_the_store_is_not_this_one():
     for stored, size in (("model", 2 * 10**9), ("another--model", 2 * 10**9), ("somebody--model", 0)):
         costs = plan("somebody/model", entry, [(stored, 2 * 10**9)])["up"]["costs"]
         assert costs["download"]["value"] == size, stored
-    # Below its bare name an earlier release has put it: the host says so.
-    there = plan("somebody/model", dict(entry, place="model"), [("model", 2 * 10**9)])["up"]["costs"]
-    assert there["download"]["value"] == 0
 
 
 def test_a_gang_is_planned_over_all_its_hosts_with_the_least_of_them():

@@ -686,20 +686,6 @@ def test_repositories_of_two_owners_have_places_of_their_own(root, make, tmp_pat
     assert make(repository("first")).is_complete() and make(repository("second")).is_complete()
 
 
-def test_a_repository_that_lies_below_its_bare_name_is_not_fetched_again(root, make, tmp_path):
-    for owner in ("first", "second"):
-        (root / owner / "model").mkdir(parents=True, exist_ok=True)
-        standin_weights(root / owner / "model/a.safetensors")
-    make(repository("first")).run()
-    (tmp_path / "models/first--model").rename(tmp_path / "models/model")  # as it was until now
-    again = make(repository("first"))
-    assert again.place == "model" and again.is_complete() and again.state()[1:] == ([], False)
-    assert make(repository("second")).place == "second--model"
-    # An entry of the user's own of that name, of the same repository: other files of it.
-    other = dict(repository("first"), exclude=["*.txt"])
-    assert make(other).place == "first--model"
-
-
 def test_a_place_that_another_model_has_is_refused_by_name(root, make, tmp_path):
     for owner in ("a--b", "a"):
         name = "c" if owner == "a--b" else "b--c"
