@@ -65,6 +65,9 @@ class ActionModule(ActionBase):
             request = request._replace(**numbers_of(args["engine"], args["model"], args["settings"]))
         if args["engine"] == "llama_cpp" and args["kv_bytes"] is None:
             request = request._replace(kv_bytes=llama_cpp.kv_bytes(args["settings"]))
+        if args["engine"] == "ollama" and args["kv_bytes"] is None:
+            kind = str(args["settings"].get("kv_cache_type"))
+            request = request._replace(kv_bytes=llama_cpp.CACHE_TYPES.get(kind, request.kv_bytes))
         request = request._replace(
             **own_way(args["engine"], args["utilization"] is not None, args["settings"]),
             kv_space=args["kv_space_gib"] * GIB,

@@ -89,8 +89,8 @@ options:
   kv_bytes:
     description:
       - Bytes of one number in the KV cache; 2 for bf16 and f16, 1 for fp8. Where it is not set, what C(kv_cache_dtype)
-        and C(dtype) in O(settings) say for vLLM and SGLang, with all scales, and for llama.cpp its own arguments there;
-        else V(2). Of a type that is not known the cache is not known.
+        and C(dtype) in O(settings) say for vLLM and SGLang, with all scales, for llama.cpp its own arguments there, for
+        Ollama C(kv_cache_type); else V(2). Of a type that is not known the cache is not known.
     type: float
   utilization:
     description:

@@ -123,3 +123,10 @@ def test_a_draft_model_of_its_own_is_said_not_to_be_counted():
     settings = {"speculative_algorithm": "EAGLE3", "speculative_draft_model_path": "/srv/draft"}
     assert any("draft model" in line for line in fit("sglang", settings=settings)["fit"]["notes"])
     assert fit("sglang", settings={})["fit"]["notes"] == []
+
+
+def test_the_type_of_ollamas_cache_is_the_settings():
+    model = dict(MODEL, format="gguf")
+    for kind, size in (("f16", 2), ("q8_0", 1.0625), ("q4_0", 0.5625), (None, 2)):
+        found = fit("ollama", settings={"kv_cache_type": kind}, model=model)["fit"]
+        assert found["kv_bytes_per_token"]["value"] == 36 * 2 * 8 * 128 * size
