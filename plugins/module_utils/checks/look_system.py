@@ -81,11 +81,14 @@ def _virtual(place: Place) -> Optional[str]:
         text(place.at("/sys/class/dmi/id/" + name))
         for name in ("sys_vendor", "product_name", "board_vendor", "bios_vendor")
     )
+    flags = re.search(r"^flags\s*:(.*)", text(place.at("/proc/cpuinfo")), re.M)
+    hypervisor = bool(flags and "hypervisor" in flags.group(1).split())
     for word, kind in _VIRTUAL:
         if word.lower() in made.lower():
-            return kind
-    flags = re.search(r"^flags\s*:.*\bhypervisor\b", text(place.at("/proc/cpuinfo")), re.M)
-    return "unknown kind" if flags else None
+            # These two let real machines as well, of the same maker (systemd PR 20628, 27267, 38125).
+            real = kind in ("amazon", "google") and (".metal" in made or bool(flags) and not hypervisor)
+            return None if real else kind
+    return "unknown kind" if hypervisor else None
 
 
 def files(place: Place) -> Dict[str, Any]:

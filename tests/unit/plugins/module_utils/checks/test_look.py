@@ -262,3 +262,29 @@ def test_a_host_whose_programs_hang_has_no_wrong_clock(monkeypatch):
     monkeypatch.setattr(look_system.time, "monotonic", lambda: 622.0)
     found = look.look(Place(controller_time=1000.0, began=500.0), "clock")
     assert found["now"] - found["controller"] == 0.5
+
+
+X86, X86_GUEST = "flags\t\t: fpu vme sse2", "flags\t\t: fpu vme hypervisor sse2"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product", "cpuinfo", "kind"),
+    [
+        # What systemd's issue 18929 and its PR 27267 and 38125 show of real machines and of guests.
+        ("Amazon EC2", "m6g.metal", "Features\t: fp asimd", None),
+        ("Amazon EC2", "m7i.metal-24xl", X86, None),
+        ("Amazon EC2", "p5.48xlarge", X86_GUEST, "amazon"),
+        ("Amazon EC2", "p6e-gb200.36xlarge", "Features\t: fp asimd", "amazon"),
+        ("Google", "Google Compute Engine", X86, None),
+        ("Google", "Google Compute Engine", X86_GUEST, "google"),
+        # Of others a hidden hypervisor is no proof.
+        ("QEMU", "Standard PC (Q35 + ICH9, 2009)", X86, "qemu"),
+        ("Dell Inc.", "PowerEdge XE9680", X86, None),
+        ("Dell Inc.", "PowerEdge XE9680", X86_GUEST, "unknown kind"),
+    ],
+)
+def test_which_machines_are_virtual(place, tmp_path, vendor, product, cpuinfo, kind):
+    write(tmp_path, "sys/class/dmi/id/sys_vendor", vendor + "\n")
+    write(tmp_path, "sys/class/dmi/id/product_name", product + "\n")
+    write(tmp_path, "proc/cpuinfo", f"processor\t: 0\n{cpuinfo}\n")
+    assert look_system.host(place)["virtual"] == kind
