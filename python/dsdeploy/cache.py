@@ -56,11 +56,16 @@ def place(what: str) -> Path | None:
 def write(path: Path, content: bytes) -> None:
     """Whole or not at all, as another run may look at the same time, and the machine may lose its power."""
     handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    with open(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError:  # a disk that is full: each run would leave some more there
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def remove_old(directory: Path) -> None:

@@ -61,7 +61,7 @@ click==8.1 \\
 
 class Checkout:
     def __init__(self, tmp_path: Path) -> None:
-        self.root = tmp_path / "a clone"
+        self.root = tmp_path / "a clone 模型"
         self.root.mkdir()
         shutil.copy2(LAUNCHER, self.root)
         self.lock = self.root / "python" / "requirements.lock"
@@ -130,7 +130,8 @@ def test_two_pips_install_the_lock_and_nothing_else(clone: Checkout) -> None:
     largest, others = LOCK.partition("\n")[2].split("ansible-runner==")
     assert sorted(part for _command, _end, part in pips) == [largest, f"ansible-runner=={others}"]
     site = clone.root / ".venv" / "lib" / "python3.99" / "site-packages"
-    assert (site / "dsdeploy.pth").read_text() == f"{clone.root}/python\n"
+    way = (site / "dsdeploy.pth").read_text()
+    assert way.isascii() and (site / way.strip()).resolve() == clone.root / "python"
 
 
 @pytest.mark.parametrize("which", ["own", "bundled"])
@@ -206,6 +207,25 @@ def test_later_runs_only_start_the_command(clone: Checkout) -> None:
 def test_what_was_compiled_once_is_kept_where_python_is_told_not_to(clone: Checkout) -> None:
     clone.run(PYTHONDONTWRITEBYTECODE="1")
     assert Path(f"{clone.log}.bytecode").read_text() == "compiles\n"
+
+
+def test_it_starts_where_its_place_has_no_name_in_the_locale(clone: Checkout, tmp_path: Path) -> None:
+    """The real Python with what was written for it: 3.11 reads that in the encoding of the locale."""
+    clone.run()
+    (clone.root / "python" / "told.py").write_text("print('started')\n")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    real = next((tmp_path / "venv" / "lib").glob("python3*/site-packages"))
+    written = clone.root / ".venv" / "lib" / "python3.99" / "site-packages"
+    # As deep in the checkout as there.
+    moved = clone.root / "venv"
+    (tmp_path / "venv").rename(moved)
+    shutil.copy2(written / "dsdeploy.pth", moved / real.relative_to(tmp_path / "venv"))
+    environ = {**clone.environ, "LC_ALL": "C"}
+    for name in ("PYTHONUTF8", "PYTHONPATH"):
+        environ.pop(name, None)
+    command = [moved / "bin" / "python", "-c", "import told"]
+    done = subprocess.run(command, env=environ, cwd="/", capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
 
 
 def test_through_a_link_from_elsewhere(clone: Checkout, tmp_path: Path) -> None:

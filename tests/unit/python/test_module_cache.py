@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -102,6 +103,18 @@ def test_one_that_others_can_write_to_is_not_used(tree: Tree) -> None:
 def test_without_a_place_to_keep_them_it_runs_all_the_same(tree: Tree) -> None:
     (tree.place / "cache").write_text("a file")
     assert [tree.run(), tree.run()] == [set(), set()]
+
+
+def test_on_a_disk_that_is_full_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run left some more there."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.write(tmp_path / "kept", b"content")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_in_use_does_not_grow_old(tree: Tree) -> None:
