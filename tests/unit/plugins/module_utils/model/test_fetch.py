@@ -521,7 +521,7 @@ def test_a_look_ahead_fails_where_a_run_would(kind, make):
     """Whatever the catalog knows of the files already: without a source nothing will come."""
     source, more = AWAY[kind]
     mirrors = {"huggingface": [NOBODY], "modelscope": [NOBODY]}
-    options = dict(mirrors=mirrors, retries=0, timeout=2, pypi_index=f"{NOBODY}/simple")
+    options = dict(mirrors=mirrors, retries=0, timeout=60, pypi_index=f"{NOBODY}/simple")
     one = make(entry(source, **more), **options)
     with pytest.raises(Failure) as ahead:
         one.preview()
