@@ -378,3 +378,9 @@ def test_what_is_not_known_to_fit_is_not_said_not_to_fit():
     assert texts["1xH100-80GB"] == (
         "not known: its KV cache is not known (compress_ratios): the engine says it when it has started"
     )
+
+
+def test_a_host_whose_gpus_virtual_machines_have_is_not_planned_for_the_cpu_without_a_word():
+    smi = {"gpus": [], "status": "driver_not_loaded", "reason": "no driver", "pci_gpu_count": 0, "vfio_gpu_count": 8}
+    with pytest.raises(ValueError, match="the GPUs cannot be used: 8 GPUs are bound to vfio-pci, for virtual machines"):
+        plan_machine.of_facts({"nvidia_smi": smi}, "a host")
