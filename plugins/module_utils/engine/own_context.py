@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import rope
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, rope
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 
 _ALLOWED = {"vllm": "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "sglang": "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"}
@@ -64,5 +64,7 @@ def _overrides(engine: str, settings: Dict[str, Any]) -> Dict[str, Any]:
             return {}
     if not isinstance(found, dict):
         return {}
-    inner = found.get("text_config")
-    return dict(found, **inner) if isinstance(inner, dict) else found
+    for name in config_facts.INNER:
+        if isinstance(found.get(name), dict):
+            found = dict(found, **found[name])
+    return found

@@ -22,20 +22,21 @@ MOST_LAYERS = 4096
 # Of what stands around the language model's part only this is about it.
 _AROUND = ("architectures", "quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings",
            "vocab_size", "max_position_embeddings", "is_encoder_decoder")  # fmt: skip
-_INNER = ("text_config", "llm_config", "language_config", "thinker_config", "lm_config", "language_model_config")
+# Where the language model's part stands, of a model that has others.
+INNER = ("text_config", "llm_config", "language_config", "thinker_config", "lm_config", "language_model_config")
 
 
 def text_config(config, nested=False):
     """The part of a config.json that is about the language model, with what its class sets and the file does not."""
     if not isinstance(config, dict):
         raise ValueError("config.json: expected a mapping, found %s" % type(config).__name__)
-    for key in _INNER:
+    for key in INNER:
         inner = config.get(key)
         if not isinstance(inner, dict):
             continue
         if inner.get("model_type") in families.WHOLE if isinstance(inner.get("model_type"), str) else False:
             inner = families.completed(inner, True)
-        if any(name in inner for name in known.NAMES["layers"] + known.LAYERS_OF + _INNER):
+        if any(name in inner for name in known.NAMES["layers"] + known.LAYERS_OF + INNER):
             return text_config(dict({name: config[name] for name in _AROUND if name in config}, **inner), True)
     return families.completed(config, nested)
 
@@ -66,7 +67,7 @@ def facts_of(config):
         alike, ``unknown`` only where a key is not understood.
     """
     whole, config = config, dict(text_config(config))
-    why = families.no_text(whole, any(isinstance(whole.get(key), dict) for key in _INNER)) or families.no_text(config)
+    why = families.no_text(whole, any(isinstance(whole.get(key), dict) for key in INNER)) or families.no_text(config)
     if why:
         raise families.NoText("config.json is of %s, which cannot generate text" % why)
     how = config.get("attn_config")

@@ -137,6 +137,8 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ("vllm", {"scaled_context": 131072}, {}, 131072),
         ("vllm", {}, {"hf_overrides": {"rope_scaling": YARN}}, 131072),
         ("vllm", {}, {"hf_overrides": {"text_config": {"rope_parameters": YARN}}}, 131072),
+        ("vllm", {}, {"hf_overrides": {"llm_config": {"rope_scaling": YARN}}}, 131072),
+        ("sglang", {}, {"json_model_override_args": {"text_config": {"max_position_embeddings": 65536}}}, 65536),
         ("vllm", {}, {"hf_overrides": '{"max_position_embeddings": 65536}'}, 65536),
         ("vllm", {}, {"hf_overrides": "no JSON"}, 40960),
         ("vllm", {}, {"environment": {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}}, 0),
