@@ -41,15 +41,3 @@ def test_two_owners_models_of_one_name(host, tmp_path):
     assert second["architecture"]["name"] == "deepseek_v3"
     for name in ("first/model", "second/model"):
         assert not host(name)[1]["changed"] and not host(name, check=True)[1]["changed"]
-
-
-def test_a_converged_host_fetches_nothing_again(host, tmp_path):
-    host("first/model")
-    (tmp_path / "models/first--model").rename(tmp_path / "models/model")  # where it lay until now
-    entry, again = host("first/model")
-    assert (entry["place"], again["changed"], again["fetched_bytes"]) == ("model", False, 0)
-    assert again["model_files"]["path"] == str(tmp_path / "models/model/main")
-    # Another owner's takes neither its numbers nor its place, which it did.
-    entry, other = host("second/model")
-    assert (entry["place"], entry["architecture"]["name"], other["changed"]) == ("second--model", "deepseek_v3", True)
-    assert not host("first/model")[1]["changed"]
