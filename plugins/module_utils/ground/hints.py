@@ -42,7 +42,7 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         "The host ran out of memory: free some, or add swap, then run it again.",
     ),
     (
-        r"could not get lock|unable to acquire the dpkg",
+        r"could not get lock|unable to acquire the dpkg|unable to lock directory /var/lib/(apt|dpkg)",
         "Another package installation runs on the host: wait until it is done, then run it again.",
     ),
     (
@@ -65,7 +65,16 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         "clock.",
     ),
     (
+        r"no_pubkey|public key is not available|repository .* is not signed",
+        "The key of a package source is not on the host: add it as the source's own guide says, or remove the source.",
+    ),
+    (
+        r"does not have a release file",
+        "A package source on the host has nothing for this release of the distribution: correct or remove it.",
+    ),
+    (
         r"proxyerror|407 proxy|proxy authentication required|tunnel connection failed|cannot connect to proxy"
+        r"|proxy connect aborted"
         r"|unable to connect to proxy|could not resolve proxy|proxyconnect|error.* via proxy",
         "The proxy refuses or does not answer: check dsdeploy_mirrors.http_proxy and https_proxy, and the host's own "
         "settings.",
@@ -84,6 +93,10 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
         "in dsdeploy_mirrors.",
     ),
     (
+        r"mirror sync in progress",
+        "The mirror of a package source is being updated: wait and run it again, or use another mirror.",
+    ),
+    (
         r"do not match the hashes|hash(es)? mismatch|hashmismatch|hash sum mismatch|checksum mismatch|has sha256"
         r"|expected sha256|sha256 .*(differs|mismatch)",
         "The server sent another file than the pinned one: use another mirror, or correct the sha256 if the file was "
@@ -92,12 +105,15 @@ _CAUSES: Tuple[Tuple[str, str], ...] = (
     (
         r"network is unreachable|no route to host|connection refused|connect timeout"
         r"|(connect|read|operation|request|handshake|url.?open error).{0,80}timed out"
-        r"|newconnectionerror|connection reset|connection aborted|remote end closed|error sending request|max retries",
+        r"|newconnectionerror|connection reset|connection aborted|remote end closed|error sending request|max retries"
+        r"|failed to connect to \S+ port|timeout was reached|operation too slow"
+        r"|all mirrors were tried|early eof|rpc failed",
         "The server cannot be reached from this host: check its network and firewall, or set a mirror in "
         "dsdeploy_mirrors.",
     ),
     (
-        r"(http error|returned error:|status) 40[13]\b|\b40[13] client error|unauthorized|forbidden",
+        r"(http error|returned error:|status) 40[13]\b|\b40[13] client error|unauthorized|forbidden"
+        r"|authentication failed for|could not read username",
         "The server refuses the credentials: check the token or password, and what it may read.",
     ),
     (

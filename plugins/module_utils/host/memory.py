@@ -35,8 +35,8 @@ def available(meminfo: str, limit: str = "", used: str = "", stat: str = "") -> 
     """
     host = fields(meminfo)
     # MemAvailable is missing under WSL 1, in containers of OpenVZ, and before Linux 3.14.
-    free = host.get("MemAvailable", host["MemFree"] + host.get("Buffers", 0) + host.get("Cached", 0))
-    total, free = host["MemTotal"], min(free, host["MemTotal"])
+    parts = ("MemAvailable",) if "MemAvailable" in host else ("MemFree", "Buffers", "Cached")
+    total, free = host["MemTotal"], sum(host.get(name, 0) for name in parts)
     if limit.strip().isdigit():
         inside = fields(stat)
         # Before cgroup 2, what groups below it hold counts only in the totals.

@@ -10,6 +10,22 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import h
 
 # Lines as the programs print them: pip 23 to 26, uv 0.9, git 2.39, curl, Python's own.
 SAID = [
+    ("E: Unable to lock directory /var/lib/apt/lists/", "Another package installation"),
+    (
+        "W: GPG error: https://x InRelease: The following signatures couldn't be verified because the public key is "
+        "not available: NO_PUBKEY A4B469963BF863CC",
+        "key of a package source",
+    ),
+    ("E: The repository 'https://x focal Release' does not have a Release file.", "this release of the distribution"),
+    ("E: Failed to fetch https://x  File has unexpected size (1 != 2). Mirror sync in progress?", "being updated"),
+    ("curl: (56) Proxy CONNECT aborted", "proxy"),
+    ("fatal: unable to access 'https://x/': Failed to connect to x port 443 after 129 ms", "cannot be reached"),
+    ("Curl error (28): Timeout was reached for https://x [Operation too slow. Less than 1000 bytes/sec]", "cannot be"),
+    ("Cannot download repodata/repomd.xml: All mirrors were tried", "cannot be reached"),
+    ("error: RPC failed; curl 92 HTTP/2 stream 0 was not closed cleanly: CANCEL (err 8)", "cannot be reached"),
+    ("fatal: early EOF", "cannot be reached"),
+    ("fatal: Authentication failed for 'https://x'", "refuses the credentials"),
+    ("fatal: could not read Username for 'https://x': terminal prompts disabled", "refuses the credentials"),
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
     ("error: Failed to write to the client cache\n  Caused by: No space left on device (os error 28)", "disk is full"),
     ("OSError: [Errno 122] Disk quota exceeded: '/home/x'", "quota"),
