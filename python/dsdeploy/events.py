@@ -292,7 +292,8 @@ class HostSummary:
 @dataclass(frozen=True)
 class Summary(Event):
     """The last line: `ok` is true exactly when `exit_code` is 0; `ansible_rc` is ansible-playbook's own exit status,
-    null when it did not run; `positions` says where each host was when the run was stopped."""
+    null when it did not run; `positions` says where each host was when the run was stopped,
+    `going_on` which of them go on with that by themselves."""
 
     name: ClassVar[str] = "summary"
     verb: str
@@ -304,3 +305,4 @@ class Summary(Event):
     failures: list[Failure]
     positions: dict[str, str]
     check: bool = False
+    going_on: list[str] = field(default_factory=list)

@@ -52,6 +52,7 @@ class Host:
     running: bool = False
     since: float = 0.0
     progress: events.Progress | None = None
+    job: bool = False  # its task has told progress: it is a job of the host, which does not end with this run
     unreachable: bool = False
     changed: list[str] = field(default_factory=list)
     failed_items: list[Mapping[str, Any]] = field(default_factory=list)  # of the running task's loop
@@ -193,7 +194,8 @@ class Tracker:
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return  # progress is a courtesy: a line that cannot be read changes no result
-        self.hosts.setdefault(event.host, Host()).progress = event
+        host = self.hosts.setdefault(event.host, Host())
+        host.progress, host.job = event, True
         yield from self._enter()
         yield event
 
@@ -204,7 +206,7 @@ class Tracker:
                 host.since, host.failed_items = now, []
             host.stage, host.task, host.running = stage_of(data)[0] or self.stage, _task(data), True
             return
-        host.running, host.progress = False, None
+        host.running, host.progress, host.job = False, None, False
         if kind == "runner_on_skipped":
             return
         (stage, counts), name, task = stage_of(data), str(data["host"]), _task(data)
@@ -304,6 +306,7 @@ class Tracker:
             hosts={name: self._host_summary(name) for name in self.hosts if not self._only_seen(name)},
             failures=failed,
             positions=interrupted_at or {},
+            going_on=[name for name in interrupted_at or {} if self.hosts[name].job],
             check=self.check,
         )
 

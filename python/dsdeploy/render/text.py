@@ -120,6 +120,11 @@ def interrupted(summary: events.Summary) -> Iterator[str]:
     if summary.verb in events.READING:
         yield f"`dsdeploy {summary.verb}` changes nothing on the hosts."
         return
+    if summary.going_on and summary.verb != "bench":  # whose load ends where nobody waits for it
+        yield (
+            f"{fitted(', '.join(summary.going_on))}: the host goes on with that by itself, to its end; a run that "
+            "comes before waits for it, or says so."
+        )
     measured = any(host.measurements for host in summary.hosts.values())
     half = "; the task named may be half done" if summary.positions else ""
     yield {

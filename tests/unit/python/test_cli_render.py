@@ -266,6 +266,9 @@ def test_summary_of_a_check_and_of_a_stop() -> None:
     assert next(text.result(stopped, False, [], False)) == "h: stopped"
     assert next(text.interrupted(stopped)) == "stopped: h was in engine: build"
     assert "the task named" in " ".join(text.interrupted(stopped))
+    assert "goes on with that" not in " ".join(text.interrupted(stopped))
+    job = summary("up", {"h": host()}, exit_code=130, ok=False, positions={"h": "model: Fetch"}, going_on=["h"])
+    assert "h: the host goes on with that by itself" in " ".join(text.interrupted(job))
     between = summary("up", {"h": host()}, exit_code=130, ok=False)
     assert "the task named" not in " ".join(text.interrupted(between))
     nowhere = summary("up", {}, exit_code=130, ok=False)

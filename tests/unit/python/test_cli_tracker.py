@@ -502,6 +502,18 @@ def test_stopped_by_the_user(feed: Feeder) -> None:
     ]
 
 
+def test_a_job_of_the_host_goes_on_when_the_run_is_stopped(feed: Feeder) -> None:
+    told = {"host": "h", "task": "Fetch", "what": "model", "done": 1, "total": 2, "unit": "B", "rate": None, "eta_s": 9}
+    for ended in (False, True):
+        task = feed.task("Model | Fetch")
+        feed("runner_on_start", host="h", **task)
+        feed("verbose", stdout=f"DSDEPLOY_PROGRESS {json.dumps(told)}")
+        positions = feed.tracker.positions()
+        if ended:
+            feed("runner_on_ok", host="h", res={}, **task)
+        assert feed.end(None, interrupted_at=positions).going_on == ([] if ended else ["h"])
+
+
 def test_a_stage_that_came_to_its_end_was_not_stopped(feed: Feeder) -> None:
     feed("runner_on_ok", host="h", res={}, **feed.task("Install | Build"))
     feed.end(ok={"h": 1})
