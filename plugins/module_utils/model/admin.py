@@ -21,40 +21,38 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.model.store import MA
 RECORDS = places.RECORDS
 
 
-def served_paths(records_dir):
-    """``[(engine, model name, path of what it serves or "")]`` of the deployment records (see CONTRIBUTING.md)."""
-    found = []
+def _records(records_dir, of):
+    """What `of` takes from each deployment record: ``[(file, that)]``; None for one that cannot be read."""
     try:
         names = sorted(name for name in os.listdir(records_dir) if name.endswith(".json"))
     except OSError:
-        return found
+        return []
+    found = []
     for name in names:
         try:
-            record = foreign.read(os.path.join(records_dir, name))
-            found.append((record.text("engine"), record.text("model", ""), record.text("model_path", "")))
+            found.append((name, of(foreign.read(os.path.join(records_dir, name)))))
         except (OSError, Failure):
-            # A record that cannot be read may be of any model.
-            found.append((name, "", ""))
+            found.append((name, None))
     return found
+
+
+def served_paths(records_dir):
+    """``[(engine, model name, path of what it serves or "")]`` of the deployment records (see CONTRIBUTING.md)."""
+    found = _records(
+        records_dir,
+        lambda record: (record.text("engine"), record.text("model", ""), record.text("model_path", "")),
+    )
+    # A record that cannot be read may be of any model.
+    return [one or (name, "", "") for name, one in found]
 
 
 def needed_paths(records_dir):
     """``[(engine, path of the model that its release before served)]``: `rollback` serves it again."""
-    found = []
-    try:
-        names = sorted(name for name in os.listdir(records_dir) if name.endswith(".json"))
-    except OSError:
-        return found
-    for name in names:
-        try:
-            record = foreign.read(os.path.join(records_dir, name))
-            engine, root = record.text("engine"), record.text("releases", None) or ""
-        except (OSError, Failure):
-            continue  # of which every model counts as served
-        path = releases.model_before(root) if root else ""
-        if path:
-            found.append((engine, path))
-    return found
+    found = _records(records_dir, lambda record: (record.text("engine"), record.text("releases", None)))
+    # Of one that cannot be read every model counts as served.
+    engines = [one for _name, one in found if one and one[1]]
+    before = [(engine, releases.model_before(root)) for engine, root in engines]
+    return [(engine, path) for engine, path in before if path]
 
 
 def is_below(path, directory):
