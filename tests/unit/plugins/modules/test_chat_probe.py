@@ -205,8 +205,12 @@ def test_a_service_that_keeps_dying_ends_the_wait(run_module, refused, service):
 
 def test_another_program_on_the_port_is_not_the_service(run_module, service):
     with StandinChatServer() as server:
-        result = run_module("chat_probe", url=server.url, **service("FATAL     Exited too quickly"))
+        dead = service("FATAL     Exited too quickly", log="loading\n")
+        result = run_module("chat_probe", url=server.url, **dead)
+        # A cause that its log names is told before that.
+        full = run_module("chat_probe", url=server.url, **service("FATAL     Exited too quickly"))
     assert result["failed"] and "another program has taken it" in result["hint"]
+    assert full["failed"] and "memory is full" in full["hint"]
     assert [path for _method, path, *_rest in server.requests if path != "/health"] == []
 
 
