@@ -10,5 +10,8 @@ from ansible.plugins.loader import init_plugin_loader
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / ".collections"), str(ROOT / "python")]
 sys.path.append(str(ROOT / "tests/helpers"))
+import signals  # noqa: E402
+
+signals.hear()
 # Before anything of the collection is imported: role variables are templated with its filters (tests/unit/roles).
 init_plugin_loader([str(ROOT / ".collections")])
