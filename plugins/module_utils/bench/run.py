@@ -221,8 +221,7 @@ class _Work:
 
         before = self._watching.cached()
         one = beside.measure(load_, ours_s, stop)
-        after = self._watching.cached()
-        return one._replace(cached=after.share_since(before)) if one and before and after else one
+        return one._replace(cached=self._watching.cached_since(before)) if one else None
 
     def _ours(
         self, load_: turns.Load, first_s: float, done: int
@@ -261,9 +260,8 @@ class _Work:
         begin, end = load.span(measured.requests)
         point = measure.summarise(measured.requests, begin, end, concurrency, self._plan.slo_ms, measured.lags)
         # Where its answers do not say, its metrics do, of all that it was asked in this time.
-        after = self._watching.cached() if point["cached_tokens_ratio"] is None and cached else None
-        if cached and after:
-            point["cached_tokens_ratio"] = after.share_since(cached)
+        if point["cached_tokens_ratio"] is None:
+            point["cached_tokens_ratio"] = self._watching.cached_since(cached)
         point["interrupted"] = measured.interrupted
         point["asked"] = count
         point["client_cpus"] = round(taken / (end - begin), 3) if end - begin > 0.1 else None

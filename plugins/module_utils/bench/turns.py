@@ -189,10 +189,10 @@ def _told(one: Round) -> Dict[str, Any]:
 
 def _client(rounds: Sequence[Round]) -> Dict[str, Optional[float]]:
     """Medians of what the client itself took."""
-    cpus, lags = ([getattr(one, name) for one in rounds] for name in ("cpus", "lag_ms"))
+    cpus, lags = (_median([getattr(one, name) for one in rounds]) for name in ("cpus", "lag_ms"))
     return {
-        "cpus": round(statistics.median(cpus), 3) if cpus and None not in cpus else None,
-        "lag_p99_ms": round(statistics.median(lags), 3) if lags and None not in lags else None,
+        "cpus": None if cpus is None else round(cpus, 3),
+        "lag_p99_ms": None if lags is None else round(lags, 3),
     }
 
 

@@ -103,6 +103,11 @@ class Watch:
         text = self._read_metrics() if self._read_metrics else None
         return gauges.cached(text) if text else None
 
+    def cached_since(self, before: Optional[gauges.Cached]) -> Optional[float]:
+        """The share of the prompts since a reading that was found in that cache, 0 to 1; None: not known."""
+        now = self.cached() if before else None
+        return now.share_since(before) if before and now else None
+
     def _queue(self) -> None:
         while self._read_metrics and not self._ended.wait(INTERVAL_S):
             text = self._read_metrics()
