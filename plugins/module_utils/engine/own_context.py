@@ -9,7 +9,7 @@ srt/configs/model_config.py (SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN, --json-m
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, rope
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
@@ -32,6 +32,16 @@ def entry_for(entry: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> D
         return entry
     facts = {key: value for key, value in facts.items() if key != "context"}
     return dict(entry, architecture=dict(facts, context=longest) if longest else facts)
+
+
+def longest(values: Dict[str, Any], facts: Dict[str, Any], engine: str) -> Optional[int]:
+    """Tokens of the longest context that the engine takes of the model; None where that is not known, or any.
+
+    :param values: the engine's parameters. `facts`: as of its rules, ``model`` and ``environment`` of them.
+    """
+    given = dict(values, environment=facts.get("environment"))
+    model = entry_for(facts.get("model") or {}, engine, given)
+    return (model.get("architecture") or {}).get("context")
 
 
 def limit(facts: Dict[str, Any], engine: str, settings: Dict[str, Any]) -> int:

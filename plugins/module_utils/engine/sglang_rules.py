@@ -47,9 +47,7 @@ def check(values: Values, facts: Dict[str, Any], prefix: str) -> Tuple[List[str]
     lines = _of_parallelism(values, facts) + _of_hosts(values, facts, prefix) + _of_attention(values, facts)
     lines += _of_numbers(values, facts) + _of_speculation(values, facts, prefix) + _of_security(values, prefix)
     longest = values.get("context_length")
-    given = dict(values, environment=facts.get("environment"))
-    model = own_context.entry_for(facts.get("model") or {}, "sglang", given)
-    context = (model.get("architecture") or {}).get("context")
+    context = own_context.longest(values, facts, "sglang")
     if longest and context and longest > context:
         name = facts["model"]["name"]
         lines.append("context_length: %d is more than the %d tokens of %s" % (longest, context, name))

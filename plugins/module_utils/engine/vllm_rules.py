@@ -157,9 +157,7 @@ def _of_numbers(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> L
 def _of_scheduling(values: Dict[str, Any], facts: Dict[str, Any], prefix: str) -> List[str]:
     longest, sequences = values.get("max_model_len"), values.get("max_num_seqs")
     batched = values.get("max_num_batched_tokens")
-    given = dict(values, environment=facts.get("environment"))
-    model = own_context.entry_for(facts.get("model") or {}, "vllm", given)
-    context = (model.get("architecture") or {}).get("context")
+    context = own_context.longest(values, facts, "vllm")
     problems = []
     if isinstance(longest, int) and context and longest > context:
         problems.append(
