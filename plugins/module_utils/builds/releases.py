@@ -9,7 +9,7 @@ A release that has answered holds SERVED, how it was served then; one without it
 from __future__ import annotations
 
 import os
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Callable, List, NamedTuple, Optional, Sequence, TypeVar
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -17,6 +17,8 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import f
 
 CURRENT, PREVIOUS = "current", "previous"
 SERVED = ".dsdeploy-service.json"
+
+T = TypeVar("T")
 
 
 def _target(link: str) -> str:
@@ -30,24 +32,29 @@ def _has_answered(root: str, link: str) -> bool:
     return os.path.exists(os.path.join(root, link, SERVED))
 
 
-def _gang(root: str, link: str) -> List[str]:
-    """The hosts that served a release together when it last answered, by rank; [] for one host, and where no file of
-    ours says so."""
+def _served(root: str, link: str, of: Callable[[foreign.Foreign], T], nothing: T) -> T:
+    """What `of` takes from the deployment's record of when a release last answered; `nothing` where no file of ours
+    says so."""
     try:
         record = foreign.read(os.path.join(root, link, SERVED)).mapping("record", None)
-        found = record and record.mapping("gang", None)
-        return found.texts("hosts", []) if found else []
+        return of(record) if record else nothing
     except (OSError, Failure):
-        return []
+        return nothing
+
+
+def _gang(root: str, link: str) -> List[str]:
+    """The hosts that served a release together when it last answered, by rank; [] for one host."""
+
+    def hosts(record: foreign.Foreign) -> List[str]:
+        found = record.mapping("gang", None)
+        return found.texts("hosts", []) if found else []
+
+    return _served(root, link, hosts, [])
 
 
 def _model(root: str, link: str) -> str:
-    """The path of the model that a release served when it last answered; "" where no file of ours says so."""
-    try:
-        record = foreign.read(os.path.join(root, link, SERVED)).mapping("record", None)
-        return record.text("model_path", "") if record else ""
-    except (OSError, Failure):
-        return ""
+    """The path of the model that a release served when it last answered; "" for not known."""
+    return _served(root, link, lambda record: record.text("model_path", ""), "")
 
 
 def model_before(root: str) -> str:
