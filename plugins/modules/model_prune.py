@@ -82,6 +82,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import is_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import admin as store_admin
 
 
@@ -101,7 +102,7 @@ def remove_named(module, name):
     needed = store_admin.needed_paths(module.params["records_dir"])
     gone, left = store_admin.remove_all(module.params["models_dir"], name, module.check_mode)
     for engine, path in needed:
-        if any(store_admin.is_below(path, directory) for directory in gone):
+        if any(is_in(path, directory) for directory in gone):
             module.warn(
                 "model %s: the release of %s before the one that runs served it, and cannot be gone back to without "
                 "it (dsdeploy rollback)" % (name, engine)

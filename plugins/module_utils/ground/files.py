@@ -86,6 +86,12 @@ def write_durably(path, text, mode=None):
     fsync_directory(os.path.dirname(path))
 
 
+def is_in(path: str, directory: str) -> bool:
+    """Whether a path is the directory, or lies in it, by their names alone."""
+    path, directory = (os.path.normpath(one).rstrip("/") + "/" for one in (path, directory))
+    return path.startswith(directory)
+
+
 def make_directory(path):
     """Create a directory and its parents, readable for engines whatever the umask is."""
     path = os.path.realpath(path)  # a link that leads nowhere is somebody's wish: what it names is made

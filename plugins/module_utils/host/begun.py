@@ -19,6 +19,7 @@ import re
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import is_in
 
 Note = Dict[str, Any]
 
@@ -60,7 +61,7 @@ def model_place(models_dir: str, entry: Dict[str, Any], path: str) -> str:
     :param entry: the resolved entry of the catalog; {} where there is no model. `path`: what is served, where that is
         known already.
     """
-    if not models_dir or not entry.get("name") or entry.get("path") or (path and not _is_in(path, models_dir)):
+    if not models_dir or not entry.get("name") or entry.get("path") or (path and not is_in(path, models_dir)):
         return ""
     return "%s/%s" % (models_dir.rstrip("/"), entry.get("place") or entry["name"])
 
@@ -97,12 +98,7 @@ def _will_be_made(note: Note) -> bool:
     """
     wanted = [note[key] for key in (*_ONE, *_PERHAPS) if note[key]]
     wanted += [path for key in ("install_dirs", "dirs", "write_paths") for path in note[key]]
-    return any(_is_in(path, missing) for missing in note["made"] for path in wanted)
-
-
-def _is_in(path: str, directory: str) -> bool:
-    path, directory = (os.path.normpath(one).rstrip("/") + "/" for one in (path, directory))
-    return path.startswith(directory)
+    return any(is_in(path, missing) for missing in note["made"] for path in wanted)
 
 
 def is_recorded(note: Note, record: Optional[Dict[str, Any]]) -> bool:
@@ -110,7 +106,7 @@ def is_recorded(note: Note, record: Optional[Dict[str, Any]]) -> bool:
     if not record or record["service"]["manager"] != note["manager"] or _will_be_made(note):
         return False
     # Another one is fetched first, of which a run that is cut leaves a part.
-    if note["model"] and not _is_in(record.get("model_path") or "/", note["model"]):
+    if note["model"] and not is_in(record.get("model_path") or "/", note["model"]):
         return False
     same = all(record.get(key) == note[key] for key in ("user", "state_dir", "environment_file"))
     if note["manager"] == "supervisor":

@@ -14,7 +14,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds import release
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gguf import journal
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign, locked, removing
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
-from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import sha256_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import is_in, sha256_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import store as model_store
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.store import MANIFEST, PARTIAL
 
@@ -55,11 +55,6 @@ def needed_paths(records_dir):
     return [(engine, path) for engine, path in before if path]
 
 
-def is_below(path, directory):
-    """Whether a path is the directory, or lies in it."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
 def inventory(models_dir, records_dir=RECORDS):
     """Every revision in the store, as a list of dicts.
 
@@ -91,9 +86,9 @@ def inventory(models_dir, records_dir=RECORDS):
                     "served_by": sorted(
                         engine
                         for engine, model, path in served
-                        if (is_below(path, directory) if path else model in ("", name, manifest and manifest["name"]))
+                        if (is_in(path, directory) if path else model in ("", name, manifest and manifest["name"]))
                     ),
-                    "needed_by": sorted({engine for engine, path in needed if is_below(path, directory)}),
+                    "needed_by": sorted({engine for engine, path in needed if is_in(path, directory)}),
                     "busy": locked.holder(directory + ".lock") is not None,
                 }
             )
