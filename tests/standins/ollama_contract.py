@@ -79,8 +79,15 @@ class Contract:
     def load(self, name, model):
         self.post("load " + name, "/api/generate", {"model": model, "stream": False})
 
-    def ps(self, name):
-        self.request("ps " + name, "GET", "/api/ps")
+    def ps(self, name, until=None):
+        """What is loaded; asked again until `until` is true of it, for five seconds: a server notes the end of a request
+        after it has answered."""
+        deadline = time.monotonic() + 5
+        while True:
+            self.request("ps " + name, "GET", "/api/ps")
+            if until is None or until(self.answers["ps " + name]["body"]) or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
 
     def run(self):
         """{name: {status, type, te, body} or {blobs}}"""
@@ -235,13 +242,12 @@ class Contract:
             "bad model name": dict(question, model="a b"),
         }.items():
             self.post("chat " + name, "/api/chat", body)
-        self.ps("keepalive")
+        self.ps("keepalive", until=lambda body: '"expires_at":"20' in body)
         self.post("chat keepalive -1", "/api/chat", dict(whole, keep_alive=-1))
-        self.ps("keepalive -1")
+        self.ps("keepalive -1", until=lambda body: '"expires_at":"23' in body)
         self.post("generate bad", "/api/generate", {"model": "nope"})
         self.post("chat unload", "/api/chat", {"model": "m2", "messages": [], "keep_alive": 0})
-        time.sleep(0.2)
-        self.ps("after unload")
+        self.ps("after unload", until=lambda body: body == '{"models":[]}')
 
     def the_end(self):
         self.load("m2 3", "m2")

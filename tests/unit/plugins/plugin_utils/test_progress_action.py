@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
@@ -90,8 +91,8 @@ def follow(monkeypatch):
     def sleep(seconds):
         Clock.now += seconds
 
-    monkeypatch.setattr(progress_action.time, "sleep", sleep)
-    monkeypatch.setattr(progress_action.time, "monotonic", lambda: Clock.now)
+    # A clock of its own, not the functions of `time`: threads that tests before have left use those, too.
+    monkeypatch.setattr(progress_action, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: Clock.now))
 
     def run(polls, as_json=True, **how):
         monkeypatch.setenv("DSDEPLOY_PROGRESS", "json" if as_json else "")

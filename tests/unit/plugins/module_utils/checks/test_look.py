@@ -5,6 +5,7 @@
 
 import os
 import stat
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import (
@@ -258,8 +259,7 @@ def test_the_mode_of_a_key_file(tmp_path):
 
 def test_a_host_whose_programs_hang_has_no_wrong_clock(monkeypatch):
     """What the look has waited for by then is no time that the host is ahead."""
-    monkeypatch.setattr(look_system.time, "time", lambda: 1122.5)
-    monkeypatch.setattr(look_system.time, "monotonic", lambda: 622.0)
+    monkeypatch.setattr(look_system, "time", SimpleNamespace(time=lambda: 1122.5, monotonic=lambda: 622.0))
     found = look.look(Place(controller_time=1000.0, began=500.0), "clock")
     assert found["now"] - found["controller"] == 0.5
 

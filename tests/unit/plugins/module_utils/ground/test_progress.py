@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import progress
@@ -19,7 +21,7 @@ def clock(monkeypatch):
     class Clock:
         now = 1000.0
 
-    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(time=time.time, monotonic=lambda: Clock.now))
     return Clock
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -139,7 +140,7 @@ def test_what_is_seen(host, tmp_path, looker, engine):
 
 def test_one_look_waits_for_rates_only_of_what_works(host, tmp_path, engine, monkeypatch):
     slept = []
-    monkeypatch.setattr(look.time, "sleep", slept.append)
+    monkeypatch.setattr(look, "time", SimpleNamespace(**{**vars(time), "sleep": slept.append}))
 
     def once():
         taken = valid(look.look_once(None, str(tmp_path / "records"), str(host.config)))["deployments"][0]
