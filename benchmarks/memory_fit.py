@@ -19,6 +19,7 @@ from hf_mem.safetensors.kv_cache import compute_safetensors_kv_cache_size
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".collections"))
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape  # noqa: E402
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.config_facts import facts_of  # noqa: E402
 
 MODELS = {
     "llama-3.1-8b": "",
@@ -45,7 +46,9 @@ def main():
         config = json.loads((ROOT / f"tests/unit/fixtures/configs/{name}.json").read_text())["config"]
         text = config.get("text_config", config)
         theirs = compute_safetensors_kv_cache_size(text, "BF16", context) / context
-        kept = model_shape.kept(model_shape.from_config(name, config, 0), context)["value"]
+        kept = model_shape.kept(
+            model_shape.from_catalog({"name": name, "architecture": facts_of(config), "bytes": 1}), context
+        )["value"]
         ours, ratio = (
             ("not known", "") if kept is None else (f"{kept / context:,.0f}", f"{theirs * context / kept:.2f}")
         )

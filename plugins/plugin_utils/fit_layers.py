@@ -68,7 +68,7 @@ def _cache_bytes(cache, request):
 
 def _place(shape, gpus, request, gpu_layers):
     """Bytes on each device for a number of layers on GPUs: list of dicts, the CPU last."""
-    weights, rest, label = model_shape.layer_weights(shape)
+    weights, rest = model_shape.layer_weights(shape)
     caches = [_cache_bytes(cache, request) for cache in shape.caches]
     buffer = compute_buffer(shape, request)["value"]
     devices = _devices_of_layers(shape.layers, gpu_layers, [gpu.free for gpu in gpus])
@@ -84,7 +84,7 @@ def _place(shape, gpus, request, gpu_layers):
             {
                 "device": "cpu" if index < 0 else "gpu%d" % gpus[index].index,
                 "layers": len(mine) + (1 if output else 0),
-                "weights": number(size, label, "sum of the layers' tensors"),
+                "weights": number(size, "estimated", "sum of the layers' tensors"),
                 "kv": number(cache, "exact", "%d tokens × %d sequences" % (request.context, request.sequences)),
                 "compute": number(extra + context, "estimated", "compute buffer and CUDA context"),
                 "total": number(size + cache + extra + context, "estimated", "weights + KV + compute"),

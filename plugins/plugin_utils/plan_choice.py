@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import gib
 from ansible_collections.dsdeploy.llm.plugins.plugin_utils import plan_offers
-from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_machine import MACHINES, Machine, of_gpus
+from ansible_collections.dsdeploy.llm.plugins.plugin_utils.plan_machine import MACHINES, of_gpus
 
 _GOOD = ("fits", "recipe")
 # vLLM before SGLang: of the two it is the one that this collection has run on GPUs.
@@ -148,9 +147,3 @@ def why_not(rows: List[Dict[str, Any]]) -> str:
         return "no engine of this dsdeploy serves it"
     row = nearest(rows)
     return row["why"] or "%s is not known to fit" % row["model"]
-
-
-def gpu_memory(machine: Machine) -> str:
-    """The GPU memory of all hosts together, in words."""
-    total, _notes = machine.known()
-    return gib(total * machine.hosts) if machine.gpus else "none"

@@ -80,8 +80,10 @@ class Contract:
         self.post("load " + name, "/api/generate", {"model": model, "stream": False})
 
     def ps(self, name, until=None):
-        """What is loaded; asked again until `until` is true of it, for five seconds: a server notes the end of a request
-        after it has answered."""
+        """What is loaded; asked again until `until` is true of it, for five seconds.
+
+        A server notes the end of a request after it has answered.
+        """
         deadline = time.monotonic() + 5
         while True:
             self.request("ps " + name, "GET", "/api/ps")

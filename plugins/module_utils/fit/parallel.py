@@ -91,7 +91,7 @@ def weights_per_gpu(shape, tensor_parallel=1, pipeline_parallel=1, data_parallel
     which takes the same bytes). Copies of a model with experts share these (vLLM, data_parallel_deployment.md). The
     fullest stage has ceil(layers / PP) layers and the embeddings or the head.
     """
-    layers, rest, _label = model_shape.layer_weights(shape)
+    layers, rest = model_shape.layer_weights(shape)
     count = -(-shape.layers // pipeline_parallel)
     whole = pipeline_parallel == 1
     stage = sum(sorted(layers, reverse=True)[:count])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The numbers of a model that decide how much memory it takes, from a catalog entry, a config.json or a GGUF header.
+"""The numbers of a model that decide how much memory it takes, from a catalog entry.
 
 Pure functions. Bytes everywhere; every number that is not exact says so (see `number`).
 
@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import collections
 import functools
-import re
 import struct
 from typing import NamedTuple, Optional, Tuple
 
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, families, gguf_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import Kv
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -79,7 +77,6 @@ class Shape(NamedTuple):
     latent_cache: bool  # an MLA model whose engine caches the latent
     weight_bytes: int  # 0: not known
     weight_label: str  # exact or estimated
-    layer_bytes: Tuple[int, ...]  # exact bytes of each layer; empty: unknown
     caches: Tuple[Cache, ...] = ()  # of each layer
     unknown: Tuple[str, ...] = ()  # keys that may change what is kept, and are not understood
     moe_layers: Optional[Tuple[int, ...]] = None  # layers with experts; None: all but the dense ones
@@ -149,14 +146,12 @@ def layers_parameters(shape):
 
 @functools.lru_cache(maxsize=256)
 def layer_weights(shape):
-    """``(bytes of each layer, bytes of everything else, label)``: embeddings, head and last norm are the rest."""
-    if shape.layer_bytes:
-        return shape.layer_bytes, shape.weight_bytes - sum(shape.layer_bytes), "exact"
+    """``(bytes of each layer, bytes of everything else)``, estimated: embeddings, head and last norm are the rest."""
     counts = [layer_parameters(shape, layer) for layer in range(shape.layers)]
     rest = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
     each = shape.weight_bytes / float(sum(counts) + rest)
     layers = tuple(int(count * each) for count in counts)
-    return layers, shape.weight_bytes - sum(layers), "estimated"
+    return layers, shape.weight_bytes - sum(layers)
 
 
 # --- what is kept of the tokens: KV cache, windows, states ------------------------------------------
@@ -373,9 +368,8 @@ def from_catalog(entry):
         raise ValueError("model %s: neither its bytes nor parameters and weight_bits are known" % entry.get("name"))
     if "bytes" in entry.get("unverified", []):
         label = "estimated"
-    shape = _shape(
-        entry.get("name", "model"), facts, weight_bytes, label, entry.get("kv_cache", "latent") == "latent", ()
-    )
+    latent = entry.get("kv_cache", "latent") == "latent"
+    shape = _shape(entry.get("name", "model"), facts, weight_bytes, label, latent)
     if not weight_bytes:
         count = parameters(shape)
         if count["value"] is None:
@@ -384,7 +378,7 @@ def from_catalog(entry):
     return shape
 
 
-def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
+def _shape(name, facts, weight_bytes, label, latent):
     mla = None
     if facts.get("kv_lora_rank"):
         lengths = [facts.get(key) for key in ("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")]
@@ -411,7 +405,6 @@ def _shape(name, facts, weight_bytes, label, latent, layer_bytes):
         latent_cache=bool(mla) and latent,
         weight_bytes=weight_bytes,
         weight_label=label,
-        layer_bytes=tuple(layer_bytes),
         unknown=tuple(facts.get("unknown") or ()),
         moe_layers=tuple(facts["moe_layers"]) if facts.get("moe_layers") is not None else None,
         matrices=facts.get("feed_forward_matrices") or 3,
@@ -455,47 +448,6 @@ def _cache(shape, facts, group, index):
     # Without a length of its own a value is as long as the key.
     value = group.get("v_head_dim") or (0 if group.get("head_dim") else facts.get("v_head_dim")) or key
     return Cache(kind, heads, heads * (key + value), group.get("window") or 0, 0, state, states)
-
-
-def from_config(name, config, weight_bytes):
-    """Shape from a model's config.json (a dict) and the bytes of its safetensors data, 0 where they are not known.
-
-    :raises ValueError: it is no config of a language model, in one line.
-    :raises NoText: the model writes no text.
-    """
-    try:
-        facts = config_facts.facts_of(config)
-    except ValueError as error:
-        raise ValueError("model %s: %s" % (name, error)) from None
-    except families.NoText as error:
-        raise families.NoText("model %s: %s" % (name, error)) from None
-    return _shape(name, facts, weight_bytes, "exact", True, ())
-
-
-def from_gguf(name, value, tensors, keys=()):
-    """Shape from GGUF headers.
-
-    :param value: ``key -> value or None`` of the (first) header's metadata, such as ``Header.value``.
-    :param tensors: ``(name, dims, bytes)`` of every tensor of all shards.
-    :param keys: names of all keys of the header.
-    :raises ValueError: it is no language model, in one line.
-    """
-    tensors = list(tensors)
-    try:
-        facts, latent = gguf_facts.with_lengths(value, keys, [tensor for tensor, _dims, _size in tensors])
-    except ValueError as error:
-        raise ValueError("model %s: %s" % (name, error)) from None
-    except families.NoText as error:
-        raise families.NoText("model %s: %s" % (name, error)) from None
-    layers = [0] * facts["layers"]
-    for tensor, dims, size in tensors:
-        block = re.match(r"blk\.(\d{1,6})\.", tensor)
-        if block and int(block.group(1)) < len(layers):
-            layers[int(block.group(1))] += size
-        if tensor == "token_embd.weight" and not facts.get("vocabulary") and dims:
-            facts["vocabulary"] = dims[-1]
-    total = sum(size for _name, _dims, size in tensors)
-    return _shape(name, facts, total, "exact", latent, layers if any(layers) else ())
 
 
 def read_safetensors_header(path, limit=256 * 1024 * 1024):

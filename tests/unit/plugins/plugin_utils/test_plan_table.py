@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import shapes
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -224,5 +225,5 @@ def test_what_is_beside_hf_mem_is_what_the_planner_says():
     assert len(rows) == 13
     for name, said in rows:
         config = json.loads((ROOT / f"tests/unit/fixtures/configs/{name}.json").read_text())["config"]
-        kept = model_shape.kept(model_shape.from_config(name, config, 0), 8192)["value"]
+        kept = model_shape.kept(shapes.of_config(config), 8192)["value"]
         assert said == ("not known" if kept is None else f"{kept / 8192:,.0f}"), name

@@ -8,6 +8,7 @@ On a CPU states have 32 bits, so the configs of the two with states say so here.
 """
 
 import pytest
+import shapes
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 
 BASE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -27,13 +28,13 @@ BOTH = {**BASE, "model_type": "falcon_h1", "mamba_d_ssm": 512, "mamba_n_heads": 
     ids=["windows", "mixed", "delta", "both"],
 )
 def test_blocks_and_pages_are_counted_as_vllm_takes_them(config, logged):
-    shape = model_shape.from_config("m", config, 0)
+    shape = shapes.of_config(config)
     kept = model_shape.kept(shape, 65536, more=8192, block=model_shape.CPU_BLOCK)["value"]
     assert kept == pytest.approx(2**30 * 65536 / logged, rel=0.0005)
 
 
 def test_states_without_attention_are_one_and_of_their_own_size():
     config = {**BASE, "model_type": "mamba2", "state_size": 64, "conv_kernel": 4, "num_heads": 8, "head_dim": 64}
-    shape = model_shape.from_config("m", config, 0)
+    shape = shapes.of_config(config)
     one = model_shape.kept(shape, 65536)["value"]
     assert model_shape.kept(shape, 65536, block=model_shape.GPU_BLOCK)["value"] == one > 0

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import shapes
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
@@ -284,7 +285,7 @@ def test_unknown_numbers_are_said_not_guessed():
     assert plan["summary"] == "memory not checked: model mine: the catalog has no architecture numbers for it"
 
 
-def test_shape_from_config_and_from_gguf_agree_with_the_catalog():
+def test_the_shape_of_a_config_is_that_of_the_catalog():
     config = {
         "num_hidden_layers": 61, "hidden_size": 7168, "num_attention_heads": 128, "num_key_value_heads": 128,
         "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128, "q_lora_rank": 1536,
@@ -292,11 +293,11 @@ def test_shape_from_config_and_from_gguf_agree_with_the_catalog():
         "intermediate_size": 18432, "moe_intermediate_size": 2048, "vocab_size": 129280,
         "max_position_embeddings": 163840,
     }  # fmt: skip
-    other = model_shape.from_config("deepseek-r1", config, 688586727753)
+    other = shapes.of_config(config, 688586727753, name="deepseek-r1")
     assert other._replace(head_dim=R1.head_dim, weight_label=R1.weight_label) == R1
     assert (other.unknown, other.caches) == ((), R1.caches)
     with pytest.raises(ValueError, match="config.json has no num_hidden_layers"):
-        model_shape.from_config("x", {"hidden_size": 1, "num_attention_heads": 1}, 1)
+        shapes.of_config({"hidden_size": 1, "num_attention_heads": 1})
 
 
 def gguf_keys(latent):
@@ -308,21 +309,14 @@ def gguf_keys(latent):
         "deepseek2.attention.value_length": 512 if latent else 128,
         "deepseek2.attention.key_length_mla": 192, "deepseek2.attention.value_length_mla": 128,
     }  # fmt: skip
-    tensors = [("token_embd.weight", (256, 320), 1000), ("blk.0.attn_q.weight", (1, 1), 10), ("blk.1.x", (1,), 20)]
-    if latent:
-        tensors.append(("blk.0.attn_k_b.weight", (1,), 5))
-    return keys.get, tensors
+    return keys, ["token_embd.weight", "blk.0.attn_q.weight"] + ["blk.0.attn_k_b.weight"] * latent
 
 
 def test_gguf_with_and_without_latent_tensors():
-    old = model_shape.from_gguf("m", *gguf_keys(False))
-    new = model_shape.from_gguf("m", *gguf_keys(True))
+    old, new = (shapes.of_keys(*gguf_keys(latent)) for latent in (False, True))
     assert (old.latent_cache, new.latent_cache) == (False, True)
     assert model_shape.kv_bytes_per_token(new)["value"] == 2 * 576 * 2
     assert model_shape.kv_bytes_per_token(old)["value"] == 2 * 4 * (192 + 128) * 2
-    assert new.layer_bytes == (15, 20)
-    assert new.vocabulary == 320
-    assert model_shape.layer_weights(new) == ((15, 20), 1000, "exact")
 
 
 def test_safetensors_header(tmp_path):
@@ -364,7 +358,7 @@ def hybrid(full, sliding, window=8192):
               "head_dim": 64, "num_hidden_layers": full + sliding, "intermediate_size": 512, "vocab_size": 512,
               "max_position_embeddings": 65536, "sliding_window": window,
               "layer_types": ["full_attention"] * full + ["sliding_attention"] * sliding}  # fmt: skip
-    return model_shape.from_config("m", config, 10**8)
+    return shapes.of_config(config, 10**8)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 import pytest
+import shapes
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.config_facts import facts_of
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import check_entry
@@ -24,7 +25,7 @@ TABLE = ROOT / "docs/models.md"
 
 
 def shape(name):
-    return model_shape.from_config(name, CONFIGS[name]["config"], 0)
+    return shapes.of_config(CONFIGS[name]["config"])
 
 
 def test_there_are_at_least_forty():
@@ -51,8 +52,6 @@ def test_the_catalog_can_say_all_of_it(name):
     facts = facts_of(CONFIGS[name]["config"])
     entry = {"format": "safetensors", "engines": ["vllm"], "sources": [{"kind": "huggingface", "id": "a/b"}]}
     assert check_entry("m", dict(entry, bytes=1000, architecture=facts)) == []
-    from_entry = model_shape.from_catalog(dict(entry, name=name, bytes=1000, architecture=facts))
-    assert from_entry == shape(name)._replace(weight_bytes=1000)
 
 
 def row(name):

@@ -5,9 +5,9 @@
 """What quantisation and spread experts leave of the tensor-parallel sizes, and how long a scaled context is."""
 
 import pytest
+import shapes
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import own_context
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_facts, parallel
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
 # Qwen2.5 14B, whose feed-forward is 108 groups of 128 wide.
@@ -22,10 +22,6 @@ MINIMAX = {
     "num_experts_per_tok": 8, "vocab_size": 200064, "max_position_embeddings": 196608,
     "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
 }  # fmt: skip
-
-
-def shape_of(config):
-    return model_shape.from_config("m", config, 10**10)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +40,11 @@ def shape_of(config):
 def test_groups_of_weights_are_not_cut(how):
     """vLLM 0.32: "The input size is not aligned with the quantized weight shape. This can be caused by too large tensor
     parallel size." """
-    shape = shape_of(dict(QWEN, quantization_config=how))
+    shape = shapes.of_config(dict(QWEN, quantization_config=how))
     assert parallel.tensor_parallel_sizes(shape, 8) == [1, 2, 4]
     (line,) = parallel.tensor_parallel_problems(shape, 8)
     assert line == "a width of 13824 in 8 parts is cut within groups of 128 weights"
-    assert parallel.tensor_parallel_sizes(shape_of(QWEN), 8) == [1, 2, 4, 8]
+    assert parallel.tensor_parallel_sizes(shapes.of_config(QWEN), 8) == [1, 2, 4, 8]
 
 
 @pytest.mark.parametrize(
@@ -70,12 +66,12 @@ def test_groups_of_weights_are_not_cut(how):
     ],
 )
 def test_where_it_is_not_said_of_all_weights_nothing_is_refused(how):
-    assert parallel.tensor_parallel_sizes(shape_of(dict(QWEN, quantization_config=how)), 8) == [1, 2, 4, 8]
+    assert parallel.tensor_parallel_sizes(shapes.of_config(dict(QWEN, quantization_config=how)), 8) == [1, 2, 4, 8]
 
 
 def test_experts_that_are_spread_whole_are_not_cut():
     """The one way that MiniMax M2.5, Qwen3 235B and Qwen3-Coder 480B in FP8 are served on 8 GPUs."""
-    shape = shape_of(MINIMAX)
+    shape = shapes.of_config(MINIMAX)
     assert parallel.tensor_parallel_problems(shape, 8) == [
         "a width of 1536 in 8 parts is cut within blocks of 128 weights"
     ]

@@ -80,9 +80,6 @@ def test_a_repository_of_a_hub(kind, config, grows, hub, tmp_path):
     assert (problems, entry["bytes"]) == ([], 140000)
     shape = model_shape.from_catalog(entry)
     assert model_shape.kv_bytes_per_token(shape)["value"] == grows
-    # The same as straight from its config.json.
-    direct = model_shape.from_config("mine", json.loads((GIVEN / f"{config}.json").read_text()), 140000)
-    assert shape == direct
     plan = fit_report.check(entry, GPUS, Request(tensor_parallel=1))
     assert plan["per_gpu"]["kv"]["value"] > 0
 

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import shapes
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import fetch
@@ -45,7 +46,7 @@ def test_the_bytes_are_those_of_the_catalog(architecture):
 def test_its_shape_is_that_of_the_catalog(architecture):
     config = json.loads(tiny_model.files(architecture)["config.json"])
     entry = dict(CATALOG[NAMES[architecture]], name="tiny")
-    ours, theirs = model_shape.from_catalog(entry), model_shape.from_config("tiny", config, 0)
+    ours, theirs = model_shape.from_catalog(entry), shapes.of_config(config)
     for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "experts", "vocabulary", "context", "mla"):
         assert getattr(ours, field) == getattr(theirs, field), field
 
