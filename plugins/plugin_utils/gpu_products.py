@@ -22,8 +22,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.words import n
 class Product(NamedTuple):
     """One product with one size of memory."""
 
-    name: str  # as `dsdeploy plan --gpus` takes it
-    pattern: str  # of the name that nvidia-smi prints
+    name: str  # as `dsdeploy plan --gpus` takes it; what nvidia-smi prints is understood, too
     gb: int  # the nominal memory, by which people tell it from its siblings
     memory_mib: int
     reserved_mib: Optional[int]
@@ -45,29 +44,29 @@ class Product(NamedTuple):
 
 _CHINA = ("nvlink_gb_s", "bandwidth_gb_s")
 PRODUCTS: Tuple[Product, ...] = (
-    Product("T4-16GB", r"\bT4\b", 16, 15360, None, "7.5", 0, 320),
-    Product("V100-32GB", r"\bV100.*32GB", 32, 32510, None, "7.0", 300, 900),
-    Product("RTX3090-24GB", r"RTX 3090(?! Ti)", 24, 24576, None, "8.6", 112, 936),
-    Product("RTX4090-24GB", r"RTX 4090", 24, 24564, None, "8.9", 0, 1008),
-    Product("RTX5090-32GB", r"RTX 5090", 32, 32607, None, "12.0", 0, 1792),
-    Product("RTXA6000-48GB", r"RTX A6000", 48, 49140, None, "8.6", 112, 768),
-    Product("RTX6000Ada-48GB", r"RTX 6000 Ada", 48, 49140, None, "8.9", 0, 960),
-    Product("RTXPRO6000-96GB", r"RTX PRO 6000", 96, 97887, None, "12.0", 0, 1792),
-    Product("A10-24GB", r"\bA10\b", 24, 23028, None, "8.6", 0, 600),
-    Product("A40-48GB", r"\bA40\b", 48, 46068, None, "8.6", 112, 696),
-    Product("L4-24GB", r"\bL4\b", 24, 23034, None, "8.9", 0, 300),
-    Product("L20-48GB", r"\bL20\b", 48, 46068, None, "8.9", 0, 864, ("bandwidth_gb_s",)),
-    Product("L40S-48GB", r"\bL40S\b", 48, 46068, None, "8.9", 0, 864),
-    Product("A100-40GB", r"\bA100.*40GB", 40, 40960, 605, "8.0", 600, 1555),
-    Product("A100-80GB", r"\bA100.*80GB", 80, 81920, None, "8.0", 600, 2039),
-    Product("A800-80GB", r"\bA800\b", 80, 81920, None, "8.0", 400, 2039, _CHINA),
-    Product("H100-80GB", r"\bH100\b.*80GB", 80, 81559, 480, "9.0", 900, 3350),
-    Product("H800-80GB", r"\bH800\b", 80, 81559, 551, "9.0", 400, 3350, _CHINA),
-    Product("H20-96GB", r"\bH20\b", 96, 97871, None, "9.0", 900, 4000, _CHINA),
-    Product("H20-141GB", r"\bH20\b", 141, 143771, None, "9.0", 900, 4800, ("memory_mib", *_CHINA)),
-    Product("H200-141GB", r"\bH200\b", 141, 143771, 616, "9.0", 900, 4800),
-    Product("GH200-96GB", r"\bGH200\b", 96, 97871, 586, "9.0", 900, 4000),
-    Product("B200-180GB", r"\bB200\b", 180, 183359, None, "10.0", 1800, 8000),
+    Product("T4-16GB", 16, 15360, None, "7.5", 0, 320),
+    Product("V100-32GB", 32, 32510, None, "7.0", 300, 900),
+    Product("RTX3090-24GB", 24, 24576, None, "8.6", 112, 936),
+    Product("RTX4090-24GB", 24, 24564, None, "8.9", 0, 1008),
+    Product("RTX5090-32GB", 32, 32607, None, "12.0", 0, 1792),
+    Product("RTXA6000-48GB", 48, 49140, None, "8.6", 112, 768),
+    Product("RTX6000Ada-48GB", 48, 49140, None, "8.9", 0, 960),
+    Product("RTXPRO6000-96GB", 96, 97887, None, "12.0", 0, 1792),
+    Product("A10-24GB", 24, 23028, None, "8.6", 0, 600),
+    Product("A40-48GB", 48, 46068, None, "8.6", 112, 696),
+    Product("L4-24GB", 24, 23034, None, "8.9", 0, 300),
+    Product("L20-48GB", 48, 46068, None, "8.9", 0, 864, ("bandwidth_gb_s",)),
+    Product("L40S-48GB", 48, 46068, None, "8.9", 0, 864),
+    Product("A100-40GB", 40, 40960, 605, "8.0", 600, 1555),
+    Product("A100-80GB", 80, 81920, None, "8.0", 600, 2039),
+    Product("A800-80GB", 80, 81920, None, "8.0", 400, 2039, _CHINA),
+    Product("H100-80GB", 80, 81559, 480, "9.0", 900, 3350),
+    Product("H800-80GB", 80, 81559, 551, "9.0", 400, 3350, _CHINA),
+    Product("H20-96GB", 96, 97871, None, "9.0", 900, 4000, _CHINA),
+    Product("H20-141GB", 141, 143771, None, "9.0", 900, 4800, ("memory_mib", *_CHINA)),
+    Product("H200-141GB", 141, 143771, 616, "9.0", 900, 4800),
+    Product("GH200-96GB", 96, 97871, 586, "9.0", 900, 4000),
+    Product("B200-180GB", 180, 183359, None, "10.0", 1800, 8000),
 )
 
 LARGEST_HOST = 16  # GPUs of one host that are sold
@@ -77,15 +76,6 @@ _WORD = re.compile(r"[A-Z0-9]+(?:[ -][A-Z0-9]+)*")
 def number_of(version: str) -> Tuple[int, ...]:
     """``9.0`` as ``(9, 0)``."""
     return tuple(int(part) for part in version.split("."))
-
-
-def product_of(name: Optional[str], memory_mib: Optional[int]) -> Optional[Product]:
-    """The product of what nvidia-smi prints; None where the table has none of that name and memory (within 4 %)."""
-    for one in PRODUCTS:
-        if re.search(one.pattern, name or "", re.I):
-            if memory_mib is None or abs(memory_mib - one.memory_mib) <= one.memory_mib * 0.04:
-                return one
-    return None
 
 
 def _key(word: str) -> str:

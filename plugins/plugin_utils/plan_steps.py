@@ -17,7 +17,6 @@ from ansible_collections.dsdeploy.llm.plugins.plugin_utils.start_timeout import 
 
 # Bytes a second of one NVMe disk that reads in order; the other end is SLOWEST_READ_BYTES_PER_S.
 FAST_READ = 3_000_000_000
-_MERGED = {"consume": True}
 # s that a release compiles at its first start on GPUs, and keeps. Measured with 0.32.0 and shapes of R1: torch.compile
 # 25 to 32 s, FlashInfer's sampler by nvcc 100 s on 32 cores, 128 s on 16, CUDA graphs 15 to 20 s.
 _VLLM_FIRST = 200

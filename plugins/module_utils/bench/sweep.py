@@ -21,7 +21,6 @@ MAX_CONCURRENCY = 1024
 WARM_UP = 2  # times the concurrency
 MEASURED = 10  # times the concurrency
 MAX_RANGE_RATIO = 0.95
-SLO_MS = {"ttft": 500.0, "tpot": 50.0}
 
 
 class Profile(NamedTuple):

@@ -66,7 +66,7 @@ def test_what_names_none(text, said):
 def test_every_product_is_itself():
     for one in products.PRODUCTS:
         assert products.find(one.name) is one
-        assert products.product_of(f"NVIDIA {one.name.replace('-', ' ')}", one.memory_mib) in (one, None)
+        assert products.find(f"NVIDIA {one.name.replace('-', ' ')}") is one
         # Two tables of this collection say what a product's compute capability is.
         known = capability_of(one.name.replace("RTX", "RTX ").replace("-", " "), None)
         assert known in (one.capability, None), one.name
@@ -89,7 +89,7 @@ def test_real_outputs_are_as_the_table(folder, name):
     gpus = parse_xml((FIXTURES / folder / "nvidia-smi-q-x.xml").read_text())["gpus"]
     assert gpus
     for gpu in gpus:
-        product = products.product_of(gpu["name"], gpu["memory_total_mib"])
+        product = products.find(gpu["name"])
         assert product.name == name
         assert gpu["memory_total_mib"] == product.memory_mib
         if product.reserved_mib is not None and gpu["memory_reserved_mib"]:

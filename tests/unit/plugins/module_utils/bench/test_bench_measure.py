@@ -108,7 +108,7 @@ def test_a_sweep_ends_at_saturation():
 
 
 def test_a_sweep_ends_where_the_service_level_is_broken():
-    streams, why = walk(lambda n: {"rate": n * 10.0, "ttft": n * 60.0}, sweep.SLO_MS)
+    streams, why = walk(lambda n: {"rate": n * 10.0, "ttft": n * 60.0}, {"ttft": 500.0, "tpot": 50.0})
     assert streams == [1, 2, 4, 8, 16] and why == "at 16 streams the median TTFT is over the service level"
 
 
