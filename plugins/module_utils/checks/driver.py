@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import xid
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
@@ -273,7 +273,8 @@ def cuda_starts(facts: Facts) -> Verdict:
 @check(
     "driver_devices",
     title="the device files that CUDA needs are there",
-    why="Without /dev/nvidia-uvm CUDA fails although nvidia-smi works; engines run as a user that must be let in.",
+    why="Without /dev/nvidia-uvm CUDA fails although nvidia-smi works, and without those in /dev/nvidia-caps on MIG; "
+    "engines run as a user that must be let in.",
     fix="nvidia-modprobe -u -c 0; in a container, the container toolkit passes them in",
     source="nvidia-modprobe(1)",
     when=_ALWAYS,
@@ -286,9 +287,35 @@ def devices(facts: Facts) -> Verdict:
     missing = [name for name in wanted if name not in nodes]
     if missing:
         return fail("there is no /dev/%s" % ", no /dev/".join(missing), "they are there")
+    if not any(re.match(r"nvidia\d+\Z", name) for name in nodes):
+        return fail("no GPU has its file, such as /dev/nvidia0", "they are there", "nvidia-smi -L as root makes them")
     closed = sorted(
         name for name, mode in nodes.items() if re.match(r"nvidia(ctl|-uvm|\d+)\Z", name) and mode & 0o006 != 0o006
     )
     if closed:
         return warn("others may not use /dev/%s" % closed[0], "mode 0666", "chmod 0666 /dev/%s" % " /dev/".join(closed))
-    return ok("there", "they are there")
+    return _mig_devices(facts) or ok("there", "they are there")
+
+
+def _mig_devices(facts: Facts) -> Optional[Verdict]:
+    """What is wrong with the device files of MIG's instances, which CUDA reads."""
+    found = facts["cuda"]["mig"]
+    without = [one for one in found["instances"] if None in one["modes"].values()]
+    all_without = len(without) == len(found["instances"])
+    # A container has the files of its own instance, and /proc may show all.
+    if without and (all_without or not facts["host"]["container"]):
+        names = [name for one in without for name, mode in one["modes"].items() if mode is None]
+        said = "there is no /dev/nvidia-caps/%s, by which CUDA gets at a MIG instance" % names[0]
+        mend = "nvidia-modprobe -f %s" % " -f ".join(path for one in without for path in one["paths"])
+        nothing_left = all_without and found["whole"] == 0
+        return (fail if nothing_left else warn)(said, "they are there", mend)
+    closed = sorted(
+        {name for one in found["instances"] for name, mode in one["modes"].items() if mode is not None and not mode & 4}
+    )
+    if closed:
+        return warn(
+            "others may not read /dev/nvidia-caps/%s" % closed[0],
+            "mode 0444",
+            "chmod 0444 /dev/nvidia-caps/%s" % " /dev/nvidia-caps/".join(closed),
+        )
+    return None

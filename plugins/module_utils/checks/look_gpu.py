@@ -10,7 +10,7 @@ import glob
 import os
 import re
 import stat
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import reading
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place, text, whole
@@ -20,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import devices
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia import driver_gather
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.gather import gather
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.pci import driver_of
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import launcher
 
 _EXTENDED_ACS = 0x000D  # PCI Express Base Specification, Access Control Services
 
@@ -118,14 +119,35 @@ def _start_cuda() -> Dict[str, Any]:
     return {"missing": False, "code": code, "count": count.value}
 
 
-def cuda(_place: Place) -> Dict[str, Any]:
-    devices = {}
-    for path in glob.glob("/dev/nvidia*"):
+def _modes(paths: Iterable[str]) -> Dict[str, int]:
+    """The modes of those that are device files, by their names."""
+    found = {}
+    for path in paths:
         try:
             state = os.stat(path)
         except OSError:
             continue
         if stat.S_ISCHR(state.st_mode):
-            devices[os.path.basename(path)] = stat.S_IMODE(state.st_mode)
+            found[os.path.basename(path)] = stat.S_IMODE(state.st_mode)
+    return found
+
+
+def mig(procfs: str, dev: str = "/dev") -> Dict[str, Any]:
+    """`instances`: what MIG has made of GPUs, each `{gpu, paths, modes}`: the number of its GPU, the driver's two files
+    of it, and by name the modes of the device files of those, None where there is none; `whole`: GPUs without, None
+    where that is not told."""
+    instances: List[Dict[str, Any]] = []
+    for gpu, paths in launcher.mig_instances(procfs):
+        devices = [device for device in (launcher.cap_device(path, dev) for path in paths) if device]
+        modes = _modes(devices)
+        named = {os.path.basename(device): modes.get(os.path.basename(device)) for device in devices}
+        instances.append({"gpu": gpu, "paths": paths, "modes": named})
+    known = launcher.gpu_minors(procfs)
+    divided = {one["gpu"] for one in instances}
+    return {"instances": instances, "whole": len(known - divided) if known else None}
+
+
+def cuda(place: Place) -> Dict[str, Any]:
     # Aside: a driver that hangs, or a library that crashes, must not take this process along.
-    return dict(aside(_start_cuda, reading.TIMEOUT), devices=devices)
+    started = aside(_start_cuda, reading.TIMEOUT)
+    return dict(started, devices=_modes(glob.glob("/dev/nvidia*")), mig=mig(place.procfs))

@@ -96,6 +96,13 @@ _KNOWN = [
             True,
         ),
         (
+            # The launcher's, which starts no engine then: what to do is in the line itself.
+            r"there is no /dev/nvidia\S+, (?:nor|so that CUDA)|the device files of MIG's instances are not in|"
+            r"MIG is on and has no instance",
+            "No engine is started on the CPU instead: it starts by itself once it has GPUs (`dsdeploy doctor`).",
+            False,
+        ),
+        (
             r"system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY",
             "GPUs on an NVSwitch need a fabric manager of the driver's version: `dsdeploy doctor`, `dsdeploy prepare`.",
             False,

@@ -127,16 +127,18 @@ def drop_rights(account):
 
 
 def told(*argv):
-    """Run a program of the driver's, for what it does alone. It need not be there, and need not end."""
+    """Run a program of the driver's, for what it does alone, or for what it prints. It need not be there, and need not
+    end."""
     try:
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=True
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
         )
-        child.wait(MAKING)
+        return child.communicate(timeout=MAKING)[0].decode("utf-8", "replace")
     except OSError:
         pass
     except subprocess.TimeoutExpired:
         child.kill()  # not waited for: one that hangs in the kernel ends with the machine
+    return ""
 
 
 def known_to_kernel(proc):
@@ -148,7 +150,83 @@ def known_to_kernel(proc):
         return set()
 
 
-def make_gpu_devices(dev="/dev"):
+def read(path):
+    """The text of one of the driver's files; "" of one that is gone."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read(4096)
+    except OSError:
+        return ""
+
+
+def gpu_minors(proc):
+    """Numbers N of /dev/nvidiaN, one for each GPU that the driver has."""
+    texts = [read(path) for path in glob.glob(proc + "/driver/nvidia/gpus/*/information")]
+    return {number for text in texts for number in re.findall(r"^Device Minor:\s*([0-9]+)$", text, re.M)}
+
+
+def mig_instances(proc):
+    """The instances into which MIG divides GPUs: ``[(number of the GPU, [the driver's two files])]``.
+
+    A CUDA process must be able to read the device files of its compute instance and of the GPU instance around it; the
+    driver's files tell which they are (NVIDIA, MIG User Guide, "Device Nodes and Capabilities").
+    """
+    found = []
+    for own in sorted(glob.glob(proc + "/driver/nvidia/capabilities/gpu[0-9]*/mig/gi[0-9]*/ci[0-9]*/access")):
+        parts = own.split("/")
+        found.append((parts[-5][len("gpu") :], ["/".join(parts[:-2] + parts[-1:]), own]))
+    return found
+
+
+def cap_device(path, dev="/dev"):
+    """The device file of one of the driver's files of capabilities. One that tells of none has none, "": its instance
+    is gone, or an old driver lets in by the file itself."""
+    minor = re.search(r"^DeviceFileMinor: ([0-9]+)$", read(path), re.M)
+    return "%s/nvidia-caps/nvidia-cap%s" % (dev, minor.group(1)) if minor else ""
+
+
+def lacking(files, dev):
+    """Those of the driver's files whose device files are not there."""
+    devices = [(path, cap_device(path, dev)) for path in files]
+    return [path for path, device in devices if device and not os.path.exists(device)]
+
+
+def make_mig_devices(dev, proc):
+    """Make the device files of MIG's instances; what is wrong where no GPU is left that CUDA finds, or "".
+
+    Instances come and go while the driver runs, which makes no device files itself: nvidia-modprobe does, with the mode
+    that the driver tells, and leaves alone what an administrator keeps (DeviceFileModify: 0).
+    """
+    top = proc + "/driver/nvidia/capabilities"
+    instances = mig_instances(proc)
+    if not instances:
+        # Instances are gone after a boot, the mode of an A100 is not.
+        if not glob.glob(top + "/gpu[0-9]*/mig"):
+            return ""
+        modes = told("nvidia-smi", "--query-gpu=mig.mode.current", "--format=csv,noheader").split()
+        if not modes or set(modes) != {"Enabled"}:
+            return ""
+        return (
+            "MIG is on and has no instance, so that CUDA finds no GPU, although nvidia-smi shows them: as root on the "
+            "machine, nvidia-smi mig -cgi PROFILE -C makes one, nvidia-smi -mig 0 turns it off"
+        )
+    # Who watches all of them reads the first one.
+    every = lacking(dict.fromkeys([top + "/mig/monitor", *[path for _gpu, both in instances for path in both]]), dev)
+    if every:
+        told("nvidia-modprobe", *[word for path in every for word in ("-f", path)])
+    left = [lacking(both, dev) for _gpu, both in instances]
+    gpus = gpu_minors(proc)
+    # In a container /proc may show instances that are not its own; and a GPU that is not divided can be used.
+    if not all(left) or not gpus or gpus - {number for number, _both in instances}:
+        return ""
+    return (
+        "the device files of MIG's instances are not in /dev/nvidia-caps, so that CUDA finds none, although nvidia-smi "
+        "shows them: as root on the machine, nvidia-modprobe -f %s -f %s; a container gets the files from the machine "
+        "when it is started" % tuple(instances[0][1])
+    )
+
+
+def make_gpu_devices(dev="/dev", proc="/proc"):
     """Make the device files that CUDA needs, where nobody has; what is wrong in the end, one line, or "".
 
     Where no rule of udev makes them (Ubuntu's driver has one), the driver leaves /dev/nvidia-uvm to the first CUDA
@@ -159,14 +237,22 @@ def make_gpu_devices(dev="/dev"):
     def there(name):
         return os.path.exists(os.path.join(dev, name))
 
+    def gpus():
+        return glob.glob(dev + "/nvidia[0-9]*")
+
     if there("dxg") or there("nvmap"):
         return ""  # WSL and Jetson: CUDA has other ways there
-    if not there("nvidiactl"):
+    if not there("nvidiactl") or not gpus() or not all(there("nvidia" + number) for number in gpu_minors(proc)):
         told("nvidia-smi", "-L")  # as root it loads the driver, and makes its own file and one for each GPU
     if not there("nvidiactl"):
         return (
             "there is no /dev/nvidiactl, so that CUDA will not start: NVIDIA's driver is not loaded, or this container "
             "was started without GPUs"
+        )
+    if not gpus():
+        return (
+            "there is no /dev/nvidia0, nor another GPU's file, so that CUDA finds no GPU: the driver has none, or this "
+            "container was started without GPUs"
         )
     if not there("nvidia-uvm"):
         told("nvidia-modprobe", "-u", "-c=0")
@@ -175,7 +261,7 @@ def make_gpu_devices(dev="/dev"):
             "there is no /dev/nvidia-uvm, so that CUDA will not start, although nvidia-smi works: as root on the "
             "machine, nvidia-modprobe -u -c=0; a container gets the file from the machine when it is started"
         )
-    return ""
+    return make_mig_devices(dev, proc)
 
 
 def say(line):
@@ -185,16 +271,20 @@ def say(line):
 
 
 def gpu_devices(dev="/dev", proc="/proc"):
-    """Before a unit's service: the exit status. systemd has resolved by now which devices the unit may make and use, by
-    the numbers that the kernel gave them, and knows none of a module that was loaded just now: the next start does."""
+    """Before a unit's service: the exit status. It is not started without GPUs, but tried again until they are there:
+    llama.cpp and Ollama would serve from the CPU without a word.
+
+    systemd has resolved by now which devices the unit may make and use, by the numbers that the kernel gave them, and
+    knows none of a module that was loaded just now: the next start does.
+    """
     before = known_to_kernel(proc)
-    problem = make_gpu_devices(dev)
+    problem = make_gpu_devices(dev, proc)
     if known_to_kernel(proc) - before:
         say("the driver's modules were not all loaded until now: starting again with them")
         return 1
     if problem:
         say(problem)
-    return 0
+    return int(bool(problem))
 
 
 def main(argv):
@@ -220,8 +310,9 @@ def main(argv):
         environment = dict(os.environ, USER=options.user, LOGNAME=options.user, **environment_of(handle.read()))
     if options.gpu:
         problem = make_gpu_devices()
-        if problem:
+        if problem:  # as `gpu_devices`; supervisor tries again, too
             say(problem)
+            return 1
     infinity = resource.RLIM_INFINITY
     limit(resource.RLIMIT_NOFILE, int(options.nofile))
     limit(resource.RLIMIT_MEMLOCK, infinity if options.memlock == "infinity" else int(options.memlock))

@@ -21,8 +21,11 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service.state import 
 MARK = "dsdeploy:service"  # in every file that makes a service ours
 HEAD = "Written by dsdeploy; changes here are overwritten."
 # What GPUs need before CUDA starts on them, where a host has such units (modprobe@ since systemd 245). Only an order:
-# where one fails, the engine says what is missing, and is started again until it is there.
-GPU_UNITS = "modprobe@nvidia_uvm.service nvidia-persistenced.service nvidia-fabricmanager.service"
+# where one fails, the launcher or the engine says what is missing, and it is started again until it is there. MIG's
+# instances are gone after a boot: NVIDIA's manager of them makes them anew.
+GPU_UNITS = (
+    "modprobe@nvidia_uvm.service nvidia-persistenced.service nvidia-fabricmanager.service nvidia-mig-manager.service"
+)
 # supervisor gives a program up after so many tries, of which each waits a second longer than the one before: never
 # (after a day seven minutes). GPUs may come late.
 START_RETRIES = 1000000

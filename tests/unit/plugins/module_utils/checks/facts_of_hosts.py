@@ -209,6 +209,7 @@ def healthy(distribution="ubuntu"):
             "code": 0,
             "count": 2,
             "devices": {"nvidia0": 0o666, "nvidia1": 0o666, "nvidiactl": 0o666, "nvidia-uvm": 0o666},
+            "mig": {"instances": [], "whole": 2},
         },  # fmt: skip
         "packages": {
             "tool": "dnf" if distribution == "rhel" else "apt",

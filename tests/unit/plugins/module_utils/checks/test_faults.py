@@ -88,6 +88,12 @@ def other_library(facts):
     facts["driver"]["reboot_reasons"] = []
 
 
+def part(first, mode):
+    """A MIG instance whose two device files have this mode; None: are not there."""
+    paths = [f"/p/gi{first // 9}/access", f"/p/gi{first // 9}/ci0/access"]
+    return {"gpu": "0", "paths": paths, "modes": {f"nvidia-cap{first}": mode, f"nvidia-cap{first + 1}": mode}}
+
+
 def xid(number, said=""):
     return log(f"[ 10.0] NVRM: Xid (PCI:0000:18:00): {number}, pid=77, name=python, {said}")
 
@@ -199,6 +205,16 @@ FAULTS = [
     ("CUDA sees one", "driver_cuda", "fail", "dmesg", put("cuda", "count", 1)),
     ("no libcuda", "driver_cuda", "fail", "prepare", put("cuda", "missing", True)),
     ("no uvm", "driver_devices", "fail", "nvidia-modprobe", put("cuda", "devices", {"nvidiactl": 0o666})),
+    ("no GPU's file", "driver_devices", "fail", "nvidia-smi -L",
+     put("cuda", "devices", {"nvidiactl": 0o666, "nvidia-uvm": 0o666})),  # fmt: skip
+    ("MIG's files missing", "driver_devices", "fail", "nvidia-modprobe -f /p/gi1/access -f /p/gi1/ci0/access",
+     put("cuda", "mig", {"instances": [part(12, None)], "whole": 0})),  # fmt: skip
+    ("one of MIG's files missing", "driver_devices", "warn", "nvidia-modprobe -f /p/gi2",
+     put("cuda", "mig", {"instances": [part(12, 0o444), part(21, None)], "whole": 0})),  # fmt: skip
+    ("MIG's files missing beside a whole GPU", "driver_devices", "warn", "nvidia-modprobe",
+     put("cuda", "mig", {"instances": [part(12, None)], "whole": 1})),  # fmt: skip
+    ("MIG's files closed", "driver_devices", "warn", "chmod 0444 /dev/nvidia-caps/nvidia-cap12",
+     put("cuda", "mig", {"instances": [part(12, 0o440)], "whole": 0})),  # fmt: skip
     ("closed device", "driver_devices", "warn", "chmod 0666 /dev/nvidia0", put("cuda", "devices", "nvidia0", 0o660)),
     ("small /dev/shm", "system_shm", "fail", "remount,size=16G", put("disks", 1, "bytes", 8 * GIB)),
     ("tiny /dev/shm", "system_shm", "fail", "shm-size", put("disks", 1, "bytes", 64 * MIB)),
@@ -693,3 +709,12 @@ def test_a_program_with_many_ports_is_named_once():
         "VLLM::Worker_TP0 on 192.0.2.2 ports 32771, 33395, 43493 and 2 more; VLLM::Worker_TP1 on 192.0.2.2 port 32772"
     )
     assert "OLLAMA" not in found["fix"]
+
+
+def test_a_container_is_not_told_of_mig_s_instances_that_are_not_its_own():
+    facts = healthy()
+    facts["host"]["container"] = "docker"
+    facts["cuda"]["mig"] = {"instances": [part(12, None), part(21, 0o444)], "whole": 0}
+    assert results(facts)["driver_devices"]["status"] == "pass"
+    facts["cuda"]["mig"]["instances"].pop()
+    assert results(facts)["driver_devices"]["status"] == "fail"

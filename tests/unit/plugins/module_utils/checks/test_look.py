@@ -288,3 +288,27 @@ def test_which_machines_are_virtual(place, tmp_path, vendor, product, cpuinfo, k
     write(tmp_path, "sys/class/dmi/id/product_name", product + "\n")
     write(tmp_path, "proc/cpuinfo", f"processor\t: 0\n{cpuinfo}\n")
     assert look_system.host(place)["virtual"] == kind
+
+
+def test_mig_s_instances_and_the_device_files_of_each(tmp_path):
+    capabilities = tmp_path / "proc/driver/nvidia/capabilities/gpu3/mig"
+    for path, minor in (("gi1", 309), ("gi1/ci0", 310), ("gi2", 318), ("gi2/ci0", 319)):
+        (capabilities / path).mkdir(parents=True)
+        (capabilities / path / "access").write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 292\n")
+    caps = tmp_path / "dev/nvidia-caps"
+    caps.mkdir(parents=True)
+    (caps / "nvidia-cap309").symlink_to("/dev/null")
+    (caps / "nvidia-cap310").touch()  # no device file
+    found = look_gpu.mig(str(tmp_path / "proc"), str(tmp_path / "dev"))
+    assert found["whole"] is None
+    assert [one["modes"] for one in found["instances"]] == [
+        {"nvidia-cap309": 0o666, "nvidia-cap310": None},
+        {"nvidia-cap318": None, "nvidia-cap319": None},
+    ]
+    assert found["instances"][1]["paths"] == [f"{capabilities}/gi2/access", f"{capabilities}/gi2/ci0/access"]
+    for minor in (3, 4):
+        gpu = tmp_path / f"proc/driver/nvidia/gpus/{minor}"
+        gpu.mkdir(parents=True)
+        (gpu / "information").write_text(f"Device Minor: \t {minor}\n")
+    assert look_gpu.mig(str(tmp_path / "proc"), str(tmp_path / "dev"))["whole"] == 1
+    assert look_gpu.mig(str(tmp_path), str(tmp_path)) == {"instances": [], "whole": None}
