@@ -18,7 +18,12 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters imp
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import compute_bytes, kv_of
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import Request, gib, gpus_from_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
+    Request,
+    for_a_process,
+    gib,
+    gpus_from_facts,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.shape import number
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
@@ -384,7 +389,7 @@ def _parallel(row, entry, engine, machine, request, ask):
 
 def _recipe_layout(machine, request):
     """A recipe's tensor parallelism is for the machine that it was made on: another one takes what works there."""
-    here = len(machine.gpus) * machine.hosts
+    here = len(for_a_process(machine.nvidia_smi)) * machine.hosts
     if request.tensor_parallel * request.pipeline_parallel * request.data_parallel <= here:
         return request
     return request._replace(tensor_parallel=0, pipeline_parallel=machine.hosts, data_parallel=1)
@@ -398,7 +403,8 @@ def _by_recipe(row, plan, machine):
     )
     least = row["minimum_vram_gb"]
     if least and not machine.memory_unknown():
-        have = sum(gpu.get("memory_total_mib") or 0 for gpu in machine.gpus) * machine.hosts * 1024**2 / 1e9
+        seen = for_a_process(machine.nvidia_smi)
+        have = sum(gpu.get("memory_total_mib") or 0 for gpu in seen) * machine.hosts * 1024**2 / 1e9
         row["verdict"] = "recipe" if have >= least else "no"
         row["why"] = "%s; its recipe asks for %d GB of GPU memory, here are %d" % (row["why"], least, have)
 
@@ -412,7 +418,7 @@ def _copies(row, entry, machine, request, ask):
     wanted = row["verdict"]
     for size in parallel.tensor_parallel_sizes(shape, len(gpus) // 2, request.expert_parallel):
         few = request._replace(tensor_parallel=size, data_parallel=1)
-        smallest = sorted(machine.gpus, key=lambda gpu: gpu.get("memory_total_mib") or 0)[:size]
+        smallest = sorted(for_a_process(machine.nvidia_smi), key=lambda gpu: gpu.get("memory_total_mib") or 0)[:size]
         alike = dict(machine.nvidia_smi, gpus=smallest)
         plan = fit_report.check(entry, alike, few, machine.memory, machine.users)
         if wanted == "recipe" and plan["verdict"] == "unknown":

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.parameters import version_key
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import divided, first_instance
 
 # Since when the code that compiles them is as roles/sglang/files/deep-gemm-compile.py takes it.
 SINCE = "0.5.23"
@@ -21,15 +22,24 @@ def is_off(environment: Any, name: str) -> bool:
     return str(dict(environment or {}).get(name)).lower() in ("0", "false", "no", "n")
 
 
-def longest(gpu_mib: int, chunked: int = 0) -> int:
-    """Tokens of the largest batch that SGLang warms up for, by the memory of its GPU (arg_groups/memory_hook.py).
+def memory_mib(gpu: Dict[str, Any]) -> Optional[int]:
+    """MiB of a GPU as SGLang sees it, None where that is not known. Where MIG divides it nvidia-smi tells SGLang's user
+    nothing, and PyTorch the instance's, the first (utils/common.py, get_nvgpu_memory_capacity)."""
+    return (first_instance(gpu) or {} if divided(gpu) else gpu).get("memory_total_mib")
 
-    :param gpu_mib: of the smallest GPU.
+
+def longest(gpu_mib: Optional[int], chunked: int = 0) -> Optional[int]:
+    """Tokens of the largest batch that SGLang warms up for, by the memory of its GPU (arg_groups/memory_hook.py); None
+    where that is not known.
+
+    :param gpu_mib: of the smallest GPU; None: not known.
     :param chunked: ``chunked_prefill_size``; 0 where it is not set, below that for none.
     """
     if chunked < 0:
         return 16384
     if not chunked:
+        if gpu_mib is None:
+            return None
         chunked = 2048 if gpu_mib < 20480 else 4096 if gpu_mib < 61440 else 8192 if gpu_mib < 163840 else 16384
     return min(chunked, 32768)
 
@@ -90,5 +100,9 @@ def deep_gemm_products(
     products = dense_products(entry, tensor, max(1, tensor // max(1, int(attention_ranks))))
     if not products:
         return ""
-    size = longest(min(gpu.get("memory_total_mib") or 0 for gpu in gpus), int(chunked or 0))
+    each = [memory_mib(gpu) for gpu in gpus]
+    known = [size for size in each if size is not None]
+    size = longest(min(known) if len(known) == len(each) else None, int(chunked or 0))
+    if size is None:
+        return ""
     return " ".join(["%d,%d" % pair for pair in products] + ["--longest", str(size)])

@@ -23,6 +23,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.check import (
     warn,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine.guards import GUARDS, address_problem, flag_of_word
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import for_a_process
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.sizes import mib
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.cuda import numbers
@@ -325,13 +326,16 @@ def gpu_layers(facts: Facts) -> Verdict:
     found = [one for one in running(facts, "llama_cpp", "ollama") if one["device"] == "gpu"]
     if not found or not facts["gpus"]["gpus"]:
         raise Skip("no llama.cpp or Ollama computes on GPUs here")
-    free = sum(gpu["memory_free_mib"] or 0 for gpu in facts["gpus"]["gpus"]) * 1024**2
+    sizes = [one["memory_free_mib"] for one in for_a_process(facts["gpus"])]
+    free = None if None in sizes else sum(sizes) * 1024**2
     unread = [one["engine"] for one in found if one["on_gpu"] is None]
     loaded = [one for one in found if one["on_gpu"]]
 
     def bad(one: Record) -> Optional[str]:
         share = one["on_gpu"]["share"]
         rest = int((1.0 - share) * one["on_gpu"]["bytes"])
+        if share < 0.999 and free is None:
+            raise Unknown("how much memory the GPUs have free is not known")
         # A tenth for what a layer needs besides its weights.
         if share < 0.999 and rest * 1.1 < free:
             return "%.0f %% of the model on the GPUs, %s left on the CPU, %s of GPU memory free" % (

@@ -66,9 +66,8 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
     found, instances, notes = [], [], []
     for gpu in nvidia_smi.get("gpus") or []:
         name, index = gpu.get("name") or "GPU", gpu["index"]
-        if _divided(gpu):
-            here = gpu["mig"].get("instances") or []
-            here = sorted(here, key=lambda one: (one.get("index") is None, one.get("index")))
+        if divided(gpu):
+            here = _instances(gpu)
             instances += [(gpu, name, index, one) for one in here]
             if not here:
                 notes.append("GPU %d is in MIG mode and has no instance: no process can use it" % index)
@@ -80,16 +79,16 @@ def gpus_from_facts(nvidia_smi, users=(), nodes=1):
         one = _gpu(gpu, name, index, users)
         if one:
             found.append(one)
-            if gpu.get("memory_free_mib") is None and gpu.get("memory_used_mib") is None:
-                notes.append(
-                    "GPU %d (%s): how much of its memory is free is not known, all counts as free" % (index, name)
-                )
+            if not free_known(gpu):
+                notes.append("GPU %d (%s): %s" % (index, name, _FREE_NOT_KNOWN))
         else:
             notes.append("GPU %d (%s): nvidia-smi reports no memory of its own" % (index, name))
     if instances and not found:
         gpu, name, index, instance = instances[0]
         one = _gpu(dict(instance, processes=gpu.get("processes")), "%s, MIG instance" % name, index, users)
         found += [one] if one else []
+        if one and not free_known(instance):
+            notes.append("GPU %d (%s): %s" % (index, one.name, _FREE_NOT_KNOWN))
         notes.append(
             "MIG divides the GPUs into %d instances; a process gets one%s"
             % (len(instances), "" if one else ", whose memory is not known")
@@ -127,13 +126,39 @@ def gpus_of_hosts(facts, users=()):
 def memory_unknown(nvidia_smi):
     """Whether there is a GPU, or a MIG instance, of whose memory nothing is known."""
     for gpu in nvidia_smi.get("gpus") or []:
-        units = gpu["mig"].get("instances") or [] if _divided(gpu) else [gpu]
+        units = _instances(gpu) if divided(gpu) else [gpu]
         if any(unit.get("memory_total_mib") is None for unit in units):
             return True
     return False
 
 
-def _divided(gpu):
+_FREE_NOT_KNOWN = "how much of its memory is free is not known, all counts as free"
+
+
+def free_known(unit):
+    """Whether it is known how much memory of a GPU, or of a MIG instance, is free."""
+    return unit.get("memory_free_mib") is not None or unit.get("memory_used_mib") is not None
+
+
+def _instances(gpu):
+    """The MIG instances of a GPU, by their index."""
+    found = (gpu.get("mig") or {}).get("instances") or []
+    return sorted(found, key=lambda one: (one.get("index") is None, one.get("index")))
+
+
+def first_instance(gpu):
+    """The MIG instance that a CUDA process gets of a GPU; None where there is none."""
+    return next(iter(_instances(gpu)), None)
+
+
+def for_a_process(nvidia_smi):
+    """What a CUDA process sees of the GPUs of fact ``nvidia_smi``: the whole ones, or the first MIG instance."""
+    gpus = nvidia_smi.get("gpus") or []
+    whole = [gpu for gpu in gpus if not divided(gpu)]
+    return whole or [one for one in map(first_instance, gpus) if one][:1]
+
+
+def divided(gpu):
     """Whether MIG divides the GPU: by its mode, or by its instances where that is not told."""
     mig = gpu.get("mig") or {}
     return str(mig.get("mode")).lower() == "enabled" or bool(mig.get("instances"))
@@ -152,9 +177,13 @@ def _gpu(facts, name, index, users):
     if free is None:
         free = total - (used or 0)
     processes = facts.get("processes") or []
-    free += sum(one.get("used_memory_mib") or 0 for one in processes if one.get("user") in users)
-    free = min(free, total)
+    ours = [one.get("used_memory_mib") for one in processes if one.get("user") in users]
     others = [one for one in processes if one.get("user") not in users and one.get("used_memory_mib")]
+    if None in ours:  # WSL, containers: what of it is given back is not told, and counts as free
+        free = total - sum(one["used_memory_mib"] for one in others)
+    else:
+        free += sum(ours)
+    free = max(0, min(free, total))
     others.sort(key=lambda one: -one["used_memory_mib"])
     held = ", ".join(
         "%s of %s with %s"

@@ -20,10 +20,13 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 AT_ONCE = 32  # sizes that a process takes at a time
 EACH = 2 << 30  # bytes of a GPU's memory
+ASKING = 120  # s; PyTorch is read from the disk, and a driver that hangs keeps the server from its own attempt
 
 
 def sizes(longest: int) -> list[int]:
@@ -48,16 +51,27 @@ def go_through(task: tuple[int, int, list[int]]) -> None:
     torch.cuda.synchronize()
 
 
-def room() -> int:
-    """How many processes the fullest GPU has room for; many where that is not known."""
-    try:
-        import pynvml
+def free() -> int | None:
+    """Bytes that the GPU of the processes, the first that CUDA shows, has free; None where that cannot be asked.
 
-        pynvml.nvmlInit()
-        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus) // EACH
-    except Exception:
-        return 64
+    Of CUDA and not of NVML: where MIG divides the GPU, that tells root alone, and of the whole GPU, and it knows
+    nothing of CUDA_VISIBLE_DEVICES. In a process of its own, which gives back what it takes of the GPU.
+    """
+    ask = "import torch; print(torch.cuda.mem_get_info(0)[0])"
+    try:
+        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, timeout=ASKING, check=True)
+        return int(done.stdout.split()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def room() -> int:
+    """How many processes the GPU has room for: one where that is not known."""
+    found = free()
+    if found is None:
+        print("DeepGEMM's kernels: how much memory the GPU has free is not known: one process", flush=True)
+        return 1
+    return found // EACH
 
 
 def kernels(directory: str) -> int:

@@ -54,7 +54,7 @@ def engine(tmp_path):
     wrapper = packages / "sglang/srt/layers/deep_gemm_wrapper"
     wrapper.mkdir(parents=True)
     (packages / "torch").mkdir()
-    (packages / "torch/__init__.py").write_text("class cuda:\n    synchronize = staticmethod(lambda: None)\n")
+    (packages / "torch/__init__.py").write_text(TORCH)
     (wrapper / "compile_utils.py").write_text(WARMUP)
     (packages / "sglang/launch_server.py").write_text(
         "import os, sys\nprint('serves', os.environ.get('DSDEPLOY_DEEP_GEMM'), sys.argv[1:])\n"
@@ -73,6 +73,18 @@ def engine(tmp_path):
     start.kernels = lambda: sorted(path.parent.name for path in (tmp_path / "kernels").rglob("*.cubin"))
     start.done = lambda: sorted(path.name for path in (tmp_path / "kernels").glob("ahead-*"))
     return start
+
+
+# Room for 64 processes.
+TORCH = """
+import os
+class cuda:
+    synchronize = staticmethod(lambda: None)
+    @staticmethod
+    def mem_get_info(device):
+        assert device == 0
+        return int(os.environ.get("GPU_FREE", 128 << 30)), 1 << 40
+"""
 
 
 def said(process):
@@ -110,6 +122,18 @@ def test_it_serves_where_the_compiling_fails_and_tries_again_at_the_next_start(e
     assert "were not compiled ahead (1): the server compiles them" in text
     assert text.splitlines()[-1] == "serves None []"
     assert engine.done() == []
+
+
+@pytest.mark.parametrize(
+    ("free", "jobs", "says"),
+    [(str((5 << 30) + 1), 2, False), ("1000", 1, False), ("driver hangs", 1, True), ("", 1, True)],
+)
+def test_as_many_processes_as_the_gpu_has_room_for_and_one_where_that_is_not_known(engine, free, jobs, says):
+    """MIG: NVML told the service's user nothing, and 64 processes of 2 GiB were started on an instance of 10 GiB."""
+    code, text = said(engine(DSDEPLOY_DEEP_GEMM="64,128 --longest 1024 --jobs 4", GPU_FREE=free))
+    assert code == 0
+    assert json.loads(next(line for line in text.splitlines() if line.startswith("{")))["jobs"] == jobs
+    assert ("free is not known: one process" in text) is says
 
 
 def test_without_it_the_server_is_started_at_once(engine):

@@ -384,3 +384,16 @@ def test_a_host_whose_gpus_virtual_machines_have_is_not_planned_for_the_cpu_with
     smi = {"gpus": [], "status": "driver_not_loaded", "reason": "no driver", "pci_gpu_count": 0, "vfio_gpu_count": 8}
     with pytest.raises(ValueError, match="the GPUs cannot be used: 8 GPUs are bound to vfio-pci, for virtual machines"):
         plan_machine.of_facts({"nvidia_smi": smi}, "a host")
+
+
+def test_a_recipe_s_least_memory_is_held_against_the_mig_instance():
+    """Where the cache is not known; the whole card has 42 GB, a process gets 20.9 of them."""
+    machine = plan_machine.read(str(Path(SEED).parents[1] / "mig-two-3g20gb/nvidia-smi-q-x.xml"))
+    small = CATALOG["qwen3-8b"]
+    strange = dict(small, architecture=dict(small["architecture"], unknown=["strange_cache"]), bytes=10 * 10**9)
+    verdicts = {}
+    for least in (20, 24):
+        entry = dict(strange, minimum={"vram_gb": least, "source": "a test"})
+        verdicts[least] = row(plan(machine, catalog={"m": entry}, model="m"), "m", "vllm")
+    assert verdicts[20]["verdict"] == "recipe"
+    assert verdicts[24]["verdict"] == "no" and "asks for 24 GB of GPU memory, here are 20" in verdicts[24]["why"]

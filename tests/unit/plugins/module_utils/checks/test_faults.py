@@ -711,6 +711,27 @@ def test_a_program_with_many_ports_is_named_once():
     assert "OLLAMA" not in found["fix"]
 
 
+def on_half_the_gpu(**gpu_facts):
+    facts = healthy()
+    for one in facts["gpus"]["gpus"]:
+        one.update(gpu_facts)
+    facts["deployments"] = deployments(record("ollama", on_gpu={"share": 0.5, "bytes": 60 * GIB}, environ={}))
+    return results(facts)["engine_gpu_layers"]
+
+
+def test_memory_that_is_not_told_is_not_taken_for_full():
+    assert on_half_the_gpu()["status"] == "warn"
+    assert on_half_the_gpu(memory_free_mib=0)["status"] == "pass"
+    found = on_half_the_gpu(memory_free_mib=None)
+    assert (found["status"], found["value"]) == ("unknown", "how much memory the GPUs have free is not known")
+
+
+def test_what_the_whole_gpu_has_free_is_not_the_instance_s():
+    small = [{"index": 0, "memory_total_mib": 19968, "memory_used_mib": 19000, "memory_free_mib": 968}]
+    found = on_half_the_gpu(mig={"mode": "Enabled", "instances": small})
+    assert found["status"] == "pass"
+
+
 def test_a_container_is_not_told_of_mig_s_instances_that_are_not_its_own():
     facts = healthy()
     facts["host"]["container"] = "docker"

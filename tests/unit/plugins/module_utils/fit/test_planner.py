@@ -10,7 +10,13 @@ import pytest
 import yaml
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import parallel
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import shape as model_shape
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import GIB, MIB, Request, gpus_from_facts
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.request import (
+    GIB,
+    MIB,
+    Request,
+    for_a_process,
+    gpus_from_facts,
+)
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.facts import build_facts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import diagnose
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
@@ -66,6 +72,21 @@ def test_it_says_who_holds_the_memory_and_what_would_do():
     assert fit_report.check(entry(SMALL), busy, users=["alice"])["verdict"] == "fits"
 
 
+def test_what_an_engine_gives_back_need_not_be_told():
+    """As in WSL: the second `up` of a changed engine was refused for what the engine itself holds."""
+    ours = {"pid": 7, "name": "VLLM::EngineCore", "user": "dsdeploy-vllm", "used_memory_mib": None}
+    busy = gpus(1, free=1559, memory_used_mib=80000, processes=[ours])
+    assert fit_report.check(entry(SMALL), busy)["verdict"] == "no"
+    ((gpu,), _notes) = gpus_from_facts(busy, ["dsdeploy-vllm"])
+    assert gpu.free == gpu.total
+    busy["gpus"][0]["processes"].append({"pid": 8, "user": "alice", "used_memory_mib": 60000})
+    ((gpu,), _notes) = gpus_from_facts(busy, ["dsdeploy-vllm"])
+    assert gpu.free == (81559 - 60000) * MIB
+    # What is told stays what it was.
+    ((gpu,), _notes) = gpus_from_facts(busy, ["alice"])
+    assert gpu.free == 61559 * MIB
+
+
 def test_only_the_gpus_that_are_used_count():
     host = gpus(4)
     host["gpus"][3]["memory_free_mib"] = 100
@@ -110,6 +131,14 @@ def test_a_process_gets_one_mig_instance(engine_format):
     assert fit_report.check(entry(SMALL), host)["verdict"] == "fits"
 
 
+def test_what_a_process_sees_is_the_whole_gpus_or_the_first_instance():
+    memory = lambda host: [one["memory_total_mib"] for one in for_a_process(host)]  # noqa: E731
+    assert memory(smi("mig-two-3g20gb")) == [19968]
+    assert memory(smi("mig-a100")) == [smi("mig-a100")["gpus"][1]["memory_total_mib"]]
+    assert memory(gpus(2)) == [81559, 81559]
+    assert memory(gpus(2, mig={"mode": "Enabled", "instances": []})) == memory({}) == []
+
+
 def test_two_instances_are_no_tensor_parallel_pair():
     plan = fit_report.check(entry(SMALL), smi("mig-two-3g20gb"), Request(tensor_parallel=2))
     assert plan["problems"] == [
@@ -128,6 +157,12 @@ def test_mig_beside_a_whole_gpu_and_without_an_instance():
     assert "a process gets one, whose memory is not known" in plan["summary"]
     untold = gpus(1, mig={"mode": None, "instances": [{"index": 0, "memory_total_mib": 9984}]})
     assert [one.total for one in gpus_from_facts(untold)[0]] == [9984 * MIB]
+    (one,), notes = gpus_from_facts(untold)
+    assert one.free == one.total and "is free is not known, all counts as free" in notes[0]
+    told = gpus(
+        1, mig={"mode": "Enabled", "instances": [{"index": 0, "memory_total_mib": 9984, "memory_used_mib": 20}]}
+    )
+    assert not [line for line in gpus_from_facts(told)[1] if "not known" in line]
     none = gpus(1, mig={"mode": "Enabled", "instances": []})
     on_the_host = fit_report.check(entry("deepseek-r1-q4_k_m"), none)
     assert on_the_host["gpu_layers"] == 0
