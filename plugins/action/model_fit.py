@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
         args["model"] = own_context.entry_for(args["model"], args["engine"], args["settings"])
         request = Request(**{name: args[name] for name in Request._fields if args.get(name) is not None})
         if args["engine"] in ("vllm", "sglang") and args["kv_bytes"] is None:
-            request = request._replace(**numbers_of(args["engine"], args["model"], args["settings"]))
+            request = request._replace(**numbers_of(args["engine"], args["model"], args["settings"], args["version"]))
         if args["engine"] == "llama_cpp" and args["kv_bytes"] is None:
             request = request._replace(kv_bytes=llama_cpp.kv_bytes(args["settings"]))
         if args["engine"] == "ollama" and args["kv_bytes"] is None:

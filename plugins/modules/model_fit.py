@@ -144,7 +144,10 @@ options:
     type: dict
     default: {}
   version:
-    description: Version of the engine. Empty means that it is not known.
+    description:
+      - Version of the engine. Empty means that it is not known.
+      - The type of KV cache that a checkpoint's quantisation sets counts where this version of vLLM or SGLang, or an
+        older one, is known to take it; C(kv_cache_dtype) in O(settings) goes before it.
     type: str
     default: ""
   refuse:

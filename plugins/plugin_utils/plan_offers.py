@@ -219,9 +219,25 @@ def own_way(engine: str, share_is_set: bool, settings: Dict[str, Any]) -> Dict[s
     }
 
 
-def numbers_of(engine: str, entry: Dict[str, Any], settings: Dict[str, Any]) -> Dict[str, Any]:
+# The first releases whose code was read for what a checkpoint says of its cache (fit/own_kv.py).
+_OWN_KV_SINCE = {"vllm": "0.19.1", "sglang": "0.5.23"}
+_OWN_NVFP4_SINCE = "0.32.0"  # vLLM
+
+
+def own_kv(engine: str, facts: Dict[str, Any], version: str) -> str:
+    """The type of cache that this release takes of the checkpoint itself; empty: none, or it is older than those that
+    are known, and counts as one that keeps 16 bits."""
+    found = str((facts.get("own_kv_cache") or {}).get(engine) or "")
+    since = _OWN_NVFP4_SINCE if found == "nvfp4" else _OWN_KV_SINCE.get(engine)
+    return found if since and (not version or version_key(version) >= version_key(since)) else ""
+
+
+def numbers_of(
+    engine: str, entry: Dict[str, Any], settings: Dict[str, Any], version: Optional[str] = ""
+) -> Dict[str, Any]:
     """The fields of `Request` that say in which numbers vLLM and SGLang keep and compute, and what they keep beside.
 
+    :param version: of the engine; empty: one of today.
     :param settings: without the role's prefix: ``kv_cache_dtype``, ``dtype``, ``speculative_algorithm``,
         ``speculative_draft_model_path``, ``extra_args``.
     """
@@ -229,7 +245,7 @@ def numbers_of(engine: str, entry: Dict[str, Any], settings: Dict[str, Any]) -> 
     window = any(group.get("window") for group in facts.get("attention") or [])
     latent = bool(facts.get("kv_lora_rank")) and entry.get("kv_cache") != "full"
     dtype, draft = settings.get("dtype"), drafting(engine, settings)
-    kv = kv_of(engine, settings.get("kv_cache_dtype"), dtype, latent, window)
+    kv = kv_of(engine, settings.get("kv_cache_dtype"), dtype, latent, window, own_kv(engine, facts, version or ""))
     return {
         "kv": kv,
         "kv_bytes": kv.number,
@@ -292,7 +308,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         pipeline_parallel=int(_setting(engine, recipe, "pipeline_parallel_size") or 1),
         data_parallel=int(_setting(engine, recipe, "data_parallel_size") or 1) if engine.name == "vllm" else 1,
         expert_parallel=_expert_parallel(engine, recipe),
-        **numbers_of(engine.name, entry, {name: _setting(engine, recipe, name) for name in _OF_NUMBERS}),
+        **numbers_of(engine.name, entry, {name: _setting(engine, recipe, name) for name in _OF_NUMBERS}, version),
         utilization=share or usual,
         **own_way(engine.name, share is not None, engine.settings or {}),
         graphs=vllm_graphs(version, engine.settings or {}, _setting(engine, recipe, "max_num_seqs"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import config_keys as known
-from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import families, rope, states
+from ansible_collections.dsdeploy.llm.plugins.module_utils.fit import families, own_kv, rope, states
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.foreign import is_whole
 
 LARGEST = 2**40  # of any number of a config: more is no model
@@ -121,6 +121,7 @@ def facts_of(config):
     facts["tied_embeddings"] = bool(config.get("tie_word_embeddings", facts["name"] in known.TIED))
     facts["weight_block"] = _weight_block(config.get("quantization_config"))
     facts["weight_group"] = _weight_group(config.get("quantization_config"))
+    facts["own_kv_cache"] = own_kv.types_of(whole, config, facts)
     if facts["context"]:
         facts["context"], facts["scaled_context"] = rope.contexts(config, facts["context"])
     if facts["name"] in known.TWO_MATRICES:

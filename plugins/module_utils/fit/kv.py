@@ -55,15 +55,19 @@ def compute_bytes(dtype: object) -> int:
     return 4 if str(dtype or "").lower() in ("float", "float32") else 2
 
 
-def kv_of(engine: str, name: object, dtype: object = None, latent: bool = False, window: bool = False) -> Kv:
+def kv_of(
+    engine: str, name: object, dtype: object = None, latent: bool = False, window: bool = False, own: str = ""
+) -> Kv:
     """What vLLM or SGLang keep of a token with ``--kv-cache-dtype`` name.
 
-    :param name: empty or auto: the type that it computes with.
+    :param name: empty or auto: what the checkpoint says (``own``), else the type that it computes with.
     :param dtype: ``--dtype``.
     :param latent: whether the model caches what keys and values are made of (MLA).
     :param window: whether some of its layers see the last tokens alone.
     """
     word = str(name or "auto").lower()
+    if word == "auto":
+        word = own or word
     if word == "auto":
         return Kv(float(compute_bytes(dtype)))
     if word in _PLAIN:

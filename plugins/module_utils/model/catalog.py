@@ -250,6 +250,7 @@ _ARCHITECTURE = {
     "scaled_context": Field(_positive),
     "weight_block": Field(_positive),
     "weight_group": Field(_positive),
+    "own_kv_cache": Field(_mapping({"vllm": Field(_text), "sglang": Field(_text)})),
     "feed_forward_matrices": Field(_leaf("2 or 3", lambda value: value in (2, 3))),
     "tied_embeddings": Field(_leaf("true or false", lambda value: isinstance(value, bool))),
     "uncounted": Field(_text),
