@@ -71,7 +71,7 @@ SSH_PROMPTS = (
 )
 
 # Names of variables whose values are secrets; a file that holds one is none itself.
-_SECRET = re.compile(r"(^|_)(api_key|password|passwd|pass|passphrase|secret|token|private_key)$|^model_tokens$")
+_SECRET = re.compile(r"(^|_)(api_key|password|passwd|pass|passphrase|secret|token|private_key)$|^model_tokens$", re.I)
 _ANSIBLE_COLLECTIONS_DEFAULT = "~/.ansible/collections:/usr/share/ansible/collections"
 
 

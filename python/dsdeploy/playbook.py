@@ -1,4 +1,4 @@
-"""`python -m dsdeploy.playbook …` is `ansible-playbook …` that ends when whoever started it is gone.
+"""As a program it is `ansible-playbook …` that ends when whoever started it is gone.
 
 Its terminal is a pseudo-terminal of the command `dsdeploy`. When that is killed, the terminal hangs up; ansible-runner
 has the signal ignored, so that Ansible would go on alone, with nobody to see what it does or to stop it.
@@ -84,7 +84,3 @@ def main() -> None:
     os.umask(int(os.environ.pop("DSDEPLOY_UMASK", "22"), 8))
     signal.signal(signal.SIGHUP, _interrupt)
     play(Path(sys.argv[-1]).resolve().parents[1])
-
-
-if __name__ == "__main__":
-    main()

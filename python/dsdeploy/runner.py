@@ -24,6 +24,9 @@ from dsdeploy.invocation import SSH_PROMPTS, Invocation
 # How often (s) the stream yields while nothing happens, and ansible-runner looks whether to stop.
 _TICK = 0.1
 _CANCEL_LOOK = 0.5
+# Module dsdeploy.playbook. `python -m` would import from the working directory before all else: whoever may write there
+# (/tmp) would have his json.py run by us. So does `-c`, but for what is built into Python, and that takes it out.
+_PLAYBOOK = "import sys; sys.path[:1] = sys.path[:1] if sys.path[0] else []; from dsdeploy.playbook import main; main()"
 
 
 class Run:
@@ -133,7 +136,7 @@ class Run:
             project_dir=os.getcwd(),
             # Not `ansible-playbook` from the PATH: the one installed beside this package.
             binary=sys.executable,
-            cmdline=shlex.join(["-m", "dsdeploy.playbook", *first, *invocation.argv, str(invocation.playbook)]),
+            cmdline=shlex.join(["-c", _PLAYBOOK, *first, *invocation.argv, str(invocation.playbook)]),
             envvars={**invocation.environment, **_locale(), "DSDEPLOY_UMASK": f"{self._umask:o}"},
             passwords={**self._passwords, **dict(SSH_PROMPTS)},
             suppress_env_files=True,

@@ -143,6 +143,20 @@ def test_sudo_that_the_host_lacks(dsdeploy: Any) -> None:
     assert "Install sudo on the host" in done.stderr
 
 
+def test_nothing_in_the_working_directory_is_run(environ: dict[str, str], tmp_path: Path) -> None:
+    """Anybody may write into /tmp, where somebody may run the command."""
+    here, seen = tmp_path / "here", tmp_path / "seen"
+    here.mkdir()
+    trap = f"open({str(seen)!r}, 'a').write(__name__ + ' ')\n"
+    for name in ("json", "ansible", "dsdeploy", "yaml", "sitecustomize"):
+        (here / f"{name}.py").write_text(trap)
+    start = "import sys; del sys.path[0]; from dsdeploy.cli import main; sys.exit(main())"
+    argv = [sys.executable, "-c", start, "status"]
+    done = subprocess.run(argv, cwd=here, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert not seen.exists(), seen.read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_status_not_ready_and_nothing_deployed(dsdeploy: Any) -> None:
     done = dsdeploy("status", "-e", "ready=false")
     assert done.returncode == 3

@@ -456,6 +456,7 @@ def test_settings_of_the_user_that_leave_something_out_are_said(
         "hf_token=sesame-4711",
         '{"a": {"dsdeploy_api_key": "sesame-4711"}}',
         "{model_tokens: {https://hub: sesame-4711}}",
+        '{"vllm_venv_environment": {"HF_HOME": "/data", "HF_TOKEN": "sesame-4711"}}',
     ],
 )
 def test_a_secret_on_the_command_line_is_refused_without_showing_it(checkout: Path, given: str) -> None:

@@ -22,7 +22,8 @@ LAUNCHER = Path(__file__).resolve().parents[3] / "dsdeploy"
 # again, a pip there waits as long as $PIP_SECONDS says and takes Ctrl-C as the real one does, and bin/dsdeploy there
 # prints its arguments. $VENV_SECONDS: how long the making of DIR takes.
 PYTHON = r"""#!/bin/bash
-real={real}
+real={real} isolated=()
+[ "$1" != -I ] || {{ isolated=(-I); shift; }}
 case "$1 $2" in
     "-m venv")
         made="${{@: -1}}"
@@ -41,7 +42,7 @@ case "$1 $2" in
         shift
         echo "${{PYTHONDONTWRITEBYTECODE-compiles}}" >>"$LAUNCHER_LOG.bytecode"
         echo dsdeploy "$@";;
-    *) exec "$real" "$@";;
+    *) exec "$real" "${{isolated[@]}}" "$@";;
 esac
 """
 
@@ -76,12 +77,13 @@ class Checkout:
         path = f"{tmp_path}:{os.environ['PATH']}"  # the stand-in is its python3
         self.environ = {**os.environ, "PATH": path, "LAUNCHER_LOG": str(self.log)}
         self.environ.pop("DSDEPLOY_PYTHON", None)
+        self.cwd = Path("/")
 
     def start(self, *args: str, program: Path | None = None, **environ: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [str(program or self.root / "dsdeploy"), *args],
             env={**self.environ, **environ},
-            cwd="/",
+            cwd=self.cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -180,6 +182,17 @@ def public() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+def test_nothing_in_the_working_directory_is_imported(clone: Checkout, tmp_path: Path) -> None:
+    """Anybody may write into /tmp, where somebody may set the command up."""
+    clone.cwd = tmp_path / "here"
+    clone.cwd.mkdir()
+    seen = tmp_path / "seen"
+    for name in ("ensurepip", "venv", "glob", "os", "pip", "sysconfig"):
+        (clone.cwd / f"{name}.py").write_text(f"open({str(seen)!r}, 'a').write(__name__ + ' ')\n")
+    assert clone.run("--version")[:2] == (0, "dsdeploy --version\n")
+    assert not seen.exists(), seen.read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
