@@ -59,8 +59,11 @@ class Watched(NamedTuple):
     cpu: "Deque[Tuple[float, float]]"  # (when, CPU s that it had taken)
 
 
-def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory: str) -> List[str]:
-    """The command line; it writes ``result.json`` into `directory`. The key is not among it."""
+def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory: str, said: str) -> List[str]:
+    """The command line; it writes ``result.json`` into `directory`. The key is not among it.
+
+    :param said: file of `write_prompts`, which SGLang's tool reads.
+    """
     model, served = record["model_path"], record["model"]
     python = os.path.join(root, "current", "bin", "python")
     result = os.path.join(directory, "result.json")
@@ -85,7 +88,7 @@ def command(tool: str, root: str, record: Dict[str, Any], load: Load, directory:
     return [
         python, "-m", "sglang.bench_serving", "--backend", "sglang-oai", "--base-url", record["endpoint"],
         "--model", served, "--tokenizer", model, "--dataset-name", "random",
-        "--dataset-path", os.path.join(directory, PROMPTS),
+        "--dataset-path", said,
         "--random-input-len", str(prompt), "--random-output-len", str(output),
         "--random-range-ratio", "%.6g" % ((1 - ratio) / (1 + ratio)),
         "--num-prompts", str(load.count), "--max-concurrency", str(load.concurrency),
@@ -166,8 +169,11 @@ def _run(
     stop: Callable[[], bool],
 ) -> Optional[turns.Round]:
     account = _account(record) if os.geteuid() == 0 else None
-    directory = tempfile.mkdtemp(prefix="dsdeploy-bench-")
+    top = tempfile.mkdtemp(prefix="dsdeploy-bench-")
     try:
+        # What root writes and reads lies beside the tool's own directory, in which its user can put links.
+        directory, log = os.path.join(top, "own"), os.path.join(top, "log")
+        os.mkdir(directory, 0o700)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": directory,
@@ -181,10 +187,11 @@ def _run(
         if key:
             environment["OPENAI_API_KEY"] = key  # of a process of the user that has it anyway
         if tool == "sglang":
-            write_prompts(os.path.join(directory, PROMPTS), load)
+            write_prompts(os.path.join(top, PROMPTS), load)
+            os.chmod(os.path.join(top, PROMPTS), 0o644)
         if account:
-            for path in [directory, *(entry.path for entry in os.scandir(directory))]:
-                os.chown(path, account.pw_uid, account.pw_gid)
+            os.chmod(top, 0o711)
+            os.chown(directory, account.pw_uid, account.pw_gid)
 
         die_with_us = dying_with_parent(signal.SIGKILL)
 
@@ -195,10 +202,9 @@ def _run(
                 os.setuid(account.pw_uid)
             die_with_us()
 
-        log = os.path.join(directory, "log")
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command(tool, root, record, load, directory),
+                command(tool, root, record, load, directory, os.path.join(top, PROMPTS)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -214,14 +220,14 @@ def _run(
         if ended:
             raise Failure("%s: %s" % (ended, _last_words(log, key)), "", "verify")
         result = os.path.join(directory, "result.json")
-        figures = read(tool, result)
+        figures = read(tool, result, account.pw_uid if account else None)
         if not figures["completed"]:
             raise Failure("none of its %d requests was answered" % load.count, "", "verify")
         # It writes its result when the load has ended, and takes time to end after that.
-        written = min(seen.ended, time.monotonic() - max(0.0, time.time() - os.stat(result).st_mtime))
+        written = min(seen.ended, time.monotonic() - max(0.0, time.time() - os.lstat(result).st_mtime))
         return round_of(figures, load, seen, written)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(top, ignore_errors=True)
 
 
 def _account(record: Dict[str, Any]) -> "pwd.struct_passwd":
@@ -293,10 +299,13 @@ def _last_words(log: str, key: Optional[str]) -> str:
     return one_line(lines[-1], 200) if lines else "it said nothing"
 
 
-def read(tool: str, path: str) -> Dict[str, Optional[float]]:
-    """The figures in its result file under our names; None where it has no number. Raises Failure."""
+def read(tool: str, path: str, uid: Optional[int] = None) -> Dict[str, Optional[float]]:
+    """The figures in its result file under our names; None where it has no number. Raises Failure.
+
+    :param uid: of the user whose file it must be.
+    """
     try:
-        text = foreign.read_text(path)
+        text = foreign.read_text(path, uid=uid)
         found = foreign.loads(text.strip().split("\n")[-1] if tool == "sglang" else text)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error

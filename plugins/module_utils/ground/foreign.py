@@ -119,15 +119,22 @@ def read(path: str, most_bytes: int = MOST_BYTES) -> Foreign:
         raise Failure("%s: %s" % (path, error)) from None
 
 
-def read_bytes(path: str, most_bytes: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str, most_bytes: int = MOST_BYTES, uid: Optional[int] = None) -> bytes:
     """All of a small file. Raises OSError, also for what is no file; ValueError, a few words, for one that is long.
 
     Nothing is waited for, as a pipe would have it, and no more is read than that.
+
+    :param uid: of the user whose file it must be, as it lies where that user may put a link: root would read for him,
+        and tell of, what he may not read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if uid is None else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "not a file", path)
+        if uid is not None and state.st_uid != uid:
+            raise OSError(errno.EPERM, "somebody else's file", path)
         with os.fdopen(os.dup(descriptor), "rb") as handle:
             found = handle.read(most_bytes + 1)
     finally:
@@ -137,10 +144,10 @@ def read_bytes(path: str, most_bytes: int = MOST_BYTES) -> bytes:
     return found
 
 
-def read_text(path: str, most_bytes: int = MOST_BYTES) -> str:
+def read_text(path: str, most_bytes: int = MOST_BYTES, uid: Optional[int] = None) -> str:
     """As `read_bytes`, of UTF-8 text."""
     try:
-        return read_bytes(path, most_bytes).decode("utf-8")
+        return read_bytes(path, most_bytes, uid).decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
 

@@ -7,6 +7,7 @@
 import getpass
 import os
 import sys
+import tempfile
 from collections import deque
 
 import pytest
@@ -121,6 +122,68 @@ def test_a_record_of_a_user_that_is_gone(tool):
     )
 
 
+@pytest.fixture
+def as_nobody(tmp_path_factory, monkeypatch):
+    """Runs a script as the service's user, which cannot read the file `secret` that is root's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        secret = os.path.join(top, "secret")
+        with open(secret, "w") as file:
+            file.write("root-reads-this-alone\n")
+        os.chmod(secret, 0o600)
+        python = os.path.join(top, "current", "bin", "python")
+        os.makedirs(os.path.dirname(python))
+
+        def run(script, tool="vllm"):
+            with open(python, "w") as file:
+                file.write(f"#!/usr/bin/python3\nSECRET = {secret!r}\n{WRITE}{script}")
+            os.chmod(python, 0o755)
+            record = {"endpoint": "http://127.0.0.1:1", "model": "m", "model_path": top, "user": "nobody"}
+            return against.run(tool, top, record, None, LOAD, 300.0, lambda: False)
+
+        yield run, secret
+
+
+LINK = """
+def link(name):
+    directory = os.environ["HOME"]
+    if os.path.lexists(os.path.join(directory, name)): os.unlink(os.path.join(directory, name))
+    os.symlink(SECRET, os.path.join(directory, name))
+"""
+
+
+@pytest.mark.parametrize("name", ["log", "result.json"])
+def test_root_reads_nothing_that_its_user_leads_it_to(as_nobody, name):
+    run, _secret = as_nobody
+    found = run(f"{LINK}link({name!r})\nsys.exit({3 if name == 'log' else 0})")
+    assert found.fatal and "root-reads" not in found.problem, found.problem
+
+
+@pytest.mark.parametrize("tool", ["vllm", "sglang"])
+def test_root_writes_and_gives_away_nothing_that_its_user_leads_it_to(as_nobody, monkeypatch, tool):
+    """Its user is quick: from the moment in which a directory is his, all names that root uses are links in it."""
+    run, secret = as_nobody
+    given, real = [], os.chown
+
+    def chown(path, uid, gid):
+        real(path, uid, gid)
+        given.append(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            for name in ("log", "result.json", against.PROMPTS):
+                there = os.path.join(path, name)
+                if os.path.lexists(there):
+                    os.unlink(there)
+                os.symlink(secret, there)
+
+    monkeypatch.setattr(os, "chown", chown)
+    run("print('hello')\nsys.exit(3)", tool)
+    with open(secret) as file:
+        assert file.read() == "root-reads-this-alone\n"
+    assert os.stat(secret).st_uid == 0 and given
+
+
 def test_lag_and_cpu_are_those_of_its_requests_alone():
     """It has imported for 20 s before, and takes 2 s to end after its result is written."""
     ticks = [(float(at), 0.5 if at < 20 or at > 30 else 0.002) for at in range(33)]
@@ -144,7 +207,7 @@ def test_both_tools_are_told_the_range_of_the_lengths():
     record = {"model_path": "/m", "model": "m", "endpoint": "http://127.0.0.1:1"}
 
     def said(tool, load):
-        words = against.command(tool, "/root", record, load, "/tmp")
+        words = against.command(tool, "/root", record, load, "/tmp", "/prompts")
         names = ("--random-input-len", "--random-output-len", "--random-range-ratio")
         return [words[words.index(name) + 1] for name in names]
 
