@@ -204,6 +204,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks import check, look_gang, textfile
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.make import make
 from ansible_collections.dsdeploy.llm.plugins.module_utils.checks.reading import Place
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
 BEGAN = time.monotonic()  # s
@@ -235,9 +236,9 @@ def write(module: AnsibleModule, found: dict[str, Any]) -> dict[str, Any]:
         smi = None
     text = textfile.render(found, smi)
     try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            same = handle.read() == text
-    except OSError:
+        # Nothing is waited for: whoever owns the directory may have put a pipe there.
+        same = foreign.read_text(path) == text
+    except (OSError, ValueError):
         same = False
     if not same and not module.check_mode:
         try:

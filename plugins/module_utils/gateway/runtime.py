@@ -14,9 +14,10 @@ import socket
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import bounded
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 
-TIMEOUT = 10.0  # s
+TIMEOUT = 10.0  # s; of one answer
 RELOAD = 30.0  # s; until a new worker has read its configuration
 MOST = 16 * 1024 * 1024  # bytes of an answer
 ADMIN = "admin.sock"
@@ -85,12 +86,14 @@ class Runtime:
         """The answer to one command. Failure where nobody answers."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-                channel.settimeout(TIMEOUT)
+                left = bounded.within(TIMEOUT)
+                channel.settimeout(left())
                 channel.connect(self.path)
                 channel.sendall((command + "\n").encode("utf-8"))
                 channel.shutdown(socket.SHUT_WR)
                 answer = b""
                 while len(answer) < MOST:
+                    channel.settimeout(left())
                     part = channel.recv(65536)
                     if not part:
                         break

@@ -89,6 +89,19 @@ def test_metrics_are_put_in_place_in_one_step_for_everybody(arguments, tmp_path)
     assert not run("host_check", arguments)["changed"]
 
 
+def test_whoever_owns_the_directory_holds_up_nothing(arguments, tmp_path):
+    """Debian's exporter has its directory for a user of its own: a pipe in the file's place would be waited for, and
+    what has no end be read."""
+    directory = tmp_path / "textfile"
+    directory.mkdir()
+    path = directory / "dsdeploy_doctor.prom"
+    for plant in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"), lambda: path.write_bytes(b"\xff")):
+        path.unlink(missing_ok=True)
+        plant()
+        assert run("host_check", dict(arguments, textfile=str(directory), fail_on="never"))["changed"]
+        assert path.is_file() and not path.is_symlink() and "dsdeploy" in path.read_text()
+
+
 def test_a_directory_that_is_not_there(arguments, tmp_path):
     result = run("host_check", dict(arguments, textfile=str(tmp_path / "none")))
     assert result["failed"] and "No such file or directory" in result["msg"] and "textfile" in result["hint"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +264,32 @@ def test_a_map_that_runs_is_brought_to_what_it_is_to_be_and_what_goes_goes_first
     commands = runtime.map_commands("/k", running, {"aaa": "alice", "bbb": "bert", "ddd": "dora"})
     assert commands == ["del map /k ccc", "set map /k bbb bert", "add map /k ddd dora"]
     assert runtime.map_commands("/k", running, running) == []
+
+
+def test_a_master_that_never_comes_to_an_end_is_not_waited_for(tmp_path, monkeypatch):
+    """Its socket lies in the gateway's own directory: a gateway that was taken over could hold up root's runs."""
+    monkeypatch.setattr(runtime, "TIMEOUT", 1.0)
+    ended = threading.Event()
+
+    def trickle(server):
+        channel, _address = server.accept()
+        with channel, contextlib.suppress(OSError):
+            while not ended.wait(0.2):
+                channel.sendall(b".")
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / runtime.MASTER))
+        server.listen(1)
+        thread = threading.Thread(target=trickle, args=(server,), daemon=True)
+        thread.start()
+        limit = threading.Timer(60.0, ended.set)
+        limit.daemon = True
+        limit.start()
+        with pytest.raises(Failure, match="does not answer"):
+            runtime.Runtime(str(tmp_path)).ask("show proc")
+        assert not ended.is_set(), "it ended when the other side did"
+        ended.set()
+        thread.join()
 
 
 def test_replicas_are_told_with_what_they_have_under_way() -> None:
