@@ -98,6 +98,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.builds.venv_stamp imp
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import make_directory
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.hints import hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.process import NOWHERE
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import secrets_in
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer import pypi
 from ansible_collections.dsdeploy.llm.plugins.module_utils.transfer.http_client import HttpError
@@ -112,7 +113,7 @@ def wanted_stamp(requirements: list[str], version: str) -> dict:
 def python_version(module: AnsibleModule, python: str) -> str:
     if python == sys.executable:
         return "%d.%d" % sys.version_info[:2]
-    rc, out, err = module.run_command([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    rc, out, err = module.run_command([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], cwd=NOWHERE)
     if rc:
         module.fail_json(msg="%s does not run: %s" % (python, (err or out).strip()), hint="Give an existing Python.")
     return out.strip()
@@ -137,10 +138,10 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
     environ = {"PYTHONHOME": "", "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     # To install pip first takes longer than most of what it is needed for, and nothing is installed there later: it is
     # run from its wheel. Where that is not found the environment gets one.
-    rc, out, err = module.run_command([python, "-c", FIND_PIP], environ_update=environ)
+    rc, out, err = module.run_command([python, "-c", FIND_PIP], environ_update=environ, cwd=NOWHERE)
     wheel = out.strip() if rc == 0 else ""
     command = [python, "-m", "venv"] + (["--without-pip"] if wheel else []) + [path]
-    rc, out, err = module.run_command(command, environ_update=environ)
+    rc, out, err = module.run_command(command, environ_update=environ, cwd=NOWHERE)
     if rc:
         install = "Install the venv module of this Python; on Debian and Ubuntu: apt-get install python3-venv."
         hint = hint_for([out, err], install)
@@ -154,7 +155,7 @@ def make(module: AnsibleModule, path: str, python: str, requirements: list[str],
     # Not as an argument, which others on the host can see: it may hold a password.
     if module.params["index_url"]:
         environ["PIP_INDEX_URL"] = module.params["index_url"]
-    rc, out, err = module.run_command(command, environ_update=dict(environ, PYTHONPATH=wheel))
+    rc, out, err = module.run_command(command, environ_update=dict(environ, PYTHONPATH=wheel), cwd=NOWHERE)
     if rc:
         shutil.rmtree(path, ignore_errors=True)  # of a version that is not taken again nobody would remove it
         said = [line for line in (err or out).splitlines() if line.strip()]
@@ -183,7 +184,9 @@ def look_ahead(module: AnsibleModule, requirements: list[str]) -> None:
 def check_it(module: AnsibleModule, path: str, command: list[str]) -> str:
     """What the command says, its standard error first: what it warns of comes before what it answers."""
     program = command[0] if "/" in command[0] else os.path.join(path, "bin", command[0])
-    rc, out, err = module.run_command([program] + command[1:], environ_update=module.params["check_environment"])
+    rc, out, err = module.run_command(
+        [program] + command[1:], environ_update=module.params["check_environment"], cwd=NOWHERE
+    )
     if rc:
         said = [line for line in (err or out).splitlines() if line.strip()]
         module.fail_json(

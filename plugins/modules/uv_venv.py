@@ -272,7 +272,9 @@ class Environment:
         for name in names:
             if not os.access(name, os.X_OK):
                 continue
-            rc, out, _err = self.module.run_command([name, "-c", code], environ_update={"PYTHONHOME": ""})
+            rc, out, _err = self.module.run_command(
+                [name, "-c", code], environ_update={"PYTHONHOME": ""}, cwd=process.NOWHERE
+            )
             version, _space, real = out.strip().partition(" ")
             if rc == 0 and version == self.params["python"] and uv.others_can_run(real):
                 return real

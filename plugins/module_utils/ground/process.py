@@ -18,6 +18,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 # How long to wait for a killed process. One that sleeps in the kernel (state D: a driver that hangs) outlives SIGKILL.
 _REAP_TIMEOUT = 2.0
 MOST_OUTPUT = 64 * 1024 * 1024  # bytes; what a program in order never prints
+# Where programs run that have no business in any directory. Ours may be one where others can write: Python imports from
+# it (`-c`, `-m`), and uv takes its settings from there and from all above it.
+NOWHERE = "/"
 _PR_SET_PDEATHSIG = 1  # prctl(2), linux/prctl.h
 
 
@@ -46,6 +49,7 @@ def run(argv: list[str], timeout: float, on_second: Optional[Callable[[], None]]
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(os.environ, LC_ALL="C", **environment),
+            cwd=NOWHERE,
             start_new_session=True,
         )
     except OSError as error:
@@ -191,6 +195,7 @@ def stream(argv: list[str], environ: dict[str, str], on_line: Callable[[str], No
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=dict(os.environ, LC_ALL="C", **environ),
+        cwd=NOWHERE,
         start_new_session=True,
         preexec_fn=dying_with_parent(signal.SIGTERM),
         pass_fds=pass_fds,

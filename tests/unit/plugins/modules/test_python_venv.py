@@ -24,6 +24,19 @@ def made(tmp_path):
     return arguments
 
 
+def test_nothing_in_the_working_directory_is_imported(tmp_path, monkeypatch):
+    """It is the home of whoever the run came by."""
+    here, seen = tmp_path / "here", tmp_path / "seen"
+    here.mkdir()
+    for name in ("ensurepip", "venv", "glob", "pip", "sysconfig", "mine"):
+        (here / f"{name}.py").write_text(f"open({str(seen)!r}, 'a').write(__name__ + ' ')\n")
+    monkeypatch.chdir(here)
+    arguments = {"path": str(tmp_path / "venv"), "requirements": ["# none"], "python": SYSTEM_PYTHON}
+    asked = run("python_venv", dict(arguments, check=["python", "-c", "import mine"]))
+    assert not seen.exists(), seen.read_text()
+    assert "No module named 'mine'" in asked["msg"] and os.path.exists(tmp_path / "venv" / "bin" / "python")
+
+
 def closed(path):
     found = []
     for directory, _names, files in os.walk(path):

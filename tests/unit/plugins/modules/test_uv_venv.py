@@ -83,6 +83,18 @@ def test_it_is_made_once_and_known_again(arguments):
     assert (again["changed"], again["version"]) == (False, "1.0")
 
 
+def test_the_working_directory_has_no_say(arguments, tmp_path, monkeypatch):
+    """It is the home of whoever the run came by: uv would take its settings from there, and Python import from it."""
+    here, seen = tmp_path / "here" / "below", tmp_path / "seen"
+    here.mkdir(parents=True)
+    (tmp_path / "here" / "uv.toml").write_text(f'[pip]\ntarget = "{tmp_path}/elsewhere"\n')
+    for name in ("tiny_engine", "os", "runpy"):
+        (here / f"{name}.py").write_text(f"open({str(seen)!r}, 'a').write(__name__)\nprint('--port')\n")
+    monkeypatch.chdir(here)
+    assert made(arguments)["version"] == "1.0"
+    assert not (tmp_path / "elsewhere").exists() and not seen.exists()
+
+
 def test_what_is_asked_for_its_options_leaves_nothing_in_a_home(arguments, tmp_path):
     """As engines and CUDA do: a cache below the home and below a variable that only the service is to have."""
     shutil.rmtree(arguments["find_links"][0])
