@@ -350,7 +350,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     supervisor_place,
     users,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, weak
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import parts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.common_place import shared_place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
@@ -403,8 +403,7 @@ def user_problems(name: str, prefix: str, reach: list, reads: list) -> list:
         ours = found is not None and users.is_ours(found, owned.load())
     except Failure as failure:
         return [preflight.Problem(str(failure), failure.hint)]
-    connection = [os.environ[variable] for variable in ("SUDO_USER", "DOAS_USER") if os.environ.get(variable)]
-    problem = users.user_problem(found, ours, connection)
+    problem = users.user_problem(found, ours, connection())
     if problem:
         return [preflight.refused_user(problem, prefix)]
     uid = found.uid if found else None
@@ -415,6 +414,22 @@ def user_problems(name: str, prefix: str, reach: list, reads: list) -> list:
         ways = [(path, barrier(path, uid, gids, "read")) for path in parts.paths_of(model)]
         problems += preflight.read_problems(name, ways)
     return problems
+
+
+def connection() -> list:
+    """Names of the users that the run came by."""
+    return [os.environ[variable] for variable in ("SUDO_USER", "DOAS_USER") if os.environ.get(variable)]
+
+
+def way_problems(wanted: dict) -> list:
+    """What is wrong with the ways to what root runs, writes or gives away: who else can change them."""
+    paths = [wanted["install_dir"], wanted["data_dir"], *map(os.path.dirname, wanted["dirs"] + wanted["write_paths"])]
+    if wanted["manager"] == "supervisor":
+        paths.append(wanted["log_dir"])  # supervisord writes there as root
+    if wanted["environment_file"]:
+        paths.append(os.path.dirname(wanted["environment_file"]))
+    absolute = dict.fromkeys(path for path in paths if path.startswith("/"))
+    return preflight.weak_problems([(path, weak(path, connection())) for path in absolute])
 
 
 def file_system(variable: str, path: str, programs: bool = False):
@@ -606,6 +621,7 @@ def main() -> None:
         problems.append(file_system("dsdeploy_install_dir", p["install_dir"], programs=True))
     if p["deployment"]:
         problems.append(file_system("dsdeploy_data_dir", p["deployment"]["data_dir"]))
+        problems += way_problems(p["deployment"])
     problems = [problem for problem in problems if problem]
     if p["user"]:
         problems += user_problems(p["user"], p["prefix"], p["reach"], p["reads"])

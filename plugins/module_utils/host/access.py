@@ -1,13 +1,21 @@
 # Copyright (c) 2026 The dsdeploy developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a user can reach a path: every directory on the way lets it pass, every link resolved."""
+"""Whether a user can reach a path: every directory on the way lets it pass, every link resolved. And whether somebody
+else than root can put another file there, which root would run or write."""
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import stat
-from typing import Collection, NamedTuple, Optional, Set
+from typing import Collection, Iterator, NamedTuple, Optional, Set
+
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import FIRST_PERSON, NOBODY
+
+# Who is in one of them becomes root by a word.
+ADMINISTRATORS = ("sudo", "wheel", "admin")
 
 
 class Barrier(NamedTuple):
@@ -65,6 +73,97 @@ def barrier(path: str, uid: Optional[int], gids: Collection[int] = (), wants: st
         if stops:
             return stops
     return _on_the_way(os.path.realpath(path), uid, gids, wants, set())
+
+
+class Weak(NamedTuple):
+    """A directory in which somebody else than root can put another file or directory in the place of one."""
+
+    path: str  # links resolved
+    who: str  # one line
+
+    def __str__(self) -> str:
+        return "%s, where %s can put others in the place of files that root runs or writes" % (self.path, self.who)
+
+
+def weak_hint(weak: Weak) -> str:
+    """What makes the way safe, one line."""
+    return "chown root:root %s; chmod go-w %s; or choose a directory where only root can write." % (
+        weak.path,
+        weak.path,
+    )
+
+
+def weak(path: str, connection: Collection[str] = ()) -> Optional[Weak]:
+    """The first directory on the way to a path, or the path itself, in which somebody else than root can write; None
+    where only root can. Not somebody else is who may become root: an administrator, or who this run came by.
+
+    :param connection: names of the users that this run came by.
+    """
+    seen: Set[str] = set()
+    path = os.path.abspath(path)
+    parts = [part for part in path.split("/") if part]
+    for number in range(len(parts) + 1):
+        for way in _directories(os.path.realpath("/" + "/".join(parts[:number]))):
+            if way not in seen:
+                seen.add(way)
+                who = _writes(os.stat(way), connection)
+                if who:
+                    return Weak(way, who)
+    return None
+
+
+def _directories(real: str) -> Iterator[str]:
+    """The directories on the way to a path without links, and it itself, as far as they are there."""
+    way = "/"
+    for part in [*[part for part in real.split("/") if part], ""]:
+        if not os.path.isdir(way):
+            return
+        yield way
+        way = os.path.join(way, part)
+
+
+def _writes(state: os.stat_result, connection: Collection[str]) -> str:
+    """Who but root can write in a directory, "" for nobody."""
+    if state.st_uid not in (os.geteuid(), NOBODY):
+        try:
+            owner = pwd.getpwuid(state.st_uid)
+        except KeyError:
+            pass  # of a disk from outside of a container, or over a network, the owner may be nobody here
+        else:
+            if not _is_root(owner, connection):
+                return "its owner %s" % owner.pw_name
+    if state.st_mode & stat.S_ISVTX:
+        return ""  # as in /tmp: what is there is its owner's alone
+    if state.st_mode & stat.S_IWOTH:
+        return "everybody"
+    if state.st_mode & stat.S_IWGRP and state.st_gid:
+        # Groups of the system's own programs, such as syslog's in /var/log, are the distribution's to judge.
+        persons = [user for user in pwd.getpwall() if FIRST_PERSON <= user.pw_uid and user.pw_uid != NOBODY]
+        for user in persons:
+            if _is_in(user, state.st_gid) and not _is_root(user, connection):
+                return "%s by its group" % user.pw_name
+    return ""
+
+
+def _is_in(user: pwd.struct_passwd, gid: int) -> bool:
+    try:
+        return user.pw_gid == gid or user.pw_name in grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return False
+
+
+def _is_root(user: pwd.struct_passwd, connection: Collection[str]) -> bool:
+    """Whether a user is root, or becomes it where he wants."""
+    if user.pw_uid == 0 or user.pw_name in connection:
+        return True
+    for group in ADMINISTRATORS:
+        try:
+            found = grp.getgrnam(group)
+        except KeyError:
+            continue
+        if user.pw_name in found.gr_mem or user.pw_gid == found.gr_gid:
+            return True
+    return False
 
 
 def _on_the_way(real: str, uid: Optional[int], gids: Collection[int], wants: str, seen: Set[str]) -> Optional[Barrier]:

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import shortage
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.urls import is_loopback
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier, hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import Barrier, Weak, hint_for, weak_hint
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.packages import DPKG_QUERY
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, 2.1
@@ -132,6 +132,16 @@ def way_problems(user: str, ways: Sequence[Tuple[str, Optional[Barrier]]]) -> Li
         )
         for stops, paths in stopped.items()
     ]
+
+
+def weak_problems(ways: Sequence[Tuple[str, Optional[Weak]]]) -> List[Problem]:
+    """What is wrong with paths that somebody else than root can change: one problem a directory, with all the paths
+    behind it. Root would run what he puts there."""
+    found: Dict[Weak, List[str]] = {}
+    for path, at in ways:
+        if at:
+            found.setdefault(at, []).append(path)
+    return [Problem("%s: on the way is %s" % (", ".join(paths), at), weak_hint(at)) for at, paths in found.items()]
 
 
 def read_problems(user: str, ways: Sequence[Tuple[str, Optional[Barrier]]]) -> List[Problem]:

@@ -76,6 +76,29 @@ def open_to_all(path):
         path = path.parent
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("manager", ["systemd", "supervisor"])
+@pytest.mark.parametrize("which", ["install_dir", "data_dir", "log_dir", "dirs", "write_paths", "environment_file"])
+def test_no_place_of_roots_lies_where_somebody_else_can_change_it(run_module, tmp_path, which, manager):
+    """Root runs launcher.py, writes logs and gives directories away there: with another file in its place, his."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    about = {"engine": "vllm", "service": "dsdeploy-none-such", "manager": manager}
+    about.update((name, str(tmp_path / name)) for name in ("install_dir", "data_dir", "log_dir"))
+    value = str(theirs / "of" / "ours")
+    about[which] = [value] if which in ("dirs", "write_paths") else value
+    assert run_module("preflight", prefix="vllm_venv", deployment=about, install_dir="/opt/x")["problems"] == []
+    os.chown(theirs, 1, 1)
+    problems = run_module("preflight", prefix="vllm_venv", deployment=about, install_dir="/opt/x")["problems"]
+    if which == "log_dir" and manager == "systemd":
+        assert problems == []  # the journal is elsewhere
+        return
+    (problem,) = problems
+    assert f"on the way is {theirs}, where its owner daemon can put" in problem["msg"], problem
+    assert problem["hint"].startswith(f"chown root:root {theirs}; chmod go-w {theirs}; or choose a directory")
+    assert problem["kind"] == "preflight"
+
+
 def test_the_models_place_in_the_store_is_noted(run_module, tmp_path):
     about = {"engine": "vllm", "service": "dsdeploy-none-such", "manager": "systemd", "models_dir": "/srv/models"}
     about.update((name, str(tmp_path / name)) for name in ("install_dir", "data_dir", "log_dir"))

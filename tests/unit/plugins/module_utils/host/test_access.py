@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a user gets to a path, and by what it is stopped."""
 
+import grp
 import os
+import pwd
 import tempfile
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, weak
 
 
 @pytest.fixture
@@ -68,3 +70,55 @@ def test_files(top, wants, mode):
 
 def test_what_is_not_there_yet_is_no_barrier(top):
     assert barrier(f"{top}/not/there", None, wants="read") is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "who"),
+    [
+        (0, 0, 0o755, None),
+        (1, 0, 0o755, "its owner daemon"),
+        (1, 0, 0o1777, "its owner daemon"),
+        (0, 0, 0o777, "everybody"),
+        (0, 0, 0o1777, None),  # as /tmp: nobody moves what is root's
+        (0, 61236, 0o775, None),  # a group of nobody
+        (0, 1, 0o775, None),  # of the system's own
+        (61234, 0, 0o755, None),  # of a disk from outside of a container, or over a network
+        (65534, 65534, 0o755, None),
+    ],
+)
+def test_who_else_can_put_another_file_there(top, uid, gid, mode, who):
+    disk = make(f"{top}/disk")
+    make(f"{disk}/opt/dsdeploy")
+    os.chown(disk, uid, gid)
+    os.chmod(disk, mode)
+    for path in (disk, f"{disk}/opt/dsdeploy", f"{disk}/opt/dsdeploy/not/there/yet"):
+        found = weak(path)
+        assert found == (None if who is None else (disk, who))
+    # By a link, too, and where the link is.
+    os.symlink(f"{disk}/opt", f"{top}/opt")
+    assert weak(f"{top}/opt/dsdeploy") == found
+    make(f"{top}/root")
+    os.symlink(f"{top}/root", f"{disk}/link")
+    assert weak(f"{disk}/link/dsdeploy") == found
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_who_may_become_root_is_nobody_else(top, monkeypatch):
+    disk = make(f"{top}/disk")
+    os.chown(disk, 1, 0)
+    assert weak(disk, ["daemon"]) is None and weak(disk, ["bin"]) == (disk, "its owner daemon")
+    monkeypatch.setattr("grp.getgrnam", lambda name: {"wheel": grp.struct_group(("wheel", "x", 10, ["daemon"]))}[name])
+    assert weak(disk) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_persons_in_its_group_can_write(top, monkeypatch):
+    disk = make(f"{top}/disk", 0o775)
+    os.chown(disk, 0, 61236)
+    alice = pwd.struct_passwd(("alice", "x", 1000, 1000, "", "/home/alice", "/bin/sh"))
+    monkeypatch.setattr("pwd.getpwall", lambda: [alice, pwd.getpwnam("root"), pwd.getpwnam("nobody")])
+    assert weak(disk) is None
+    monkeypatch.setattr("grp.getgrgid", lambda gid: grp.struct_group(("data", "x", gid, ["alice", "daemon"])))
+    assert weak(disk) == (disk, "alice by its group")
+    assert weak(disk, ["alice"]) is None
