@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.owned import Notes
@@ -71,30 +72,73 @@ def named(uid: int) -> Optional[str]:
         return None
 
 
-def to_hand_over(top: str, uid: int) -> List[str]:
-    """Paths of a tree that are not yet the user's and become it, the top last: a run that is cut begins again.
+class Handed(NamedTuple):
+    """`count`: files and directories that become the user's. `linked`: files with another name elsewhere, which stay
+    whose they are: root's own file may be behind it."""
 
-    What belongs to the owner of the top, to root or to nobody changes hands; what is another user's stays. Links are
-    not followed and other file systems not entered. Empty where the top is the user's: then all is done.
+    count: int
+    linked: List[str]
 
-    :raises OSError: the tree cannot be read.
+
+_TREE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def hand_over(top: str, uid: int, gid: int, give: bool = True) -> Handed:
+    """Give a tree to a user, the top last: a run that is cut begins again.
+
+    What belongs to the owner of the top, to root or to nobody changes hands; what is another user's stays, and so does
+    a device. Links are not followed and other file systems not entered. Nothing is done where the top is the user's.
+    Each file is opened and looked at before it is given away: who may write to a directory of the tree could put
+    another file in its place meanwhile, by a link to it or by a link in the place of the directory.
+
+    :param give: False: only what would be done.
+    :raises OSError: the tree cannot be read, or changes under our hands.
     """
-    state = os.lstat(top)
-    if state.st_uid == uid:
-        return []
-    before = state.st_uid
-    paths: List[str] = []
+    before = os.lstat(top)
+    if before.st_uid == uid:
+        return Handed(0, [])
+    linked: List[str] = []
 
-    def visit(directory: str) -> None:
+    def becomes(state: os.stat_result) -> bool:
+        if stat.S_ISCHR(state.st_mode) or stat.S_ISBLK(state.st_mode):
+            return False
+        return state.st_uid != uid and (state.st_uid in (before.st_uid, 0) or named(state.st_uid) is None)
+
+    def visit(directory: int, path: str) -> int:
+        count = 0
         with os.scandir(directory) as entries:
-            for entry in entries:
-                inside = entry.stat(follow_symlinks=False)
-                if inside.st_dev != state.st_dev:
+            names = sorted(entry.name for entry in entries)
+        for name in names:
+            try:
+                seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if seen.st_dev != before.st_dev:
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    visit(entry.path)
-                if inside.st_uid != uid and (inside.st_uid in (before, 0) or named(inside.st_uid) is None):
-                    paths.append(entry.path)
+                flags = _TREE if stat.S_ISDIR(seen.st_mode) else os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+                found = os.open(name, flags, dir_fd=directory)
+            except FileNotFoundError:
+                continue  # it has gone meanwhile
+            try:
+                state = os.fstat(found)
+                if stat.S_ISDIR(state.st_mode):
+                    # What was mounted on it meanwhile is not entered.
+                    count += visit(found, os.path.join(path, name)) if state.st_dev == before.st_dev else 0
+                elif stat.S_ISREG(state.st_mode) and state.st_nlink > 1 and uid != 0 and becomes(state):
+                    linked.append(os.path.join(path, name))
+                    continue
+                if state.st_dev == before.st_dev and becomes(state):
+                    count += 1
+                    if give:
+                        # By the descriptor: of the very file that was looked at.
+                        os.chown("/proc/self/fd/%d" % found, uid, gid)
+            finally:
+                os.close(found)
+        return count
 
-    visit(top)
-    return [*paths, top]
+    descriptor = os.open(top, _TREE)
+    try:
+        count = visit(descriptor, top)
+        if give:
+            os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
+    return Handed(count + 1, linked)

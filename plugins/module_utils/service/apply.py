@@ -24,7 +24,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     supervisor_place,
     users,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, hint_for
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, hint_for, weak, weak_hint
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, forget_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import parts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
@@ -145,6 +145,7 @@ class Service:
         definition = checked(dict(options["definition"], user=self.user), options["data_dir"], options["api_key"] or "")
         record = self.new_record(definition)
         self.require_files(definition, record)
+        self.require_ways(definition)
         stopped = self.others_to_stop(record)
         look = self.manager.look()
         if look["drop_ins"]:
@@ -246,6 +247,17 @@ class Service:
             if os.path.isdir(path) and not os.path.islink(path):
                 raise Failure("%s is a directory, where a file should be" % path, hint="Move it away, and run again.")
 
+    def require_ways(self, definition: Dict[str, Any]) -> None:
+        """Failure where somebody else than root can change what root runs, writes or gives away, before it is made."""
+        paths = [self.options["install_dir"], os.path.dirname(definition["environment_file"])]
+        paths += map(os.path.dirname, [definition["state_dir"], *definition["write_paths"]])
+        if self.manager_name == "supervisor":
+            paths += [self.host["supervisor"], self.host["log_dir"], self.options["log_dir"]]
+        for path in dict.fromkeys(paths):
+            found = weak(path, self.connection)
+            if found:
+                raise Failure("%s: on the way is %s" % (path, found), hint=weak_hint(found), error_kind="preflight")
+
     def record_file(self, engine: str) -> str:
         return "%s/%s.json" % (places.RECORDS, engine)
 
@@ -283,14 +295,14 @@ class Service:
                 "%s belongs to the user %s, not to %s that is to write there" % (top, name, user),
                 hint="Choose another directory, or give it away: chown -R %s %s" % (user, top),
             )
-        paths = users.to_hand_over(top, uid)
+        count, linked = users.hand_over(top, uid, gid, give=False)
+        self.left += ["%s: it has another name elsewhere (a hard link), and stays as it is" % path for path in linked]
 
         def hand_over() -> None:
-            for path in paths:
-                os.lchown(path, uid, gid)
+            users.hand_over(top, uid, gid)
 
-        if len(paths) > 1:
-            self.desired.change("give %s with %d entries to %s" % (top, len(paths) - 1, user), hand_over)
+        if count > 1:
+            self.desired.change("give %s with %d entries to %s" % (top, count - 1, user), hand_over)
         elif not self.check_mode:
             hand_over()
 
@@ -589,10 +601,8 @@ class Service:
         for path in write_paths:
             if os.path.isdir(path) and os.listdir(path):
                 self.left.append("%s: models and other data, root's now" % path)
-                paths = users.to_hand_over(path, 0)
-                self.desired.change(
-                    "give %s to root" % path, lambda paths=paths: [os.lchown(inside, 0, 0) for inside in paths]
-                )
+                real = os.path.realpath(path)
+                self.desired.change("give %s to root" % path, lambda real=real: users.hand_over(real, 0, 0))
         self.desired.change("remove user " + user, lambda: self.left.extend(filter(None, [remove_user(user)])))
 
     def remove_what_all_share(self, gone: List[str]) -> None:

@@ -189,6 +189,25 @@ def test_a_record_that_cannot_be_read(host, content):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("manager", ["systemd", "supervisor"])
+@pytest.mark.parametrize("which", ["install_dir", "data_dir", "log_dir", "write_paths"])
+def test_no_place_of_roots_lies_where_somebody_else_can_change_it(host, which, manager):
+    """Whatever role asks for a service: root runs, writes and gives away what is there."""
+    theirs = host.root / "theirs"
+    theirs.mkdir()
+    value = str(theirs / "ours")
+    given = {which: [value] if which == "write_paths" else value, "manager": manager}
+    os.chown(theirs, 1, 1)
+    if which == "log_dir" and manager == "systemd":
+        host.run(**given)  # the journal is elsewhere
+        return
+    before = host.files()
+    with pytest.raises(Failure, match=f"on the way is {theirs}, where its owner daemon can put others"):
+        host.run(**given)
+    assert host.files() == before and os.listdir(theirs) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
 def test_a_directory_of_somebody_else_is_refused_by_name(host):
     store = host.root / "store"
     store.mkdir()
