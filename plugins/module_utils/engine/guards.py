@@ -115,7 +115,7 @@ GUARDS = {
             **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"), _MODEL),
             **dict.fromkeys(("--models-dir", "--models-max", "--models-autoload"), _MODEL),
             **dict.fromkeys(("--models-preset", "--mcp-servers-config"), _FILE),
-            **dict.fromkeys(("-hft", "--hf-token"), "a token must not be on the command line: set model_token"),
+            **dict.fromkeys(("-hft", "--hf-token"), "a token must not be on the command line: set model_tokens"),
             **dict.fromkeys(("--api-key", "--api-key-file"), _KEY),
             **dict.fromkeys(("--tools", "--tools-runtime", "--agent", "--mcp-servers-json"), _CODE),
             **dict.fromkeys(("--ui-mcp-proxy", "--webui-mcp-proxy"), "it sends requests elsewhere for its clients"),

@@ -144,7 +144,7 @@ def _url(value):
     if not isinstance(value, str) or not re.match(r"^https?://[^/\s]+", value):
         yield "", "an http(s) URL", repr(value)
     elif has_userinfo(value):
-        yield "", "a URL without user and password (a token goes into model_token)", "one with them"
+        yield "", "a URL without user and password (a token goes into model_tokens)", "one with them"
 
 
 # Also the name of a directory in the store, and a word of git's: a branch, a tag or a commit (git-check-ref-format(1)).
