@@ -92,7 +92,7 @@ def test_one_that_is_killed_before_ansible_was_started_ends_at_once_and_starts_n
     since = time.monotonic()
     for _event in run:
         run.interrupt(None)
-    assert time.monotonic() - since < 8
+    assert time.monotonic() - since < 30  # of 60
     assert (run.rc, began, list(temporary.iterdir())) == (None, [], [])
     imported.set()
     for thread in threading.enumerate():
