@@ -73,9 +73,11 @@ def test_a_new_key_is_in_no_process_no_file_no_log_and_no_output_but_its_own_lin
     while looks(seen) < 2:
         done = key_command(host, "add", "swept", "--replace", "-vvv", "--diff", "--json", watch=looking(host, seen))
         assert done.returncode == 0, done.stderr
-        *before, last = done.stdout.splitlines()
-        made.append(json.loads(last)["key"])
-        seen += [("errors", done.stderr.encode()), ("output", "\n".join(before).encode())]
+        lines = done.stdout.splitlines()
+        (own,) = (line for line in lines if "key" in json.loads(line))
+        made.append(json.loads(own)["key"])
+        lines.remove(own)
+        seen += [("errors", done.stderr.encode()), ("output", "\n".join(lines).encode())]
     kept(host, seen)
     files = host.run("sudo grep -r . /etc/dsdeploy /run/dsdeploy /var/lib/dsdeploy/dsdeploy-gateway").stdout_bytes
     seen.append(("files of root", files))
