@@ -74,6 +74,20 @@ def gpus(host):
     host.check_output("sudo chmod 755 /usr/bin/nvidia-smi")
 
 
+def test_without_the_gpus_files_it_is_not_started_on_the_cpu_but_once_they_are_there(host, gpus):
+    said = " ".join(deploy(host, fails=True, ollama_environment=LAYERS).split())
+    assert "there is no /dev/nvidiactl, so that CUDA will not start" in said
+    assert "it starts by itself once it has GPUs" in said
+    assert not host.socket("tcp://127.0.0.1:11434").is_listening
+    # As a driver that is loaded late makes them.
+    host.check_output("sudo touch /dev/nvidiactl /dev/nvidia0 /dev/nvidia-uvm")
+    for _second in range(120):
+        if host.socket("tcp://127.0.0.1:11434").is_listening:
+            break
+        time.sleep(1)
+    assert active(host, OLLAMA) == ["active"]
+
+
 def test_layers_on_the_gpus_as_the_memory_fit_says(host, gpus):
     deploy(host, ollama_environment=LAYERS)
     # It answers on loopback alone again, and whom the firewall let in is out.

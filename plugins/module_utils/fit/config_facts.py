@@ -102,6 +102,9 @@ def facts_of(config):
         raise ValueError("config.json: %d layers are no model" % facts["layers"])
     if isinstance(how, dict) and how.get("attn_type") == "multiquery_attention":  # MPT
         config["multi_query"] = True
+    groups = config.get("multi_query_group_num")
+    if kind == "chatglm" and not config.get("multi_query_attention") and facts["kv_heads"] == groups:
+        facts["kv_heads"] = None  # without it, as its class has it, the number of groups is of nothing
     multi_query = config.get("multi_query") and not config.get("new_decoder_architecture")
     if multi_query or (config.get("multi_query_attention") and not facts["kv_heads"]):
         facts["kv_heads"] = 1

@@ -88,7 +88,9 @@ patterns of Step 3.5 and Zamba 2, the heads of Qwen3.5 and the width of Command 
 - *Parameters* are those of the language model, in 10⁹, within 1 % of what is published; not known where a kind of layer
   has no formula here. A model's weights are then known from the size of its files.
 - *Grows* are the bytes that each further token takes in all layers, in 16-bit numbers, on one GPU without tensor
-  parallelism.
+  parallelism. A checkpoint that sets FP8 or NVFP4 for its cache (`kv_cache_scheme`) takes half, or less, where the
+  engine heeds it: vLLM not for a latent cache by compressed-tensors, SGLang not where the model has other parts beside
+  the text.
 - *Apart* is what has a bound: windows when they are full, and states, for one sequence.
 
 An engine without a cache for windows keeps all tokens of those layers too: what fits for certain is reckoned so.

@@ -442,3 +442,16 @@ def test_layers_that_are_gone_through_twice_keep_twice_as_much(key):
              "num_key_value_heads": 8, "intermediate_size": 8192, "vocab_size": 1000}  # fmt: skip
     assert grows(dict(llama, **{key: 1})) == grows(llama) == 22 * 2 * 8 * 64 * 2
     assert grows(dict(llama, **{key: 2})) == (key,)
+
+
+@pytest.mark.parametrize(
+    ("changed", "heads"),
+    [({}, 2), ({"multi_query_attention": False}, 32), ({"multi_query_attention": None}, 32)],
+)
+def test_chatglm_has_as_many_kv_heads_as_others_where_its_groups_are_off(changed, heads):
+    """vLLM and SGLang, models/chatglm.py: the number of groups alone says nothing, and its class has them off."""
+    config = dict(json.loads((FIXTURES / "configs/glm-4-9b.json").read_text())["config"], **changed)
+    facts = config_facts.facts_of(config)
+    assert (facts["attention_heads"], facts.get("kv_heads", facts["attention_heads"])) == (32, heads)
+    # Of another family the number says it by itself.
+    assert config_facts.facts_of(dict(config, model_type="other"))["kv_heads"] == 2
