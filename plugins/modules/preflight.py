@@ -423,13 +423,16 @@ def connection() -> list:
 
 def way_problems(wanted: dict) -> list:
     """What is wrong with the ways to what root runs, writes or gives away: who else can change them."""
-    paths = [wanted["install_dir"], wanted["data_dir"], *map(os.path.dirname, wanted["dirs"] + wanted["write_paths"])]
+    paths = [wanted["install_dir"]]
     if wanted["manager"] == "supervisor":
         paths.append(wanted["log_dir"])  # supervisord writes there as root
     if wanted["environment_file"]:
         paths.append(os.path.dirname(wanted["environment_file"]))
-    absolute = dict.fromkeys(path for path in paths if path.startswith("/"))
-    return preflight.weak_problems([(path, weak(path, connection())) for path in absolute])
+    data = [wanted["data_dir"], *map(os.path.dirname, wanted["dirs"] + wanted["write_paths"])]
+    ways = dict.fromkeys(paths, False)
+    ways.update((path, True) for path in data if path not in ways)
+    absolute = [(path, weak(path, connection(), is_data)) for path, is_data in ways.items() if path.startswith("/")]
+    return preflight.weak_problems(absolute)
 
 
 def file_system(variable: str, path: str, programs: bool = False):

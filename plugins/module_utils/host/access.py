@@ -93,11 +93,13 @@ def weak_hint(weak: Weak) -> str:
     )
 
 
-def weak(path: str, connection: Collection[str] = ()) -> Optional[Weak]:
+def weak(path: str, connection: Collection[str] = (), data: bool = False) -> Optional[Weak]:
     """The first directory on the way to a path, or the path itself, in which somebody else than root can write; None
     where only root can. Not somebody else is who may become root: an administrator, or who this run came by.
 
     :param connection: names of the users that this run came by.
+    :param data: root runs nothing there. A directory in which everybody can write, as a rented container's volume often
+        is, then counts only where a person other than root has an account.
     """
     seen: Set[str] = set()
     path = os.path.abspath(path)
@@ -106,7 +108,7 @@ def weak(path: str, connection: Collection[str] = ()) -> Optional[Weak]:
         for way in _directories(os.path.realpath("/" + "/".join(parts[:number]))):
             if way not in seen:
                 seen.add(way)
-                who = _writes(os.stat(way), connection)
+                who = _writes(os.stat(way), connection, data)
                 if who:
                     return Weak(way, who)
     return None
@@ -122,7 +124,7 @@ def _directories(real: str) -> Iterator[str]:
         way = os.path.join(way, part)
 
 
-def _writes(state: os.stat_result, connection: Collection[str]) -> str:
+def _writes(state: os.stat_result, connection: Collection[str], data: bool) -> str:
     """Who but root can write in a directory, "" for nobody."""
     if state.st_uid not in (os.geteuid(), NOBODY):
         try:
@@ -135,14 +137,20 @@ def _writes(state: os.stat_result, connection: Collection[str]) -> str:
     if state.st_mode & stat.S_ISVTX:
         return ""  # as in /tmp: what is there is its owner's alone
     if state.st_mode & stat.S_IWOTH:
-        return "everybody"
+        return "everybody" if not data or any(_persons(connection)) else ""
     if state.st_mode & stat.S_IWGRP and state.st_gid:
         # Groups of the system's own programs, such as syslog's in /var/log, are the distribution's to judge.
-        persons = [user for user in pwd.getpwall() if FIRST_PERSON <= user.pw_uid and user.pw_uid != NOBODY]
-        for user in persons:
-            if _is_in(user, state.st_gid) and not _is_root(user, connection):
+        for user in _persons(connection):
+            if _is_in(user, state.st_gid):
                 return "%s by its group" % user.pw_name
     return ""
+
+
+def _persons(connection: Collection[str]) -> Iterator[pwd.struct_passwd]:
+    """Persons with an account who are not root, nor become it where they want."""
+    for user in pwd.getpwall():
+        if FIRST_PERSON <= user.pw_uid and user.pw_uid != NOBODY and not _is_root(user, connection):
+            yield user
 
 
 def _is_in(user: pwd.struct_passwd, gid: int) -> bool:

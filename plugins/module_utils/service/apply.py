@@ -250,11 +250,11 @@ class Service:
     def require_ways(self, definition: Dict[str, Any]) -> None:
         """Failure where somebody else than root can change what root runs, writes or gives away, before it is made."""
         paths = [self.options["install_dir"], os.path.dirname(definition["environment_file"])]
-        paths += map(os.path.dirname, [definition["state_dir"], *definition["write_paths"]])
         if self.manager_name == "supervisor":
             paths += [self.host["supervisor"], self.host["log_dir"], self.options["log_dir"]]
-        for path in dict.fromkeys(paths):
-            found = weak(path, self.connection)
+        data = list(map(os.path.dirname, [definition["state_dir"], *definition["write_paths"]]))
+        for path in dict.fromkeys(paths + data):
+            found = weak(path, self.connection, path not in paths)
             if found:
                 raise Failure("%s: on the way is %s" % (path, found), hint=weak_hint(found), error_kind="preflight")
 

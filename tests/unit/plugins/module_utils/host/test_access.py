@@ -112,6 +112,18 @@ def test_who_may_become_root_is_nobody_else(top, monkeypatch):
     assert weak(disk) is None
 
 
+def test_a_volume_that_everybody_may_write_to_may_hold_data_where_nobody_else_is(top, monkeypatch):
+    """As /workspace of a rented container is. With another person on the host it is a way to root's files."""
+    volume = make(f"{top}/workspace", 0o777)
+    root, alice = pwd.getpwnam("root"), pwd.struct_passwd(("alice", "x", 1000, 1000, "", "/home/alice", "/bin/sh"))
+    monkeypatch.setattr("pwd.getpwall", lambda: [root, pwd.getpwnam("daemon"), pwd.getpwnam("nobody")])
+    assert weak(f"{volume}/dsdeploy", data=True) is None
+    assert weak(f"{volume}/dsdeploy") == (volume, "everybody")
+    monkeypatch.setattr("pwd.getpwall", lambda: [root, alice])
+    assert weak(f"{volume}/dsdeploy", data=True) == (volume, "everybody")
+    assert weak(f"{volume}/dsdeploy", ["alice"], data=True) is None
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
 def test_persons_in_its_group_can_write(top, monkeypatch):
     disk = make(f"{top}/disk", 0o775)
