@@ -65,6 +65,8 @@ class ActionModule(ActionBase):
             request = request._replace(**numbers_of(args["engine"], args["model"], args["settings"], args["version"]))
         if args["engine"] == "llama_cpp" and args["kv_bytes"] is None:
             request = request._replace(kv_bytes=llama_cpp.kv_bytes(args["settings"]))
+        if args["engine"] == "llama_cpp":
+            request = request._replace(draft_apart=llama_cpp.drafts(args["settings"]))
         if args["engine"] == "ollama" and args["kv_bytes"] is None:
             kind = str(args["settings"].get("kv_cache_type"))
             request = request._replace(kv_bytes=llama_cpp.CACHE_TYPES.get(kind, request.kv_bytes))

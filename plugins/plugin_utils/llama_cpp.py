@@ -29,6 +29,29 @@ def kv_bytes(settings: Dict[str, Any]) -> float:
     return max(CACHE_TYPES.get(_last(words, flags) or str(environment.get(name)), 2.0) for *flags, name in _CACHE_FLAGS)
 
 
+# What guesses tokens ahead: a model of its own, or the model's own layers for it (--spec-type draft-mtp).
+_DRAFT_FLAGS = (
+    ("-md", "--model-draft", "--spec-draft-model", "LLAMA_ARG_MODEL_DRAFT"),
+    ("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf", "LLAMA_ARG_HFD_REPO"),
+)
+_DRAFT_TYPE = ("--spec-type", "LLAMA_ARG_SPEC_TYPE")
+
+
+def drafts(settings: Dict[str, Any]) -> bool:
+    """Whether something besides the model takes memory to guess tokens ahead; n-grams do not.
+
+    :param settings: as for `kv_bytes`.
+    """
+    words = [str(word) for word in settings.get("extra_args") or []]
+    environment = settings.get("environment")
+    environment = environment if isinstance(environment, dict) else {}
+
+    def said(flags: Sequence[str]) -> str:
+        return _last(words, flags[:-1]) or str(environment.get(flags[-1]) or "")
+
+    return any(map(said, _DRAFT_FLAGS)) or "draft" in said(_DRAFT_TYPE)
+
+
 def _last(words: Sequence[str], flags: Sequence[str]) -> str:
     """The value of a flag: the last one counts; the wheel's command takes it with an equals sign, too."""
     found = ""

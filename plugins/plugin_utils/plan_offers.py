@@ -266,21 +266,35 @@ def drafting(engine: str, settings: Dict[str, Any]) -> str:
     Sources: SGLang 0.5.23 (srt/arg_groups: EAGLE and NEXTN of DeepSeek need no path), vLLM 0.32.0
     (config/speculative.py).
     """
+    extra = settings.get("extra_args") or []
     if engine == "sglang":
-        algorithm = str(settings.get("speculative_algorithm") or "").upper()
-        own = algorithm in ("EAGLE", "NEXTN") and not settings.get("speculative_draft_model_path")
-        return (OWN_DRAFT if own else OTHER_DRAFT) if algorithm else ""
-    given = flag_value(settings.get("extra_args") or [], "--speculative-config") if engine == "vllm" else None
-    if not given:
+        algorithm = settings.get("speculative_algorithm") or flag_value(extra, "--speculative-algorithm")
+        algorithm = str(algorithm or "").upper()
+        if algorithm in ("", "NONE", "NGRAM"):
+            return ""
+        path = settings.get("speculative_draft_model_path") or flag_value(extra, "--speculative-draft-model-path")
+        path = path or flag_value(extra, "--speculative-draft-model")
+        return OWN_DRAFT if algorithm in ("EAGLE", "NEXTN") and not path else OTHER_DRAFT
+    found = _speculative_config(extra) if engine == "vllm" else {}
+    method, model = str(found.get("method") or ""), found.get("model")
+    if not (method or model) or method in ("ngram", "ngram_gpu", "suffix"):
         return ""
-    try:
-        found = foreign.loads(given)
-    except ValueError:
-        return ""
-    method = str(found.get("method") or "") if isinstance(found, dict) else ""
-    if method in ("ngram", "suffix"):
-        return ""
-    return OWN_DRAFT if method.endswith("mtp") and not found.get("model") else OTHER_DRAFT
+    return OWN_DRAFT if method.endswith("mtp") and not model else OTHER_DRAFT
+
+
+def _speculative_config(extra):
+    """``method`` and ``model`` of vLLM's speculative config, in any of the forms that it takes; {} without."""
+    found = {}
+    for flag in ("--speculative-config", "-sc"):
+        try:
+            given = foreign.loads(flag_value(extra, flag) or "{}")
+        except ValueError:
+            continue
+        found.update(given if isinstance(given, dict) else {})
+    for key in ("method", "model"):
+        for flag in ("--spec-" + key, "--speculative-config." + key, "-sc." + key):
+            found[key] = flag_value(extra, flag) or found.get(key)
+    return found
 
 
 # Settings of `numbers_of`.
@@ -299,6 +313,7 @@ def _request(entry, engine, version, recipe, machine, ask):
         ollamas = llama_cpp.CACHE_TYPES.get(str(settings.get("kv_cache_type")), 2.0)
         return request._replace(
             kv_bytes=llama_cpp.kv_bytes(settings) if engine.name == "llama_cpp" else ollamas,
+            draft_apart=engine.name == "llama_cpp" and llama_cpp.drafts(settings),
             gpu_layers=int(layers) if str(layers).isdigit() else -1,
         )
     share = _share(engine, recipe, "gpu_memory_utilization" if engine.name == "vllm" else "mem_fraction_static")
@@ -328,6 +343,8 @@ def _layered(row, entry, machine, request):
     """llama.cpp and Ollama: whole layers on the GPUs of one host, the rest in its memory."""
     plan = fit_report.check(entry, machine.nvidia_smi, request, machine.memory, machine.users)
     row["notes"] += plan.get("notes", [])
+    if request.draft_apart:
+        row["notes"].append(DRAFT_APART)
     row.update(verdict=plan["verdict"], why="; ".join(plan["problems"]) or "", would_fit=plan["would_fit"])
     if plan["verdict"] == "unknown":
         row["why"] = plan["summary"]

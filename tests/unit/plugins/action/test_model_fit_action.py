@@ -123,6 +123,10 @@ def test_a_draft_model_of_its_own_is_said_not_to_be_counted():
     settings = {"speculative_algorithm": "EAGLE3", "speculative_draft_model_path": "/srv/draft"}
     assert any("draft model" in line for line in fit("sglang", settings=settings)["fit"]["notes"])
     assert fit("sglang", settings={})["fit"]["notes"] == []
+    model = dict(MODEL, format="gguf")
+    for words, said in ((["-md", "/srv/draft.gguf"], True), ([], False)):
+        notes = fit("llama_cpp", settings={"extra_args": words}, model=model)["fit"]["notes"]
+        assert any("draft model" in line for line in notes) is said
 
 
 def test_the_type_of_ollamas_cache_is_the_settings():

@@ -397,3 +397,39 @@ def test_a_recipe_s_least_memory_is_held_against_the_mig_instance():
         verdicts[least] = row(plan(machine, catalog={"m": entry}, model="m"), "m", "vllm")
     assert verdicts[20]["verdict"] == "recipe"
     assert verdicts[24]["verdict"] == "no" and "asks for 24 GB of GPU memory, here are 20" in verdicts[24]["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("vllm", ["--speculative-config", '{"model": "/srv/draft", "num_speculative_tokens": 3}'], True),
+        ("vllm", ['-sc={"method": "eagle3", "model": "/srv/draft"}'], True),
+        ("vllm", ["-sc", '{"method": "ngram"}'], False),
+        ("vllm", ["--spec-model", "/srv/draft", "--spec-method=draft_model"], True),
+        ("vllm", ["--spec-method", "suffix"], False),
+        ("vllm", ["--speculative-config.model", "/srv/draft"], True),
+        ("vllm", ["--speculative_config.method=ngram", "--speculative-config.num_speculative_tokens", "3"], False),
+        ("vllm", ["--speculative-config", '{"method": "ngram"}', "--spec-method", "eagle"], True),
+        ("vllm", ["--speculative-config", "[1]"], False),
+        ("vllm", ["--speculative-config", "{"], False),
+        ("vllm", ["--spec-tokens", "3"], False),
+        ("sglang", ["--speculative-algorithm", "STANDALONE"], True),
+        ("sglang", ["--speculative-algorithm=EAGLE", "--speculative-draft-model=/srv/draft"], True),
+        ("sglang", ["--speculative-algorithm", "ngram"], False),
+        ("sglang", {"speculative_algorithm": "NGRAM"}, False),
+        ("sglang", {"speculative_algorithm": "EAGLE3", "speculative_draft_model_path": "/srv/draft"}, True),
+        ("llama_cpp", ["-md", "/srv/draft.gguf"], True),
+        ("llama_cpp", ["--model-draft=/srv/draft.gguf"], True),
+        ("llama_cpp", ["--spec-draft-model", "/srv/draft.gguf", "--spec-type", "draft-mtp"], True),
+        ("llama_cpp", ["--spec-type", "ngram-simple"], False),
+        ("llama_cpp", ["-hfd", "owner/name"], True),
+        ("llama_cpp", {"environment": {"LLAMA_ARG_MODEL_DRAFT": "/srv/draft.gguf"}}, True),
+        ("llama_cpp", {"environment": ["LLAMA_ARG_MODEL_DRAFT"]}, False),
+        ("llama_cpp", [], False),
+    ],
+)
+def test_what_a_further_model_takes_is_said_not_to_be_counted(name, settings, said):
+    settings = settings if isinstance(settings, dict) else {"extra_args": settings}
+    model = "smollm2-135m-instruct" if name == "llama_cpp" else "qwen3-8b"
+    found = row(plan("1xH100", model=model, engines=[engine(name, **settings)]), model, name)
+    assert (plan_offers.DRAFT_APART in found["notes"]) is said
