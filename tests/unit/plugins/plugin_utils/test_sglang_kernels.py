@@ -36,6 +36,8 @@ def test_each_gpu_has_its_share():
     {"version": "0.5.10.post1"}, {"gpus": []}, {"gpus": [{"compute_capability": "10.0", "memory_total_mib": 183359}]},
     {"gpus": [{"compute_capability": None, "memory_total_mib": 81559}]}, {"entry": CATALOG["deepseek-r1-awq"]},
     {"entry": CATALOG["qwen2.5-72b-instruct"]}, {"entry": {}}, {"extra_args": ["--fp8-gemm-backend", "triton"]},
+    {"gpus": [dict(H200[0], memory_total_mib=None)]},
+    {"gpus": [dict(H200[0], mig={"mode": "Enabled", "instances": []})]},
     {"environment": {"SGLANG_ENABLE_JIT_DEEPGEMM": "0"}}, {"environment": {"SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false"}},
 ])  # fmt: skip
 def test_nothing_is_compiled_ahead_where_sglang_would_not_or_it_was_not_measured(changed):
@@ -50,3 +52,12 @@ def test_nothing_is_compiled_ahead_where_sglang_would_not_or_it_was_not_measured
 ])  # fmt: skip
 def test_the_largest_batch_is_the_servers(mib, chunked, tokens):
     assert sglang_kernels.longest(mib, chunked) == tokens
+
+
+@pytest.mark.parametrize(("gpu", "chunked", "tokens"), [
+    ({}, 0, 8192), ({"mig": {"mode": "Enabled", "instances": [{"index": 0, "memory_total_mib": 10112}]}}, 0, 2048),
+    ({"memory_total_mib": None}, 4096, 4096), ({"memory_total_mib": None}, -1, 16384),
+])  # fmt: skip
+def test_of_a_divided_gpu_it_goes_by_the_instance_and_where_it_is_set_by_no_memory(gpu, chunked, tokens):
+    asked = {"entry": W4AFP8, "gpus": [{**H200[0], **gpu}], "version": "0.5.23", "tensor": 1, "chunked": chunked}
+    assert sglang_kernels.deep_gemm_products(**asked).endswith(f" --longest {tokens}")

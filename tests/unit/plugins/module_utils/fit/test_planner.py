@@ -82,6 +82,9 @@ def test_what_an_engine_gives_back_need_not_be_told():
     busy["gpus"][0]["processes"].append({"pid": 8, "user": "alice", "used_memory_mib": 60000})
     ((gpu,), _notes) = gpus_from_facts(busy, ["dsdeploy-vllm"])
     assert gpu.free == (81559 - 60000) * MIB
+    busy["gpus"][0]["processes"][1]["used_memory_mib"] = 90000  # of a driver that counts shared memory twice
+    assert gpus_from_facts(busy, ["dsdeploy-vllm"])[0][0].free == 0
+    busy["gpus"][0]["processes"][1]["used_memory_mib"] = 60000
     # What is told stays what it was.
     ((gpu,), _notes) = gpus_from_facts(busy, ["alice"])
     assert gpu.free == 61559 * MIB

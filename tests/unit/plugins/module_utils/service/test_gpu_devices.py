@@ -9,6 +9,8 @@ import pwd
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils.engine import causes
@@ -154,16 +156,41 @@ def test_without_the_driver_s_programs_it_is_the_same(machine, capfd):
     assert "there is no /dev/nvidia-uvm" in capfd.readouterr().err
 
 
+def lives(pid):
+    """Whether a process does not end within half a minute."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.1)
+    return True
+
+
 @pytest.mark.parametrize(("made", "status"), [(True, 0), (False, 1)])
 def test_a_driver_that_hangs_does_not_keep_the_service_from_saying_so(machine, monkeypatch, capfd, made, status):
     """It may have made the file before it hung."""
-    monkeypatch.setattr(launcher, "MAKING", 0.5)
+    monkeypatch.setattr(launcher, "MAKING", 2.0)
     machine.files("nvidiactl", "nvidia0", *(["nvidia-uvm"] if made else []))
     machine.gpu(0, 1)  # the file of the second is asked for
     for name in ("nvidia-smi", "nvidia-modprobe"):
-        machine.program(name, "exec sleep 300")
+        machine.program(name, f"echo $$ >> {machine.root}/pids; exec sleep 300")
     assert machine.status() == status
+    try:
+        pids = (machine.root / "pids").read_text().split()
+    except OSError:
+        pids = []  # a busy machine had not even started one
+    assert not any(map(lives, pids))
     assert ("there is no /dev/nvidia-uvm" in capfd.readouterr().err) is not made
+
+
+def test_the_first_gpu_s_file_is_made_where_proc_tells_of_no_gpu(machine):
+    machine.files("nvidiactl", "nvidia-uvm")
+    machine.program("nvidia-smi", f"touch {machine.dev}/nvidia0")
+    assert (machine.status(), machine.ran()) == (0, ["nvidia-smi -L"])
 
 
 def test_the_file_of_a_further_gpu_is_made_and_one_that_is_not_given_is_no_failure(machine, capfd):
