@@ -332,7 +332,8 @@ class Service:
         try:
             version = self.manager.version() if isinstance(self.manager, Systemd) else 0
             confined = confinement.settings(definition, real, version)
-            self.revision = revision(definition, "\n".join(confined), salt)
+            tmp = texts.own_tmp(definition, confined if self.manager_name == "systemd" else ())
+            self.revision = revision(definition, "\n".join([*confined, *([tmp] if tmp else [])]), salt)
             desired.file(definition["environment_file"], texts.environment_text(definition), 0o600, secret=True)
             if definition["secrets"]:
                 desired.directory(places.KEYS, 0o700)

@@ -8,7 +8,7 @@ It is installed on hosts as a program of its own, so it needs nothing but Python
 reads the same notes with the same functions.
 
 usage: launcher.py --name N --user U --run DIR --environment FILE --revision R --nofile N --memlock N|infinity [--gpu]
-           -- EXEC…
+           [--tmp DIR] -- EXEC…
        launcher.py --gpu-devices   (what systemd starts, as root, before a service that computes on GPUs)
 """
 
@@ -21,6 +21,7 @@ import os
 import pwd
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,38 @@ def environment_of(text):
         if match:
             found[match.group(1)] = re.sub(r'\\(["\\$`])', r"\1", match.group(2))
     return found
+
+
+# What a service takes of the environment that it is started in, as systemd gives it next to none: what a container says
+# of its libraries and GPUs, and the language.
+_INHERITED = re.compile(
+    r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ|TERM|container|LD_LIBRARY_PATH|LIBRARY_PATH|SSL_CERT_(FILE|DIR)"
+    r"|(CUDA|NVIDIA|NCCL|NVSHMEM|UCX|GLOO|OMP|MKL)_\w+"
+)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
+
+
+def inherited(environment):
+    """The part of an environment that goes on to a service. The rest is of whoever ran `up` or started the container,
+    such as keys of a cloud, or a PYTHONPATH from which root would import at each start."""
+    return {
+        name: value for name, value in environment.items() if _INHERITED.fullmatch(name) and not _SECRET.search(name)
+    }
+
+
+def make_tmp(path):
+    """A directory for temporary files of its own, empty at each start: in /tmp others could have put what it looks for
+    there, such as PyTorch's headers below a name that it always has. As the service's user; where it cannot be made,
+    /tmp is what there is."""
+    try:
+        if os.path.islink(path):
+            os.unlink(path)
+        shutil.rmtree(path, ignore_errors=True)
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        say("no directory of its own for temporary files: %s" % error)
+        return {}
+    return {"TMPDIR": path}
 
 
 def limit(what, wanted):
@@ -294,6 +327,7 @@ def main(argv):
     for option in ("name", "user", "run", "environment", "revision", "nofile", "memlock"):
         parser.add_argument("--" + option, required=True)
     parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--tmp", default="")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     account = pwd.getpwnam(options.user)
@@ -307,7 +341,8 @@ def main(argv):
     write_note(group, own_group())
     write_note(note_path(options.run, options.name, "revision"), options.revision)
     with open(options.environment, encoding="utf-8") as handle:
-        environment = dict(os.environ, USER=options.user, LOGNAME=options.user, **environment_of(handle.read()))
+        given = environment_of(handle.read())
+    environment = dict(inherited(os.environ), USER=options.user, LOGNAME=options.user)
     if options.gpu:
         problem = make_gpu_devices()
         if problem:  # as `gpu_devices`; supervisor tries again, too
@@ -319,6 +354,9 @@ def main(argv):
     # A dump of its memory would hold the API key and the users' questions.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     drop_rights(account)
+    if options.tmp and "TMPDIR" not in given:
+        environment.update(make_tmp(options.tmp))
+    environment.update(given)
     os.execvpe(options.command[0], options.command, environment)
 
 

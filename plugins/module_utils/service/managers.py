@@ -190,7 +190,10 @@ class Supervisor:
             self.daemon.reread()
 
     def start_daemon(self) -> None:
-        started = run([os.path.join(self.directory, "bin/supervisord"), "-c", self.daemon.config], TIMEOUT)
+        # Not with the environment of whoever ran this: what it starts would have it, too.
+        clean = ["%s=%s" % pair for pair in sorted(launcher.inherited(os.environ).items())]
+        daemon = [os.path.join(self.directory, "bin/supervisord"), "-c", self.daemon.config]
+        started = run(["/usr/bin/env", "-i", *clean, *daemon], TIMEOUT)
         deadline = time.monotonic() + DAEMON_START
         while self.daemon.pid() is None:
             if started.rc or time.monotonic() > deadline:

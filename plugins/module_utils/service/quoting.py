@@ -37,6 +37,14 @@ def systemd_text(text: str) -> str:
     return re.sub(r"\\+\Z", "", _one_line(text, "a unit file")).replace("%", "%%")
 
 
+def systemd_assignment(name: str, value: str) -> str:
+    """A variable in Environment=, where `$` is a letter like others (systemd.exec(5)).
+
+    :raises ValueError: on control characters.
+    """
+    return _double_quoted(_one_line("%s=%s" % (name, value), "a unit file"), '"\\').replace("%", "%%")
+
+
 def environment_value(value: str) -> str:
     """A value in a file of NAME=value lines that systemd (EnvironmentFile=) and the shell (`.`) read alike.
 

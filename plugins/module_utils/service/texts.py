@@ -13,6 +13,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.service import confin
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.quoting import (
     environment_value,
     supervisor_word,
+    systemd_assignment,
     systemd_text,
     systemd_word,
 )
@@ -31,11 +32,29 @@ GPU_UNITS = (
 START_RETRIES = 1000000
 
 
+TMP_LONGEST = 70  # bytes; ZeroMQ's sockets lie there by names of 37, and the path of one has 107 at most
+
+
+def own_tmp(definition: Dict[str, Any], confined: Sequence[str] = ()) -> str:
+    """A directory of its own for a service's temporary files; "" where its unit gives it a /tmp of its own, and where
+    the path is too long.
+
+    :param confined: lines of its unit; none under supervisor.
+    """
+    if "PrivateTmp=yes" in confined:
+        return ""
+    path = "%s/tmp" % definition["state_dir"]
+    return path if len(path.encode("utf-8", "surrogateescape")) <= TMP_LONGEST else ""
+
+
 def environment_text(definition: Dict[str, Any]) -> str:
     """The environment, the secrets among it, for EnvironmentFile= and the launcher."""
     variables = dict(definition["environment"], **definition["secrets"])
     lines = ["%s=%s" % (name, environment_value(value)) for name, value in sorted(variables.items())]
     return "\n".join(["# " + HEAD, *lines]) + "\n"
+
+
+_MAKE_TMP = 'rm -rf "$0"; mkdir -m 700 "$0"'
 
 
 def unit_text(
@@ -55,6 +74,7 @@ def unit_text(
     name, run = definition["name"], places.RUN
     # As root ("+"), whatever confines the service: what it started with is noted where it cannot write itself.
     note = "umask 077; mkdir -p %s; echo %s > %s/%s.revision" % (run, revision, run, name)
+    tmp = own_tmp(definition, confined)
     lines = [
         "# " + HEAD,
         "# " + MARK,
@@ -69,9 +89,12 @@ def unit_text(
         "Type=exec",
         "User=" + definition["user"],
         "WorkingDirectory=" + systemd_text(definition["state_dir"]),
+        *(["Environment=" + systemd_assignment("TMPDIR", tmp)] if tmp else []),
         "EnvironmentFile=" + systemd_text(definition["environment_file"]),
         *(["ExecStartPre=+/usr/bin/python3 %s --gpu-devices" % systemd_word(launcher)] if gpu else []),
         "ExecStartPre=+/bin/sh -c " + systemd_word(note),
+        # As its user: root has no business in a directory of another user's.
+        *(["ExecStartPre=/bin/sh -c " + systemd_word(_MAKE_TMP) + " " + systemd_word(tmp)] if tmp else []),
         "ExecStart=" + " ".join(systemd_word(word) for word in definition["exec"]),
     ]
     if definition.get("health_url"):
@@ -112,10 +135,12 @@ def program_text(
     definition: Dict[str, Any], revision: str, python: str, launcher: str, log: str, log_max_mib: int, log_backups: int
 ) -> str:
     """The program's file for supervisor. The launcher is started as root and becomes the service."""
-    command = [python, launcher, "--name", definition["name"], "--user", definition["user"], "--run", places.RUN]
+    command = [python, "-I", launcher, "--name", definition["name"], "--user", definition["user"], "--run", places.RUN]
     command += ["--environment", definition["environment_file"], "--revision", revision]
     command += ["--nofile", str(definition["nofile"]), "--memlock", definition["memlock"]]
-    command += [*(["--gpu"] if "gpu" in confinement.needs_of(definition) else []), "--", *definition["exec"]]
+    command += ["--gpu"] if "gpu" in confinement.needs_of(definition) else []
+    command += ["--tmp", own_tmp(definition)] if own_tmp(definition) else []
+    command += ["--", *definition["exec"]]
     lines = [
         "; " + HEAD,
         "; " + MARK,

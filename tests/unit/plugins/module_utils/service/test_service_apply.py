@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.dsdeploy.llm.plugins.module_utils import places
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host import supervisor_place
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service import apply
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service import apply, confinement, texts
 from service_host import KEY
 
 
@@ -195,6 +195,41 @@ def test_supervisor_that_is_not_there_yet_is_asked_for_first(supervised):
     assert service.needs_supervisor == {"path": f"{supervised.root}/other/supervisor", "version": "4.3.0"}
     assert service.desired.changes == []
     assert "etc/dsdeploy/deployments/vllm.json" not in supervised.files()
+
+
+def test_a_service_that_shares_tmp_has_a_place_of_its_own_for_temporary_files(host, monkeypatch):
+    """PyTorch looks for headers in /tmp below a name that it always has, whatever its caches are set to."""
+    unit, tmp = host.root / "units/dsdeploy-vllm.service", f"{host.root}/data/dsdeploy-vllm/tmp"
+    monkeypatch.setattr(texts, "TMP_LONGEST", 4096)
+    # Here all is below /tmp, which the unit therefore shares.
+    for given in ({}, {"hardening": False}):
+        host.run(**given)
+        lines = unit.read_text().splitlines()
+        place = lines.index(f'Environment="TMPDIR={tmp}"')
+        assert lines[place + 1].startswith("EnvironmentFile=")  # which wins
+        # Without "+": root makes nothing in a directory of the service's user.
+        assert f'ExecStartPre=/bin/sh -c "rm -rf \\"$$0\\"; mkdir -m 700 \\"$$0\\"" "{tmp}"' in lines
+    monkeypatch.setattr(texts, "TMP_LONGEST", len(tmp) - 1)
+    host.run(hardening=False)
+    assert "TMPDIR" not in unit.read_text()
+    monkeypatch.setattr(texts, "TMP_LONGEST", 4096)
+    monkeypatch.setattr(confinement, "_TEMPORARY", re.compile("none"))
+    host.run()
+    assert "PrivateTmp=yes\n" in unit.read_text() and "TMPDIR" not in unit.read_text()
+
+
+def test_under_supervisor_each_service_has_a_place_of_its_own_for_temporary_files(supervised, monkeypatch):
+    monkeypatch.setattr(texts, "TMP_LONGEST", 4096)
+    supervised.run(manager="supervisor")
+    command = (supervised.root / "supervisor/conf.d/dsdeploy-vllm.conf").read_text()
+    assert f" --tmp {supervised.root}/data/dsdeploy-vllm/tmp -- " in command
+    revision = re.search(r"--revision (\w+)", command).group(1)
+    monkeypatch.setattr(texts, "TMP_LONGEST", 1)
+    supervised.run(manager="supervisor")
+    changed = (supervised.root / "supervisor/conf.d/dsdeploy-vllm.conf").read_text()
+    assert "--tmp" not in changed and f"--revision {revision}" not in changed  # what runs is started anew
+    # Root's Python, in the directory of the service's user.
+    assert re.search(r"^command=\S+/bin/python -I \S+/launcher\.py ", command, re.M)
 
 
 def test_supervisor_starts_restarts_and_stops(supervised):

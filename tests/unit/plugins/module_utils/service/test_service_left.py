@@ -7,11 +7,15 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import launcher
-from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers import end_group
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.managers import Supervisor, end_group
+from ansible_collections.dsdeploy.llm.plugins.module_utils.service.supervisor import Daemon
 from processes import gone, lives
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -19,14 +23,17 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 SERVICE = ["/bin/sh", "-c", "trap '' TERM; (trap '' TERM; exec sleep 60) & echo $!; sleep 60"]
 
 
-def launch(directory, command, user=ME, **options):
-    """The launcher as supervisord starts it; the process."""
+def launch(directory, command, user=ME, around=None, **options):
+    """The launcher as supervisord starts it, with what is `around` in the environment; the process."""
     (directory / "env").write_text('# x\nGREETING="it is \\"100%\\" \\$HOME \\`x\\` \\\\"\nHOME="/h"\n')
     given = {"name": "it", "user": user, "run": directory / "run", "environment": directory / "env",
              "revision": "r1", "nofile": 64, "memlock": 4096, **options}  # fmt: skip
     words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     argv = [sys.executable, launcher.__file__, *words, "--", *command]
-    return subprocess.Popen(argv, cwd=directory, stdout=subprocess.PIPE, text=True, preexec_fn=os.setpgrp)
+    environment = {**os.environ, **(around or {})}
+    return subprocess.Popen(
+        argv, cwd=directory, stdout=subprocess.PIPE, text=True, preexec_fn=os.setpgrp, env=environment
+    )
 
 
 def started(directory, command=SERVICE):
@@ -111,6 +118,75 @@ def test_environment_and_limits(tmp_path):
     greeting, files, locked, core = said.splitlines()
     assert greeting == f'it is "100%" $HOME `x` \\|/h|{ME}'
     assert (files, locked, core) == ("64", "4", "0")
+
+
+AROUND = {
+    **dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "NVIDIA_API_KEY", "HTTPS_PROXY", "HF_TOKEN"), "planted"),
+    "PYTHONPATH": "/planted",
+    "LD_PRELOAD": "",
+    "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
+    "CUDA_HOME": "/usr/local/cuda",
+    "NVIDIA_VISIBLE_DEVICES": "all",
+}
+
+
+def test_the_environment_of_whoever_started_it_stays_behind(tmp_path):
+    said, _err = launch(tmp_path, ["/usr/bin/env"], around=AROUND).communicate()
+    found = dict(line.split("=", 1) for line in said.splitlines())
+    assert "planted" not in said and not {"PYTHONPATH", "LD_PRELOAD"} & set(found)
+    # What a container says of its GPUs, and what module `service` has written.
+    for name in ("LD_LIBRARY_PATH", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES"):
+        assert found[name] == AROUND[name]
+    assert (found["HOME"], found["PATH"], found["USER"]) == ("/h", os.environ["PATH"], ME)
+
+
+def test_supervisord_has_no_environment_of_whoever_started_it(tmp_path, monkeypatch):
+    program, seen = tmp_path / "bin" / "supervisord", tmp_path / "seen"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nenv >{seen}\nexit 3\n")
+    program.chmod(0o755)
+    for name, value in AROUND.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "conf").write_text(f"[unix_http_server]\nfile={tmp_path}/none\n")
+    manager = Supervisor("it", str(tmp_path))
+    manager.daemon = Daemon(str(tmp_path / "conf"))
+    with pytest.raises(Failure, match="supervisord does not start"):
+        manager.start_daemon()
+    text = seen.read_text()
+    assert "planted" not in text and "LC_ALL=C\n" not in text and "CUDA_HOME=/usr/local/cuda\n" in text
+
+
+def test_temporary_files_are_in_a_directory_of_its_own_and_gone_at_the_next_start(tmp_path):
+    tmp = tmp_path / "tmp"
+    script = ["/bin/sh", "-c", 'stat -c "%a %U" "$TMPDIR"; ls -A "$TMPDIR"; touch "$TMPDIR/left"; echo "$TMPDIR"']
+    for _start in range(2):
+        said, _err = launch(tmp_path, script, tmp=tmp).communicate()
+        assert said.splitlines() == [f"700 {ME}", str(tmp)] and os.listdir(tmp) == ["left"]
+
+
+def test_a_directory_for_temporary_files_that_the_user_names_counts(tmp_path):
+    process = launch(tmp_path, ["/bin/sh", "-c", 'echo "$TMPDIR"'], tmp=tmp_path / "tmp", environment=tmp_path / "mine")
+    (tmp_path / "mine").write_text(f'TMPDIR="{tmp_path}"\n')
+    assert process.communicate()[0] == f"{tmp_path}\n" and not (tmp_path / "tmp").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has rights to give up")
+def test_no_link_in_its_place_leads_root_elsewhere():
+    """The service's user owns the directory above."""
+    with tempfile.TemporaryDirectory() as top:
+        state, others = Path(top, "state"), Path(top, "others")
+        for path in (state, others):
+            path.mkdir()
+        Path(top).chmod(0o755)
+        (others / "mine").touch()
+        os.chown(state, pwd.getpwnam("daemon").pw_uid, -1)
+        (state / "tmp").symlink_to(others)
+        os.lchown(state / "tmp", pwd.getpwnam("daemon").pw_uid, -1)
+        said, _err = launch(
+            Path(top), ["/bin/sh", "-c", 'stat -c "%U %a" "$TMPDIR"'], "daemon", tmp=state / "tmp"
+        ).communicate()
+        assert said == "daemon 700\n" and not (state / "tmp").is_symlink()
+        assert os.listdir(others) == ["mine"] and others.stat().st_uid == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root has rights to give up")
