@@ -99,6 +99,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     fsync_directory,
+    let_all_read,
     make_directory,
     sha256_of,
 )
@@ -136,7 +137,7 @@ def fetch(params: dict[str, Any]) -> dict[str, Any]:
     size = params["size"] or client.retrying(lambda: size_of(client, url, headers))
 
     def accept(remote: Remote, part: str, found: str) -> None:
-        os.chmod(part, 0o644)
+        let_all_read(part)
         os.replace(part, params["dest"])
         fsync_directory(os.path.dirname(parts))
 

@@ -21,6 +21,7 @@ from typing import NamedTuple, Optional, Tuple
 from ansible_collections.dsdeploy.llm.plugins.module_utils.fit.kv import Kv
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground import foreign
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import reading
 
 
 def number(value, label, how):
@@ -455,7 +456,7 @@ def read_safetensors_header(path, limit=256 * 1024 * 1024):
 
     Format: 8 bytes little-endian length, then a JSON object whose items have ``data_offsets``.
     """
-    with open(path, "rb") as handle:
+    with reading(path) as handle:
         head = handle.read(8)
         size = struct.unpack("<Q", head)[0] if len(head) == 8 else limit + 1
         if size > limit:

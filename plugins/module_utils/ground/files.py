@@ -53,6 +53,24 @@ def make_way(path):
         pass
 
 
+def reading(path):
+    """A file to be read, as `open(path, "rb")`, which waits for nobody: of a pipe that somebody has put in its place
+    there is nothing to read."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def let_all_read(path):
+    """Everybody may read a file from now on; never what a link in its place names.
+
+    :raises OSError: it is a link, or gone.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o644)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def whole_or_not(path):
     """While a new file is written: where that fails, as on a full disk, the error names it, and it does not stay."""

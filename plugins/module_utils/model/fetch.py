@@ -14,6 +14,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.disk import di
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     fsync_directory,
+    let_all_read,
     make_directory,
     make_way,
     sha256_of,
@@ -573,7 +574,7 @@ class Fetch:
         final = os.path.join(self.directory, remote.path)
         make_directory(os.path.dirname(final))
         model_store.drop_manifest(self.directory)
-        os.chmod(part, 0o644)
+        let_all_read(part)
         os.replace(part, final)
         fsync_directory(os.path.dirname(final))
         model_store.note_file(self.directory, remote.path, sha256)

@@ -94,8 +94,7 @@ def of_files(directory, names, model_format=None):
     """The same of files that are there: paths below ``directory``. None where neither of both is among them."""
     weights = [name for name in names if name.endswith(".gguf" if model_format == "gguf" else ".safetensors")]
     if _has_config(names, model_format):
-        with open(os.path.join(directory, CONFIG), "rb") as handle:
-            added = of_config(handle.read(MOST_CONFIG))
+        added = of_config(foreign.read_bytes(os.path.join(directory, CONFIG), MOST_CONFIG))
     else:
         weights = sorted((name for name in names if name.endswith(".gguf")), key=model_store.gguf_order)
         if not weights:

@@ -20,6 +20,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.files import (
     fsync_directory,
     make_directory,
+    reading,
     write_durably,
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model.catalog import FORMATS, is_safe_path
@@ -211,7 +212,7 @@ def wrong_weights(path):
     if not is_weights(path):
         return None
     size = os.path.getsize(path)
-    with open(path, "rb") as handle:
+    with reading(path) as handle:
         head = handle.read(64)
     what = impostor(head)
     if what:

@@ -654,6 +654,25 @@ def test_links_of_others_in_the_store_are_never_written_through(kind, root, make
     assert not any(path.is_symlink() for path in Path(one.directory).rglob("*"))
 
 
+def test_a_link_in_the_place_of_what_was_just_verified_opens_nothing_to_all(root, make, tmp_path, monkeypatch):
+    """He is quick enough: root would let everybody read what the link names."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    real = model_store.wrong_weights
+
+    def swap(path):
+        found = real(path)
+        os.unlink(path)
+        os.symlink(victim, path)
+        return found
+
+    monkeypatch.setattr(model_store, "wrong_weights", swap)
+    with pytest.raises((OSError, Failure)):
+        make(entry(HF)).run()
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_link_in_the_place_of_what_is_half_there_is_not_filled(root, make, tmp_path):
     one = make(entry(HF))
     os.makedirs(one.directory)

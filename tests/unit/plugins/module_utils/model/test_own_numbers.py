@@ -6,6 +6,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -215,3 +216,22 @@ def test_one_mirror_may_be_named_without_brackets(hub, tmp_path):
     fetch = Fetch(entry, str(tmp_path / "models"), {"mirrors": {"huggingface": hub.url}, "retries": 0}, [].append)
     added, problems = own_numbers.look(entry, fetch)
     assert problems == [] and added["architecture"]["layers"] == 36
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.gguf"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, name):
+    """The directory of a model may be another user's, who holds up whoever reads there: root."""
+    names = ["config.json", "model.safetensors"] if name != "model.gguf" else ["model.gguf"]
+    for one in names:
+        (tmp_path / one).write_bytes(b"{}")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    code = (
+        "import sys\nfrom ansible_collections.dsdeploy.llm.plugins.module_utils.model import own_numbers, store\n"
+        "try: own_numbers.of_files(sys.argv[1], sys.argv[3:])\nexcept (ValueError, OSError) as error: print(error)\n"
+        "print(store.wrong_weights(sys.argv[1] + '/' + sys.argv[2]))"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    argv = [sys.executable, "-c", code, str(tmp_path), name, *names]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert "not a" in done.stdout or "is an empty file" in done.stdout, done.stdout
