@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ansible.plugins.loader import init_plugin_loader
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / ".collections"), str(ROOT / "python")]
@@ -13,5 +14,8 @@ sys.path.append(str(ROOT / "tests/helpers"))
 import signals  # noqa: E402
 
 signals.hear()
+# The machine may be busy: what takes long is not wrong for that.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 # Before anything of the collection is imported: role variables are templated with its filters (tests/unit/roles).
 init_plugin_loader([str(ROOT / ".collections")])

@@ -168,7 +168,7 @@ def models(draw):
     return files.Model(pairs, groups)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=models(), style=st.sampled_from(["gguf-split", "gguf-py"]), version=st.sampled_from([2, 3]))
 def test_any_generated_model_round_trips(tmp_path_factory, model, style, version):
     directory = tmp_path_factory.mktemp("set")

@@ -19,7 +19,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi import (
 )
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_table import parse_table
 from ansible_collections.dsdeploy.llm.plugins.module_utils.nvidia.smi_xml import parse_xml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 FIXTURES = Path(__file__).resolve().parents[3] / "fixtures" / "nvidia_smi"
@@ -487,7 +487,6 @@ def all_of(text, rc):
             check_types(build_facts(diagnose(rc, text, text, report, timeout), report, "xml", text, text))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(text=st.text(), rc=st.none() | st.integers(-64, 255))
 def test_any_text(text, rc):
     all_of(text, rc)
@@ -496,13 +495,11 @@ def test_any_text(text, rc):
 PIECES = [line for path in sorted(FIXTURES.rglob("*.*")) for line in path.read_text(errors="replace").splitlines()]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(lines=st.lists(st.sampled_from(PIECES) | st.text(max_size=20), max_size=60))
 def test_any_mix_of_lines(lines):
     all_of("\n".join(lines), 0)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     seed=st.integers(0, 10**6), name=st.sampled_from(["odd-values", "mig-a100", "process-names", "h800-x8-driver550"])
 )
@@ -519,7 +516,6 @@ def test_damaged_outputs(seed, name):
     all_of(text, 0)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     name=st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\ufffe\uffff")),
     raw=st.booleans(),
