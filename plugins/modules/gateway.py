@@ -247,11 +247,10 @@ error_kind:
   type: str
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.gateway import apply, probe
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import came_by
 
 _REPLICA = {
     "name": {"type": "str", "required": True},
@@ -303,8 +302,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=arguments(), required_if=[("state", "verified", ["found"])], supports_check_mode=True
     )
-    connection = [name for name in (os.environ.get("SUDO_USER"), os.environ.get("DOAS_USER")) if name]
-    gateway = apply.Gateway(module.params, module.check_mode, connection)
+    gateway = apply.Gateway(module.params, module.check_mode, came_by())
     try:
         if module.params["state"] == "checked":
             gateway.check()

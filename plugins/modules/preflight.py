@@ -350,7 +350,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     supervisor_place,
     users,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, weak
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, weak_ways
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import parts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.common_place import shared_place
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.deployments import read_records
@@ -403,7 +403,7 @@ def user_problems(name: str, prefix: str, reach: list, reads: list) -> list:
         ours = found is not None and users.is_ours(found, owned.load())
     except Failure as failure:
         return [preflight.Problem(str(failure), failure.hint)]
-    problem = users.user_problem(found, ours, connection())
+    problem = users.user_problem(found, ours, users.came_by())
     if problem:
         return [preflight.refused_user(problem, prefix)]
     uid = found.uid if found else None
@@ -416,23 +416,16 @@ def user_problems(name: str, prefix: str, reach: list, reads: list) -> list:
     return problems
 
 
-def connection() -> list:
-    """Names of the users that the run came by."""
-    return [os.environ[variable] for variable in ("SUDO_USER", "DOAS_USER") if os.environ.get(variable)]
-
-
-def way_problems(wanted: dict) -> list:
+def weak_problems(wanted: dict) -> list:
     """What is wrong with the ways to what root runs, writes or gives away: who else can change them."""
-    paths = [wanted["install_dir"]]
+    programs = [wanted["install_dir"]]
     if wanted["manager"] == "supervisor":
-        paths.append(wanted["log_dir"])  # supervisord writes there as root
+        programs.append(wanted["log_dir"])  # supervisord writes there as root
     if wanted["environment_file"]:
-        paths.append(os.path.dirname(wanted["environment_file"]))
+        programs.append(os.path.dirname(wanted["environment_file"]))
     data = [wanted["data_dir"], *map(os.path.dirname, wanted["dirs"] + wanted["write_paths"])]
-    ways = dict.fromkeys(paths, False)
-    ways.update((path, True) for path in data if path not in ways)
-    absolute = [(path, weak(path, connection(), is_data)) for path, is_data in ways.items() if path.startswith("/")]
-    return preflight.weak_problems(absolute)
+    absolute = [[path for path in paths if path.startswith("/")] for paths in (programs, data)]
+    return preflight.weak_problems(weak_ways(*absolute, users.came_by()))
 
 
 def file_system(variable: str, path: str, programs: bool = False):
@@ -624,7 +617,7 @@ def main() -> None:
         problems.append(file_system("dsdeploy_install_dir", p["install_dir"], programs=True))
     if p["deployment"]:
         problems.append(file_system("dsdeploy_data_dir", p["deployment"]["data_dir"]))
-        problems += way_problems(p["deployment"])
+        problems += weak_problems(p["deployment"])
     problems = [problem for problem in problems if problem]
     if p["user"]:
         problems += user_problems(p["user"], p["prefix"], p["reach"], p["reads"])

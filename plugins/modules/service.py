@@ -278,10 +278,9 @@ error_kind:
   type: str
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dsdeploy.llm.plugins.module_utils.ground.failure import Failure
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import came_by
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.apply import Service
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.definition import SPEC
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service.others import CHOICES
@@ -312,9 +311,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=arguments(), supports_check_mode=True)
     shown = dict(module.params, definition={"name": module.params["definition"]["name"]}, api_key=None)
     invocation = {"module_args": shown}
-    connection = [name for name in (os.environ.get("SUDO_USER"), os.environ.get("DOAS_USER")) if name]
     try:
-        service = Service(module.params, module.check_mode, connection)
+        service = Service(module.params, module.check_mode, came_by())
         do = {"started": service.start, "stopped": service.stop, "restored": service.restore, "absent": service.remove}[
             module.params["state"]
         ]

@@ -172,7 +172,7 @@ def _run(
     top = tempfile.mkdtemp(prefix="dsdeploy-bench-")
     try:
         # What root writes and reads lies beside the tool's own directory, in which its user can put links.
-        directory, log = os.path.join(top, "own"), os.path.join(top, "log")
+        directory, log, said = (os.path.join(top, name) for name in ("own", "log", PROMPTS))
         os.mkdir(directory, 0o700)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -187,8 +187,8 @@ def _run(
         if key:
             environment["OPENAI_API_KEY"] = key  # of a process of the user that has it anyway
         if tool == "sglang":
-            write_prompts(os.path.join(top, PROMPTS), load)
-            os.chmod(os.path.join(top, PROMPTS), 0o644)
+            write_prompts(said, load)
+            os.chmod(said, 0o644)
         if account:
             os.chmod(top, 0o711)
             os.chown(directory, account.pw_uid, account.pw_gid)
@@ -204,7 +204,7 @@ def _run(
 
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command(tool, root, record, load, directory, os.path.join(top, PROMPTS)),
+                command(tool, root, record, load, directory, said),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

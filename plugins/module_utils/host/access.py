@@ -10,7 +10,7 @@ import grp
 import os
 import pwd
 import stat
-from typing import Collection, Iterator, NamedTuple, Optional, Set
+from typing import Collection, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.users import FIRST_PERSON, NOBODY
 
@@ -112,6 +112,14 @@ def weak(path: str, connection: Collection[str] = (), data: bool = False) -> Opt
                 if who:
                     return Weak(way, who)
     return None
+
+
+def weak_ways(programs: Sequence[str], data: Sequence[str], connection: Collection[str]) -> List[Tuple[str, Weak]]:
+    """The paths of both kinds that have a weak way, as `weak`, and where. What is both is where programs are."""
+    ways = dict.fromkeys([*programs, *data], True)
+    ways.update(dict.fromkeys(programs, False))
+    found = [(path, weak(path, connection, is_data)) for path, is_data in ways.items()]
+    return [(path, at) for path, at in found if at]
 
 
 def _directories(real: str) -> Iterator[str]:

@@ -134,13 +134,12 @@ def way_problems(user: str, ways: Sequence[Tuple[str, Optional[Barrier]]]) -> Li
     ]
 
 
-def weak_problems(ways: Sequence[Tuple[str, Optional[Weak]]]) -> List[Problem]:
+def weak_problems(ways: Sequence[Tuple[str, Weak]]) -> List[Problem]:
     """What is wrong with paths that somebody else than root can change: one problem a directory, with all the paths
     behind it. Root would run what he puts there."""
     found: Dict[Weak, List[str]] = {}
     for path, at in ways:
-        if at:
-            found.setdefault(at, []).append(path)
+        found.setdefault(at, []).append(path)
     return [Problem("%s: on the way is %s" % (", ".join(paths), at), weak_hint(at)) for at, paths in found.items()]
 
 

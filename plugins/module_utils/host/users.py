@@ -72,6 +72,11 @@ def named(uid: int) -> Optional[str]:
         return None
 
 
+def came_by() -> List[str]:
+    """Names of the users that this run came by, and became root."""
+    return [os.environ[name] for name in ("SUDO_USER", "DOAS_USER") if os.environ.get(name)]
+
+
 class Handed(NamedTuple):
     """`count`: files and directories that become the user's. `linked`: files with another name elsewhere, which stay
     whose they are: root's own file may be behind it."""

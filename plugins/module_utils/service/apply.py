@@ -24,7 +24,7 @@ from ansible_collections.dsdeploy.llm.plugins.module_utils.host import (
     supervisor_place,
     users,
 )
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, hint_for, weak, weak_hint
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, hint_for, weak_hint, weak_ways
 from ansible_collections.dsdeploy.llm.plugins.module_utils.host.accounts import ensure_user, forget_user, remove_user
 from ansible_collections.dsdeploy.llm.plugins.module_utils.model import parts
 from ansible_collections.dsdeploy.llm.plugins.module_utils.service import (
@@ -249,14 +249,12 @@ class Service:
 
     def require_ways(self, definition: Dict[str, Any]) -> None:
         """Failure where somebody else than root can change what root runs, writes or gives away, before it is made."""
-        paths = [self.options["install_dir"], os.path.dirname(definition["environment_file"])]
+        programs = [self.options["install_dir"], os.path.dirname(definition["environment_file"])]
         if self.manager_name == "supervisor":
-            paths += [self.host["supervisor"], self.host["log_dir"], self.options["log_dir"]]
+            programs += [self.host["supervisor"], self.host["log_dir"], self.options["log_dir"]]
         data = list(map(os.path.dirname, [definition["state_dir"], *definition["write_paths"]]))
-        for path in dict.fromkeys(paths + data):
-            found = weak(path, self.connection, path not in paths)
-            if found:
-                raise Failure("%s: on the way is %s" % (path, found), hint=weak_hint(found), error_kind="preflight")
+        for path, found in weak_ways(programs, data, self.connection):
+            raise Failure("%s: on the way is %s" % (path, found), hint=weak_hint(found), error_kind="preflight")
 
     def record_file(self, engine: str) -> str:
         return "%s/%s.json" % (places.RECORDS, engine)

@@ -139,7 +139,8 @@ def program_text(
     command += ["--environment", definition["environment_file"], "--revision", revision]
     command += ["--nofile", str(definition["nofile"]), "--memlock", definition["memlock"]]
     command += ["--gpu"] if "gpu" in confinement.needs_of(definition) else []
-    command += ["--tmp", own_tmp(definition)] if own_tmp(definition) else []
+    tmp = own_tmp(definition)
+    command += ["--tmp", tmp] if tmp else []
     command += ["--", *definition["exec"]]
     lines = [
         "; " + HEAD,

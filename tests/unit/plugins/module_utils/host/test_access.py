@@ -9,7 +9,7 @@ import pwd
 import tempfile
 
 import pytest
-from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, weak
+from ansible_collections.dsdeploy.llm.plugins.module_utils.host.access import barrier, weak, weak_ways
 
 
 @pytest.fixture
@@ -119,6 +119,9 @@ def test_a_volume_that_everybody_may_write_to_may_hold_data_where_nobody_else_is
     monkeypatch.setattr("pwd.getpwall", lambda: [root, pwd.getpwnam("daemon"), pwd.getpwnam("nobody")])
     assert weak(f"{volume}/dsdeploy", data=True) is None
     assert weak(f"{volume}/dsdeploy") == (volume, "everybody")
+    # A directory of programs stays one where data lie in it, too.
+    both, other = f"{volume}/both", f"{volume}/data"
+    assert weak_ways([both], [both, other], []) == [(both, (volume, "everybody"))]
     monkeypatch.setattr("pwd.getpwall", lambda: [root, alice])
     assert weak(f"{volume}/dsdeploy", data=True) == (volume, "everybody")
     assert weak(f"{volume}/dsdeploy", ["alice"], data=True) is None
